@@ -1,0 +1,167 @@
+use std::{fmt, sync::Arc};
+
+use crate::{Checksum, FeatureTable, Labels, Pairs, SparseRows};
+
+/// A named part of a dataset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// What methods are fitted on.
+    Train,
+    /// What settings are selected on.
+    Val,
+    /// What numbers are reported on.
+    Test,
+}
+
+impl fmt::Display for Split {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        })
+    }
+}
+
+/// Where a dataset is from and what may be done with it; printed wherever its data or numbers are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Notice {
+    /// Full name with citation.
+    pub title: String,
+    /// Licence or terms.
+    pub licence: String,
+    /// The attribution that the licence asks for; may be empty.
+    pub attribution: String,
+    /// What a reader of a table must know, such as "grid cells, not detector boxes"; may be empty.
+    pub caveat: String,
+}
+
+/// A raw picture: `width * height` RGB pixels on white, row after row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Pixels a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// `3 * width * height` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// Draws the raw picture of an item.
+pub type PictureSource = Arc<dyn Fn(usize) -> Picture + Send + Sync>;
+
+/// The images of a collection in every representation that the dataset offers.
+#[derive(Clone, Default)]
+pub struct Images {
+    /// One identifier an image.
+    pub ids: Vec<String>,
+    /// One vector an image.
+    pub global: Option<FeatureTable>,
+    /// A fixed number of region or patch vectors an image.
+    pub fragments: Option<FeatureTable>,
+    /// Box of each fragment as `[x0, y0, x1, y1]` in fractions of the image, `ids.len() * fragments` of them.
+    pub boxes: Option<Arc<[[f32; 4]]>>,
+    /// Classes of each image.
+    pub labels: Option<Labels>,
+    /// The pictures themselves, for showing.
+    pub pictures: Option<PictureSource>,
+}
+
+/// The texts of a collection in every representation that the dataset offers.
+#[derive(Debug, Clone, Default)]
+pub struct Texts {
+    /// One identifier a text.
+    pub ids: Vec<String>,
+    /// The sentences, for showing.
+    pub raw: Option<Vec<String>>,
+    /// Token numbers of each text in the dataset's vocabulary, start and end tokens included.
+    pub tokens: Option<Vec<Vec<u32>>>,
+    /// tf-idf weighted bag of words over the vocabulary, rows of unit L2 norm.
+    pub bow: Option<SparseRows>,
+    /// One vector a text.
+    pub global: Option<FeatureTable>,
+    /// Classes of each text.
+    pub labels: Option<Labels>,
+}
+
+/// One split: images, texts and which belong together.
+#[derive(Clone, Default, Debug)]
+pub struct Collection {
+    /// The images.
+    pub images: Images,
+    /// The texts.
+    pub texts: Texts,
+    /// Which image and text belong together, as positions in `images` and `texts`.
+    pub pairs: Pairs,
+}
+
+/// A dataset ready to be used.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// Name, such as `emoji`.
+    pub name: String,
+    /// The options that shaped it, such as `split=series`; empty when there are none.
+    pub variant: String,
+    /// SHA-256 over content and options; part of a trial's identity.
+    pub checksum: Checksum,
+    /// Origin and terms.
+    pub notice: Notice,
+    /// Words by token number, from training captions only; empty when the texts have no tokens.
+    pub words: Arc<[String]>,
+    /// Class names by number; empty when there are no labels.
+    pub classes: Vec<String>,
+    /// What methods are fitted on.
+    pub train: Collection,
+    /// What settings are selected on; absent when the dataset has no validation split.
+    pub val: Option<Collection>,
+    /// What numbers are reported on.
+    pub test: Collection,
+}
+
+impl Dataset {
+    /// A split, if the dataset has it.
+    pub fn split(&self, split: Split) -> Option<&Collection> {
+        match split {
+            Split::Train => Some(&self.train),
+            Split::Val => self.val.as_ref(),
+            Split::Test => Some(&self.test),
+        }
+    }
+}
+
+impl Images {
+    /// Number of images.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+impl Texts {
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images")
+            .field("len", &self.len())
+            .field("global", &self.global)
+            .field("fragments", &self.fragments)
+            .field("labels", &self.labels.is_some())
+            .field("pictures", &self.pictures.is_some())
+            .finish()
+    }
+}

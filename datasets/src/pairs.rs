@@ -1,0 +1,39 @@
+/// Which image and which text belong together: a many-to-many relation, readable from both sides.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pairs {
+    all: Vec<(u32, u32)>,
+    texts_of: Vec<Vec<u32>>,
+    images_of: Vec<Vec<u32>>,
+}
+
+impl Pairs {
+    /// The relation of `images` images and `texts` texts with the given `(image, text)` pairs; repetitions are dropped.
+    ///
+    /// # Panics
+    /// If a pair names an item out of range.
+    pub fn new(images: usize, texts: usize, mut pairs: Vec<(u32, u32)>) -> Self {
+        pairs.sort_unstable();
+        pairs.dedup();
+        let (mut texts_of, mut images_of) = (vec![Vec::new(); images], vec![Vec::new(); texts]);
+        for &(image, text) in &pairs {
+            texts_of[image as usize].push(text);
+            images_of[text as usize].push(image);
+        }
+        Self { all: pairs, texts_of, images_of }
+    }
+
+    /// Every pair, sorted by image, then text.
+    pub fn all(&self) -> &[(u32, u32)] {
+        &self.all
+    }
+
+    /// The texts of an image, ascending.
+    pub fn texts_of(&self, image: usize) -> &[u32] {
+        &self.texts_of[image]
+    }
+
+    /// The images of a text, ascending.
+    pub fn images_of(&self, text: usize) -> &[u32] {
+        &self.images_of[text]
+    }
+}

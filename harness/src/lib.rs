@@ -1,0 +1,11 @@
+//! The xmbench harness: sweeps, protocols, timing, statistics, recordings, reports and the command line.
+//!
+//! Another crate can register methods of its own and reuse the binary's `main`: see [`cli::main`].
+
+pub mod cli;
+pub mod protocol;
+pub mod record;
+pub mod report;
+pub mod retrieval;
+pub mod run;
+pub mod verify;

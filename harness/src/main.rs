@@ -1,0 +1,5 @@
+//! The `xmbench` binary.
+
+fn main() -> std::process::ExitCode {
+    xmbench::cli::main()
+}

@@ -1,0 +1,113 @@
+//! The full meaning of a number: task, split, gallery, folds, positives, metric, cutoff, tie rule, aggregation.
+
+use serde::{Deserialize, Serialize};
+use xmbench_datasets::Split;
+
+/// A protocol: printed under every table and stored with every number. Two numbers compare only if their protocols are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Protocol {
+    /// What is asked of a method.
+    pub task: Task,
+    /// Which split is scored.
+    #[serde(default = "test")]
+    pub split: Split,
+    /// Which split settings and epochs were selected on. `test` only imitates a paper that did so, and marks its row with a dagger.
+    #[serde(default = "val")]
+    pub select_on: Split,
+    /// How equal scores count.
+    #[serde(default)]
+    pub ties: Ties,
+}
+
+fn test() -> Split {
+    Split::Test
+}
+
+fn val() -> Split {
+    Split::Val
+}
+
+/// What is asked of a method.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind", deny_unknown_fields)]
+pub enum Task {
+    /// Find the text of an image and the image of a text. R@K is the hit rate: an image's best-ranked own text counts.
+    Pairs {
+        /// Cutoffs of R@K.
+        #[serde(default = "recall_cutoffs")]
+        cutoffs: Vec<usize>,
+        /// The split is cut into this many consecutive folds of images, and metrics are averaged over them; 1 for the whole split.
+        #[serde(default = "one")]
+        folds: usize,
+    },
+    /// Find items of the other kind that share a class with the query.
+    Category {
+        /// The gallery: the scored split itself, or `train` as in the hashing literature.
+        #[serde(default = "test")]
+        gallery: Split,
+        /// Cutoffs of MAP@k, precision@k and nDCG@k.
+        #[serde(default = "category_cutoffs")]
+        cutoffs: Vec<usize>,
+        /// What the sum of precisions in MAP@k is divided by.
+        #[serde(default)]
+        denominator: Denominator,
+    },
+}
+
+fn recall_cutoffs() -> Vec<usize> {
+    vec![1, 5, 10]
+}
+
+fn one() -> usize {
+    1
+}
+
+fn category_cutoffs() -> Vec<usize> {
+    vec![50]
+}
+
+/// What the sum of precisions at the hits within the first k is divided by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Denominator {
+    /// All relevant items of the gallery: trec_eval's map_cut.
+    Relevant,
+    /// The hits within the first k: the hashing literature. Not monotone in k and not calibrated: random codes score well.
+    #[default]
+    Hits,
+    /// The smaller of k and the number of relevant items.
+    MinKRelevant,
+}
+
+/// How equal scores count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ties {
+    /// The expected value over all orders of the tied items, in closed form.
+    #[default]
+    Expected,
+    /// Tied items rank behind the query's own: the upper end.
+    Optimistic,
+    /// Tied items rank before the query's own: the lower end.
+    Pessimistic,
+}
+
+/// Which kind of item asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Images ask for texts.
+    I2t,
+    /// Texts ask for images.
+    T2i,
+}
+
+impl std::fmt::Display for Direction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::I2t => "i2t",
+            Self::T2i => "t2i",
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! What a run leaves behind: trials, their numbers, and the circumstances.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use xmbench_methods::method::Epoch;
+
+use crate::protocol::{Direction, Protocol};
+
+/// A recording as it is read: the circumstances and every trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// The circumstances.
+    pub manifest: Manifest,
+    /// Every trial, sorted by experiment, dataset, position in the experiment, label, seed.
+    pub trials: Vec<Trial>,
+}
+
+/// The circumstances of a run.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this layout.
+    pub format: u32,
+    /// Version of xmbench.
+    pub version: String,
+    /// When the recording was begun, UTC, `2026-01-31T12:00:00Z`.
+    pub started: String,
+    /// The command line that made it.
+    pub command: String,
+    /// `smoke`, `quick` or `full`.
+    pub profile: String,
+    /// Git commit of the working tree; empty outside a repository.
+    pub commit: String,
+    /// Whether the working tree had uncommitted changes.
+    pub dirty: bool,
+    /// Processor model.
+    pub cpu: String,
+    /// Instruction sets that matter here: `avx2 avx512f ...`.
+    pub cpu_flags: String,
+    /// Threads used.
+    pub threads: usize,
+    /// Memory of the machine, bytes.
+    pub memory: u64,
+    /// Operating system.
+    pub os: String,
+    /// Device, such as `cpu` or `cuda:0 (name)`.
+    pub device: String,
+    /// Compiler and the versions of the crates that compute.
+    pub versions: BTreeMap<String, String>,
+    /// The experiments as they were run: name to what the report prints.
+    pub experiments: BTreeMap<String, ExperimentNote>,
+    /// Datasets by name: checksum, sizes, notice.
+    pub datasets: BTreeMap<String, DatasetNote>,
+}
+
+/// What a report prints of an experiment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExperimentNote {
+    /// Heading.
+    pub title: String,
+    /// The paragraph above the table.
+    pub analysis: String,
+    /// Metrics that the table shows, in order: `i2t R@1`.
+    pub columns: Vec<String>,
+    /// Plots to draw: `recall`, `pr`, `topn`, `bits`, `pareto`, `training`.
+    pub plots: Vec<String>,
+    /// Values that the experiment states in advance.
+    pub expected: Vec<Expected>,
+}
+
+/// A value that an experiment states in advance, from a paper or from an independent re-run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// Row of the table.
+    pub label: String,
+    /// Dataset; empty for any.
+    #[serde(default)]
+    pub dataset: String,
+    /// Metric: `i2t MAP@all`.
+    pub metric: String,
+    /// The value.
+    pub value: f64,
+    /// Largest difference that still counts as agreement; absent where the value is a yardstick and not a target.
+    #[serde(default)]
+    pub tolerance: Option<f64>,
+    /// Where the value is from.
+    pub source: String,
+    /// `verified`, `recalled` or `measured`.
+    pub evidence: xmbench_methods::card::Evidence,
+}
+
+/// What a report prints of a dataset.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DatasetNote {
+    /// Options that shaped it.
+    pub variant: String,
+    /// SHA-256.
+    pub checksum: String,
+    /// `split -> [images, texts]`.
+    pub sizes: BTreeMap<String, [usize; 2]>,
+    /// Full name with citation.
+    pub title: String,
+    /// Terms.
+    pub licence: String,
+    /// Attribution that the licence asks for.
+    pub attribution: String,
+    /// What a reader of a table must know.
+    pub caveat: String,
+}
+
+/// One point of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Identity: a hash of dataset checksum, method and code version, parameters, seed, protocol and device kind.
+    pub id: String,
+    /// Experiment.
+    pub experiment: String,
+    /// Position of the method's entry in the experiment, so that tables keep its order.
+    pub position: usize,
+    /// Row label: `VSE++`.
+    pub label: String,
+    /// Method in the registry; `chance` for the closed-form control.
+    pub method: String,
+    /// What stands beside learned results.
+    pub control: Control,
+    /// Dataset.
+    pub dataset: String,
+    /// Its checksum.
+    pub checksum: String,
+    /// Complete parameters.
+    pub params: serde_json::Value,
+    /// The parameters that the experiment's grid varies: what tells rows of one label apart.
+    pub swept: BTreeMap<String, String>,
+    /// Root seed.
+    pub seed: u64,
+    /// Full protocol.
+    pub protocol: Protocol,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// Whether it ran through.
+    pub outcome: Outcome,
+    /// Metrics by name: `i2t R@1` in percent, `i2t MAP@all` as a fraction. `rsum` and `MedR` as the field has them.
+    pub metrics: BTreeMap<String, f64>,
+    /// Pessimistic and optimistic value of each metric that ties move.
+    pub envelope: BTreeMap<String, [f64; 2]>,
+    /// Curves by name: `i2t precision-recall` as (recall, precision), `i2t precision@n` as (n, precision).
+    pub curves: BTreeMap<String, Vec<[f64; 2]>>,
+    /// One entry an epoch.
+    pub history: Vec<Epoch>,
+    /// Raw timing samples.
+    pub timings: Vec<Timing>,
+    /// Peak resident memory of the process by the end of the trial, bytes.
+    pub peak_memory: u64,
+    /// Bytes of one image code and one text code.
+    pub bytes_per_item: [f64; 2],
+    /// Outcome of every query.
+    pub queries: Vec<Query>,
+}
+
+/// Rows that stand beside learned results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Control {
+    /// A method as it is.
+    #[default]
+    None,
+    /// The expectation of a random order, in closed form.
+    Chance,
+    /// The method, fitted on pairs that were shuffled.
+    Shuffled,
+}
+
+/// Whether a trial ran through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "status")]
+pub enum Outcome {
+    /// Numbers are there.
+    Done,
+    /// No numbers; the reason as printed.
+    Failed {
+        /// The reason.
+        reason: String,
+    },
+}
+
+/// Raw samples of one phase.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Timing {
+    /// `fit`, `encode images`, `encode texts`, `index`, `query single`, `query batch`.
+    pub phase: String,
+    /// Items that one sample handles.
+    pub items: usize,
+    /// Seconds of each sample, in the order in which they were taken.
+    pub seconds: Vec<f64>,
+}
+
+/// The outcome of one query. From `better`, `tied` and `own` the value under each tie rule follows in closed form.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Query {
+    /// Which kind of item asked.
+    pub direction: Direction,
+    /// Position of the query in its split.
+    pub query: u32,
+    /// The image that the query belongs to: bootstrap clusters.
+    pub cluster: u32,
+    /// Gallery items that score strictly above the best-scored relevant item.
+    pub better: u32,
+    /// Gallery items, relevant ones included, that score exactly as the best-scored relevant item.
+    pub tied: u32,
+    /// Relevant items among `tied`.
+    pub own: u32,
+    /// Average precision over the whole gallery under the protocol's tie rule; NaN for the pairs task.
+    pub average_precision: f64,
+}

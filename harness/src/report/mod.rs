@@ -1,0 +1,1 @@
+//! report (see the head of each file).

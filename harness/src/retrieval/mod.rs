@@ -1,0 +1,1 @@
+//! retrieval (see the head of each file).

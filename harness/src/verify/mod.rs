@@ -1,0 +1,1 @@
+//! verify (see the head of each file).

@@ -1,0 +1,3 @@
+//! The correlation family.
+
+crate::family! {}

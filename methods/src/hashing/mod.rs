@@ -1,0 +1,3 @@
+//! The hashing family.
+
+crate::family! {}

@@ -1,0 +1,3 @@
+//! The metric family.
+
+crate::family! {}

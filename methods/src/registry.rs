@@ -1,0 +1,28 @@
+//! Every method, found by name.
+
+use crate::{Method, attention, correlation, golden::Operation, hashing, loss, metric, nn};
+
+/// Lists a family's methods: one line a method declares its module and puts it into `METHODS`.
+#[macro_export]
+macro_rules! family {
+    ($($module:ident :: $method:ident),* $(,)?) => {
+        $(pub mod $module;)*
+        /// The methods of this family.
+        pub static METHODS: &[&dyn $crate::Method] = &[$(&$module::$method),*];
+    };
+}
+
+/// Every built-in method, family by family.
+pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
+    [correlation::METHODS, metric::METHODS, attention::METHODS, hashing::METHODS].into_iter().flatten().copied()
+}
+
+/// The method of the given name.
+pub fn find(name: &str) -> Option<&'static dyn Method> {
+    methods().find(|method| method.card().name == name)
+}
+
+/// Every golden operation of this crate: those of the methods and those of shared layers and losses.
+pub fn operations() -> Vec<Operation> {
+    methods().flat_map(|method| method.operations()).chain(nn::operations()).chain(loss::operations()).collect()
+}
