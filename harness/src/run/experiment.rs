@@ -84,14 +84,20 @@ pub struct Experiment {
 pub struct DatasetEntry {
     /// Name: `emoji`.
     pub name: String,
+    /// What tables call it; name and options when absent.
+    #[serde(default)]
+    pub label: Option<String>,
     /// Everything else in the entry.
     #[serde(flatten)]
     pub options: toml::Table,
 }
 
 impl DatasetEntry {
-    /// Name and options, as tables show them: `emoji (split=random)`.
+    /// What tables call it: `emoji (split=random)`.
     pub fn label(&self) -> String {
+        if let Some(label) = &self.label {
+            return label.clone();
+        }
         if self.options.is_empty() {
             return self.name.clone();
         }
@@ -263,7 +269,7 @@ impl Experiment {
             bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
         }
         if let Some(plot) = self.plots.iter().find(|plot| !PLOTS.contains(&plot.as_str())) {
-            bail!("no plot `{plot}`{}; there are {}", nearest(plot, PLOTS), PLOTS.join(", "));
+            bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
         }
         Ok(())
     }
@@ -355,14 +361,29 @@ off = true
 
     #[test]
     fn messages_name_file_line_and_what_was_meant() {
-        insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = 3")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("\"pairs\"", "\"pears\"")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"");
+        insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `methods`, `profile`; did you mean `title`?
+          | titel = "Example"
+        "#);
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"
+        example.toml, line 4: missing comma between array elements, expected `,`
+          | protocol = { task = { kind = "pairs" } }
+        "#);
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = 3")), @r"
+        example.toml, line 3: invalid type: integer `3`, expected a sequence
+          | seeds = 3
+        ");
+        insta::assert_snapshot!(parse(&TEXT.replace("\"pairs\"", "\"pears\"")), @r#"
+        example.toml, line 4: unknown variant `pears`, expected `pairs` or `category`
+          | protocol = { task = { kind = "pears" } }
+        "#);
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @r"
+        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `params`; did you mean `seeds`?
+          | seed = [7]
+        ");
+        insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, pareto, training; did you mean `recall`?");
     }
 
     #[test]
