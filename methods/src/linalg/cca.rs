@@ -16,6 +16,7 @@
 use std::ops::Range;
 
 use faer::{Mat, MatRef};
+use serde::{Deserialize, Serialize};
 use xmbench_datasets::Matrix;
 
 use super::{Eigen, Svd, accumulate, eigen, flip, largest, multiply, scatter, svd};
@@ -33,10 +34,18 @@ pub enum Ridge {
     Shrinkage(f64),
     /// `S + r (tr S / p) I`: `r` means the same whatever the features' scale.
     Relative(f64),
+    /// `keep * S + add * I`: any other convention, such as shrinkage of the scatter `(n - 1) S`.
+    Mix {
+        /// Factor of the covariance, above 0 or with `add` above 0.
+        keep: f64,
+        /// Factor of the identity.
+        add: f64,
+    },
 }
 
 /// How the whitening of a view is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Dual where a view has more columns than rows.
     Auto,
@@ -185,6 +194,9 @@ fn check(x: &Matrix, y: &Matrix, pairs: &[(u32, u32)], ridge: Ridge) -> Result<(
         Ridge::Shrinkage(c) if !(0.0..=1.0).contains(&c) => {
             return wrong("a shrinkage in [0, 1]", c.to_string());
         }
+        Ridge::Mix { keep, add } if !(keep >= 0.0 && add >= 0.0 && (keep + add) > 0.0 && (keep + add).is_finite()) => {
+            return wrong("a mix of two factors of at least 0", format!("{keep} and {add}"));
+        }
         _ => {}
     }
     if let Some(pair) = pairs.iter().find(|pair| pair.0 as usize >= x.rows || pair.1 as usize >= y.rows) {
@@ -276,6 +288,7 @@ impl<'a> View<'a> {
         let (a, b) = match options.ridge {
             Ridge::Absolute(r) => (1.0, r),
             Ridge::Shrinkage(c) => (1.0 - c, c),
+            Ridge::Mix { keep, add } => (keep, add),
             Ridge::Relative(r) => (1.0, r * values.iter().map(|l| l.max(0.0)).sum::<f64>() / self.rows.cols as f64),
         };
         // Directions without variance carry no correlation (rows that sum to 1 have one). Without a ridge those that are nearly

@@ -47,6 +47,16 @@ impl Store {
         self
     }
 
+    /// Adds what serde writes as one word, such as a unit variant.
+    ///
+    /// # Panics
+    /// If `T` is written as something else.
+    #[must_use]
+    pub fn with_word<T: serde::Serialize>(self, name: &str, word: &T) -> Self {
+        let text = serde_json::to_value(word).ok().and_then(|value| value.as_str().map(str::to_string));
+        self.with_text(name, text.expect("a word"))
+    }
+
     /// Whether a tensor is there.
     pub fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
