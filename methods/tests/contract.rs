@@ -81,7 +81,17 @@ fn mean_relative_rank(dataset: &Dataset, matcher: &dyn Matcher) -> f64 {
         let best = own.iter().map(|&t| row[t]).fold(f64::NEG_INFINITY, f64::max);
         let foreign = row.iter().enumerate().filter(|(t, _)| !own.contains(t)).map(|(_, &s)| s);
         let (above, count) = foreign.fold((0.0, 0.0), |(above, count), s| {
-            (above + if s > best { 1.0 } else if s == best { 0.5 } else { 0.0 }, count + 1.0)
+            (
+                above
+                    + if s > best {
+                        1.0
+                    } else if s == best {
+                        0.5
+                    } else {
+                        0.0
+                    },
+                count + 1.0,
+            )
         });
         sum += above / count;
     }
@@ -155,7 +165,12 @@ fn truncated_files_are_errors(method: &dyn Method, saved: &Path) {
         let bytes = std::fs::read(entry.path()).expect("a file");
         if entry.path().extension().is_some_and(|extension| extension == "safetensors") {
             std::fs::write(entry.path(), &bytes[..bytes.len() / 2]).expect("writable");
-            assert!(method.load(saved, &Device::Cpu).is_err(), "{}: {:?} is truncated", method.card().name, entry.path());
+            assert!(
+                method.load(saved, &Device::Cpu).is_err(),
+                "{}: {:?} is truncated",
+                method.card().name,
+                entry.path()
+            );
             std::fs::write(entry.path(), bytes).expect("writable");
         }
     }
@@ -198,7 +213,11 @@ fn a_text_has_the_same_code_in_any_company() {
         let apart = scores(matcher.similarity(), &images, &apart);
         for (row, alone) in together.iter().zip(&apart) {
             for (&t, &score) in order.iter().zip(alone) {
-                assert!((row[t] - score).abs() < 1e-5, "{name}: text {t} scores {} among all, {score} among few", row[t]);
+                assert!(
+                    (row[t] - score).abs() < 1e-5,
+                    "{name}: text {t} scores {} among all, {score} among few",
+                    row[t]
+                );
             }
         }
     }
@@ -231,7 +250,8 @@ fn missing_representations_are_named() {
 #[test]
 fn features_that_are_not_numbers_are_errors() {
     let mut dataset = planted();
-    let mut global = dataset.train.images.global.as_ref().expect("planted images have global vectors").all().expect("readable");
+    let mut global =
+        dataset.train.images.global.as_ref().expect("planted images have global vectors").all().expect("readable");
     global.row_mut(3)[0] = f32::NAN;
     let fragments = dataset.train.images.fragments.as_ref().expect("planted images have fragments");
     let count = fragments.fragments();
