@@ -12,6 +12,7 @@ use xmbench_methods::{
     attention::cross::{
         Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores, composed_scores,
     },
+    nn::Lengths,
 };
 
 const REGIONS: usize = 36;
