@@ -1,3 +1,5 @@
 //! The attention family.
 
+pub mod cross;
+
 crate::family! {}

@@ -1,3 +1,3 @@
 //! The hashing family.
 
-crate::family! {}
+crate::family! { djsrh::Djsrh }
