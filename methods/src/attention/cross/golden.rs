@@ -6,6 +6,7 @@ use super::{CrossAttention, Direction, Stack, attention, batch_scores};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
+    nn::Lengths,
 };
 
 /// `attn.scan_t2i` and `attn.scan_i2t`.
@@ -36,11 +37,11 @@ fn run(case: &Case, direction: Direction) -> Result<Answer> {
     let settings = settings(case, direction)?;
     let images = Var::from_tensor(&case.get("in.images")?.tensor(DType::F32)?)?;
     let words = Var::from_tensor(&case.get("in.captions")?.tensor(DType::F32)?)?;
-    let lengths = case.get("in.cap_lens")?.indices();
-    let scores = batch_scores(&settings, &images, &words, &lengths)?;
+    let lengths = Lengths::new(case.get("in.cap_lens")?.indices())?;
+    let scores = batch_scores(&settings, &images, &lengths.unpad(&words)?, &lengths)?;
     let mut answer = Answer::default().with("out.scores", values(&scores)?);
     if case.has("out.cap0_attention") {
-        let (attention, attended) = first_caption(&settings, &images, &words, lengths[0])?;
+        let (attention, attended) = first_caption(&settings, &images, &words, lengths.as_slice()[0])?;
         answer = answer.with("out.cap0_attention", attention).with("out.cap0_attended", attended);
     }
     if case.has("in.cotangent") {

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use xmbench_datasets::random::Seed;
 
 use super::*;
-use crate::{Codes, Fragments, PairScorer, golden::Case};
+use crate::{Codes, Fragments, PairScorer, golden::Case, nn::Lengths};
 
 const NORMS: [Norm; 7] =
     [Norm::Softmax, Norm::L2norm, Norm::L1norm, Norm::Clipped, Norm::ClippedL2norm, Norm::ClippedL1norm, Norm::NoNorm];
@@ -203,8 +203,8 @@ fn gradients_are_those_of_finite_differences() {
 }
 
 /// Padded tensors with NaN behind every text.
-fn tensors(items: &Items, longest: usize, dtype: DType) -> (Var, Var, Vec<usize>) {
-    let lengths: Vec<usize> = items.offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
+fn tensors(items: &Items, longest: usize, dtype: DType) -> (Var, Var, Lengths) {
+    let lengths = Lengths::new(items.offsets.windows(2).map(|pair| pair[1] - pair[0])).unwrap();
     let mut words = vec![f64::NAN; lengths.len() * longest * items.dim];
     for (j, span) in items.offsets.windows(2).enumerate() {
         let own = &items.words[span[0] * items.dim..span[1] * items.dim];
@@ -224,7 +224,12 @@ fn the_composed_form_has_the_same_values_and_gradients_and_padding_is_never_read
         let mut found = Vec::new();
         for (composed, longest) in [(false, 5), (false, 9), (true, 5), (true, 7)] {
             let (images, words, lengths) = tensors(&items, longest, DType::F64);
-            let scores = if composed { composed_scores } else { batch_scores }(&settings, &images, &words, &lengths);
+            let scores = if composed { composed_scores } else { batch_scores }(
+                &settings,
+                &images,
+                &lengths.unpad(&words).unwrap(),
+                &lengths,
+            );
             let scores = scores.unwrap();
             let cotangent = Tensor::from_vec(draw("cotangent", 3, 3), (3, 3), &Device::Cpu).unwrap();
             let grads = (&scores * cotangent).unwrap().sum_all().unwrap().backward().unwrap();
@@ -368,10 +373,14 @@ fn wrong_codes_and_shapes_are_errors() {
     assert!(error.contains("item 0 has no vectors"), "{error}");
 
     let (images, words, lengths) = tensors(&items, 2, DType::F32);
-    let error = |lengths: &[usize]| batch_scores(&scorer.settings, &images, &words, lengths).unwrap_err().to_string();
-    assert!(error(&[2]).contains("one length for each of 2"));
-    assert!(error(&[2, 3]).contains("text 1"));
-    assert!(error(&[0, 1]).contains("text 0"));
+    let words = lengths.unpad(&words).unwrap();
+    let error = |images: &Tensor, lengths: &[usize]| {
+        let lengths = Lengths::new(lengths.iter().copied()).unwrap();
+        batch_scores(&scorer.settings, images, &words, &lengths).unwrap_err().to_string()
+    };
+    assert!(error(&images, &[2]).contains("1 texts have 2 words together, found 3"));
+    assert!(error(&images.narrow(2, 0, 3).unwrap(), &[2, 1]).contains("one width"));
+    assert!(error(&images.to_dtype(DType::F64).unwrap(), &[2, 1]).contains("one type"));
     assert!(batch_scores(&scorer.settings, &images, &words, &lengths).is_ok());
 }
 
