@@ -251,13 +251,7 @@ fn linear(case: &Case) -> Result<Answer> {
         "none" => Ridge::Absolute(0.0),
         "shrinkage" => Ridge::Shrinkage(case.config("c")?),
         "additive" => Ridge::Absolute(case.config("r")?),
-        other => {
-            return Err(Error::Format {
-                file: case.file.clone(),
-                expected: "a `reg` of none, shrinkage or additive".into(),
-                found: other.into(),
-            });
-        }
+        _ => return Err(case.unsupported("reg", "none, shrinkage or additive")),
     };
     let options = Options { components: Components::Exactly(case.config("k")?), ridge, ..Options::default() };
     let fitted = cca::fit(&x, &y, &pairs, &options)?;
