@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p xmbench-methods --bench scan`; threads: `RAYON_NUM_THREADS`.
 
+#![allow(missing_docs, reason = "the macro of criterion makes a public function")]
+
 use std::{hint::black_box, time::Instant};
 
 use candle_core::{Device, Tensor, Var};
