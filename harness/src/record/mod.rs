@@ -10,6 +10,7 @@ mod tables;
 mod tests;
 
 pub use error::{Error, Result};
+pub(crate) use journal::digest;
 pub use store::Store;
 
 use std::collections::BTreeMap;

@@ -101,6 +101,11 @@ impl Store {
         self.trials.get(key)
     }
 
+    /// A recorded trial of this identity, in whatever experiment.
+    pub fn with_id(&self, id: &str) -> Option<&Trial> {
+        self.trials.values().find(|trial| trial.id == id)
+    }
+
     /// Every recorded trial of an experiment.
     pub fn of_experiment<'a>(&'a self, experiment: &'a str) -> impl Iterator<Item = &'a Trial> {
         self.trials.values().filter(move |trial| trial.experiment == experiment)
