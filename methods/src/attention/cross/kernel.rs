@@ -229,12 +229,8 @@ pub(super) fn attend<T: Real>(
             let weights = Mat::new(&scratch.weights, rows, width).t();
             let built = MatMut::new(&mut scratch.built, width, dim);
             gemm_serial(T::ONE, weights, Mat::new(vectors, rows, dim), T::ZERO, built);
-            for (q, (built, query)) in
-                scratch.built.chunks_exact(dim).zip(queries.data.chunks_exact(dim)).take(width).enumerate()
-            {
-                scratch.inner[q] = dot(built, query);
-                scratch.square[q] = sum_squares(built);
-            }
+            let asked = &queries.data[..width * dim];
+            compare(dim, &scratch.built[..width * dim], asked, &mut scratch.inner, &mut scratch.square);
         }
     }
     relate(panel, &scratch.inner, &scratch.square, &mut scratch.relevance);
@@ -285,14 +281,69 @@ pub(super) fn larger<T: Real>(a: T, b: T) -> T {
     if b > a { b } else { a }
 }
 
+/// Rows whose segments are summed together: the sums are short chains of additions, and several at once hide their latency.
+const TOGETHER: usize = 4;
+
+/// `sum f(x)` over the columns `segment` of `N` rows that lie `stride` apart.
+#[inline(always)]
+fn segment_sums<T: Real, const N: usize>(
+    values: &[T],
+    stride: usize,
+    segment: Range<usize>,
+    f: impl Fn(T) -> T,
+) -> [T; N] {
+    let rows: [&[T]; N] = std::array::from_fn(|row| &values[row * stride..][segment.clone()]);
+    let mut sums = [T::ZERO; N];
+    for q in 0..segment.len() {
+        for (sum, row) in sums.iter_mut().zip(&rows) {
+            *sum += f(row[q]);
+        }
+    }
+    sums
+}
+
+/// `sum f(x)` over every segment of every row of `values [rows, width]`, into `out [rows, items]`.
+#[inline(always)]
+fn sums<T: Real>(panel: &Panel<'_, T>, values: &[T], out: &mut [T], f: impl Fn(T) -> T) {
+    let (width, items) = (panel.width(), panel.items());
+    for row in (0..panel.rows).step_by(TOGETHER) {
+        let values = &values[row * width..];
+        for j in 0..items {
+            if row + TOGETHER <= panel.rows {
+                let found: [T; TOGETHER] = segment_sums(values, width, panel.segment(j), &f);
+                for (i, &x) in found.iter().enumerate() {
+                    out[(row + i) * items + j] = x;
+                }
+            } else {
+                for i in 0..panel.rows - row {
+                    let [x] = segment_sums(&values[i * width..], width, panel.segment(j), &f);
+                    out[(row + i) * items + j] = x;
+                }
+            }
+        }
+    }
+}
+
+/// Multiplies every segment of every row of `values [rows, width]` by its own factor.
+#[inline(always)]
+fn scale<T: Real>(panel: &Panel<'_, T>, values: &mut [T], factor: impl Fn(usize) -> T) {
+    let (width, items) = (panel.width(), panel.items());
+    for row in 0..panel.rows {
+        let values = &mut values[row * width..][..width];
+        for j in 0..items {
+            let factor = factor(row * items + j);
+            values[panel.segment(j)].iter_mut().for_each(|x| *x *= factor);
+        }
+    }
+}
+
 vectorised! {
     /// Equation (2).
     fn normalise<T: Real>(norm: Norm, panel: &Panel<'_, T>, s: &[T], out: &mut [T], row_norms: &mut [T]) {
         let (width, items) = (panel.width(), panel.items());
         let (slope, eps) = (T::of(SLOPE), T::of(EPS));
-        for row in 0..panel.rows {
+        for (row, out) in out.chunks_exact_mut(width).take(panel.rows).enumerate() {
             let source = &s[row * panel.stride..][..width];
-            let out = &mut out[row * width..][..width];
             if norm.clips() {
                 for (y, &x) in out.iter_mut().zip(source) {
                     *y = if x > T::ZERO { x } else { slope * x };
@@ -300,34 +351,29 @@ vectorised! {
             } else {
                 out.copy_from_slice(source);
             }
-            let row_norms = &mut row_norms[row * items..][..items];
-            match norm {
-                Norm::Clipped | Norm::NoNorm => {}
-                Norm::L2norm | Norm::ClippedL2norm => {
-                    for (j, row_norm) in row_norms.iter_mut().enumerate() {
-                        let part = &mut out[panel.segment(j)];
-                        *row_norm = sum_squares(part).sqrt();
-                        let inverse = T::ONE / (*row_norm + eps);
-                        part.iter_mut().for_each(|x| *x *= inverse);
-                    }
-                }
-                Norm::L1norm | Norm::ClippedL1norm => {
-                    for (j, row_norm) in row_norms.iter_mut().enumerate() {
-                        let part = &mut out[panel.segment(j)];
-                        *row_norm = sum(part, T::abs);
-                        let inverse = T::ONE / (*row_norm + eps);
-                        part.iter_mut().for_each(|x| *x *= inverse);
-                    }
-                }
-                Norm::Softmax => {
+        }
+        let row_norms = &mut row_norms[..panel.rows * items];
+        match norm {
+            Norm::Clipped | Norm::NoNorm => {}
+            Norm::L2norm | Norm::ClippedL2norm => {
+                sums(panel, out, row_norms, |x| x * x);
+                row_norms.iter_mut().for_each(|x| *x = x.sqrt());
+                scale(panel, out, |i| T::ONE / (row_norms[i] + eps));
+            }
+            Norm::L1norm | Norm::ClippedL1norm => {
+                sums(panel, out, row_norms, T::abs);
+                scale(panel, out, |i| T::ONE / (row_norms[i] + eps));
+            }
+            Norm::Softmax => {
+                for row in out.chunks_exact_mut(width).take(panel.rows) {
                     for j in 0..items {
-                        let part = &mut out[panel.segment(j)];
+                        let part = &mut row[panel.segment(j)];
                         let peak = part.iter().fold(part[0], |a, &b| larger(a, b));
                         part.iter_mut().for_each(|x| *x = (*x - peak).exp());
-                        let inverse = T::ONE / sum(part, |x| x);
-                        part.iter_mut().for_each(|x| *x *= inverse);
                     }
                 }
+                sums(panel, out, row_norms, |x| x);
+                scale(panel, out, |i| T::ONE / row_norms[i]);
             }
         }
     }
@@ -355,6 +401,16 @@ vectorised! {
             for (w, &inverse) in w.iter_mut().zip(total.iter()) {
                 *w *= inverse;
             }
+        }
+    }
+}
+
+vectorised! {
+    /// `Q_q · a_q` and `|a_q|²` from attended vectors.
+    fn compare<T: Real>(dim: usize, built: &[T], queries: &[T], inner: &mut [T], square: &mut [T]) {
+        for (q, (built, query)) in built.chunks_exact(dim).zip(queries.chunks_exact(dim)).enumerate() {
+            inner[q] = dot(built, query);
+            square[q] = sum_squares(built);
         }
     }
 }
