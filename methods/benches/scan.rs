@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p xmbench-methods --bench scan`; threads: `RAYON_NUM_THREADS`.
 
+#![allow(missing_docs, reason = "the macro of criterion makes a public function")]
+
 use std::{hint::black_box, time::Instant};
 
 use candle_core::{Device, Tensor, Var};
@@ -12,6 +14,7 @@ use xmbench_methods::{
     attention::cross::{
         Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores, composed_scores,
     },
+    nn::Lengths,
 };
 
 const REGIONS: usize = 36;
@@ -89,13 +92,12 @@ fn scoring(criterion: &mut Criterion) {
 
 fn training(criterion: &mut Criterion) {
     let batch = 128;
-    let captions = lengths(batch);
-    let longest = 18;
-    let tensor = |label: &str, n: usize| {
-        let data = vectors(label, batch * n);
-        Var::from_tensor(&Tensor::from_vec(data, (batch, n, DIM), &Device::Cpu).expect("a tensor")).expect("a variable")
+    let captions = Lengths::new(lengths(batch)).expect("no caption is empty");
+    let tensor = |data: Vec<f32>, shape: &[usize]| {
+        Var::from_tensor(&Tensor::from_vec(data, shape, &Device::Cpu).expect("a tensor")).expect("a variable")
     };
-    let (images, words) = (tensor("regions", REGIONS), tensor("words", longest));
+    let images = tensor(vectors("regions", batch * REGIONS), &[batch, REGIONS, DIM]);
+    let words = tensor(vectors("words", captions.total()), &[captions.total(), DIM]);
     let mut group = criterion.benchmark_group("scan/step 128");
     group.sample_size(10);
     for direction in [Direction::T2i, Direction::I2t] {

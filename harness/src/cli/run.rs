@@ -128,7 +128,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let settings = Settings {
         profile: args.profile,
         device,
-        data: args.data_dir.clone().or_else(|| std::env::var_os("XMBENCH_DATA").map(PathBuf::from)),
+        data: super::data_folder(args.data_dir.clone()),
         require_data: !args.all,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();

@@ -2,4 +2,4 @@
 
 pub mod cross;
 
-crate::family! {}
+crate::family! { scan::Scan }

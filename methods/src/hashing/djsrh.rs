@@ -20,21 +20,19 @@
 //! a unit less than its random bias does. With `affinity_centre`, features are centred before (1): raw pixels have cosines near 1
 //! throughout. The best validation epoch is kept where there is one; the paper keeps the last.
 
-use std::{
-    collections::HashMap,
-    path::Path,
-};
+use std::path::Path;
 
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
-use xmbench_datasets::{Images, Matrix, Texts};
+use xmbench_datasets::{Images, Texts};
 
+use super::net::{Moments, Net, tensor};
 use crate::{
-    Bits, Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
+    Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     golden::{Answer, Case, Operation},
     linalg::views::{ImageInput, TextInput},
-    nn::Weights,
+    nn::{Weights, unit},
     params,
     train::{Model, Optimiser, Schedule, Step, train},
 };
@@ -159,8 +157,10 @@ impl Method for Djsrh {
 /// The model in training.
 struct Hashing {
     params: Params,
+    shape: Shape,
     weights: Weights,
-    hasher: Hasher,
+    image: Net,
+    text: Net,
     image_moments: Moments,
     text_moments: Moments,
 }
@@ -171,18 +171,19 @@ impl Hashing {
         let missing = |need| training.missing("djsrh", need);
         let image = params.image.resolve(images).ok_or_else(|| missing(params.image.need()))?;
         let text = params.text.resolve(texts).ok_or_else(|| missing(params.text.need()))?;
-        let image_moments = Moments::of(images.len(), |items| image.gather("djsrh", images, items))?;
-        let text_moments = Moments::of(texts.len(), |items| text.gather("djsrh", texts, items))?;
-        let mut weights = Weights::new(run.seed, &run.device);
-        let mut net = |name: &str, moments: &Moments, hidden: usize| {
-            let widths = [moments.mean.len(), hidden, params.bits];
-            let widths: Vec<usize> = widths.into_iter().filter(|&width| width > 0).collect();
-            Net::new(&mut weights, name, &widths, params.normalise.then_some(moments))
+        let image_moments = Moments::of("djsrh", images.len(), |items| image.gather("djsrh", images, items))?;
+        let text_moments = Moments::of("djsrh", texts.len(), |items| text.gather("djsrh", texts, items))?;
+        let widths = |moments: &Moments, hidden: usize| {
+            [moments.mean.len(), hidden, params.bits].into_iter().filter(|&width| width > 0).collect()
         };
-        let (image_net, text_net) =
-            (net("image", &image_moments, params.image_hidden)?, net("text", &text_moments, params.text_hidden)?);
-        let hasher = Hasher { inputs: Inputs { image, text }, image: image_net, text: text_net };
-        Ok(Self { params, weights, hasher, image_moments, text_moments })
+        let image_widths = widths(&image_moments, params.image_hidden);
+        let text_widths = widths(&text_moments, params.text_hidden);
+        let shape = Shape { image, text, image_widths, text_widths };
+        let mut weights = Weights::new(run.seed, &run.device);
+        let mut net = |name, widths, moments| Net::new(&mut weights, name, widths, params.normalise.then_some(moments));
+        let image = net("image", &shape.image_widths, &image_moments)?;
+        let text = net("text", &shape.text_widths, &text_moments)?;
+        Ok(Self { params, shape, weights, image, text, image_moments, text_moments })
     }
 
     /// Equations (1) to (3) for a batch of raw features.
@@ -191,7 +192,9 @@ impl Hashing {
         if !self.params.affinity_centre {
             return Ok(affinity(images, texts, beta, eta, mu, images.dim(0)?)?.1);
         }
-        let centred = |rows: &Tensor, moments: &Moments| rows.broadcast_sub(&moments.mean_tensor(rows.device())?);
+        let centred = |rows: &Tensor, moments: &Moments| -> Result<Tensor> {
+            Ok(rows.broadcast_sub(&moments.mean_tensor(rows.device())?)?)
+        };
         let (images, texts) = (centred(images, &self.image_moments)?, centred(texts, &self.text_moments)?);
         Ok(affinity(&images, &texts, beta, eta, mu, images.dim(0)?)?.1)
     }
@@ -205,18 +208,21 @@ impl Model for Hashing {
     fn loss(&self, training: &Training<'_>, batch: &[(u32, u32)], step: &mut Step) -> Result<Tensor> {
         let device = self.weights.device();
         let rows: Vec<usize> = batch.iter().map(|pair| pair.0 as usize).collect();
-        let images = tensor(self.hasher.inputs.image.gather("djsrh", &training.train.images, &rows)?, device)?;
+        let images = tensor(self.shape.image.gather("djsrh", &training.train.images, &rows)?, device)?;
         let rows: Vec<usize> = batch.iter().map(|pair| pair.1 as usize).collect();
-        let texts = tensor(self.hasher.inputs.text.gather("djsrh", &training.train.texts, &rows)?, device)?;
+        let texts = tensor(self.shape.text.gather("djsrh", &training.train.texts, &rows)?, device)?;
         let target = self.target(&images, &texts)?;
         let sharpness = ((step.epoch + 1) as f64).sqrt();
         let relaxed = |net: &Net, rows: &Tensor| -> Result<Tensor> { Ok((net.forward(rows)? * sharpness)?.tanh()?) }; // (4)
-        let losses = losses(&relaxed(&self.hasher.image, &images)?, &relaxed(&self.hasher.text, &texts)?, &target)?;
+        let losses = losses(&relaxed(&self.image, &images)?, &relaxed(&self.text, &texts)?, &target)?;
         losses.total(self.params.lambda1, self.params.lambda2)
     }
 
     fn matcher(&self) -> Result<Box<dyn Matcher>> {
-        Ok(Box::new(self.hasher.copy()?))
+        let mut values = self.weights.snapshot()?;
+        values.extend(self.image.tensors().into_iter().chain(self.text.tensors()));
+        let weights = Weights::frozen(values, "the model in training", self.weights.device());
+        Ok(Box::new(Hasher::new(self.shape.clone(), weights)?))
     }
 }
 
@@ -256,192 +262,59 @@ impl Losses {
     }
 }
 
-/// Rows over `max(norm, 1e-12)`; the bound stands under the root, whose gradient at 0 is infinite.
-fn unit(rows: &Tensor) -> Result<Tensor> {
-    let norms = rows.sqr()?.sum_keepdim(D::Minus1)?.maximum(1e-24)?.sqrt()?;
-    Ok(rows.broadcast_div(&norms)?)
-}
-
-/// Column means of a view, and the root mean square of its centred entries.
-struct Moments {
-    mean: Vec<f32>,
-    spread: f64,
-}
-
-impl Moments {
-    /// One pass over the items, block by block.
-    fn of(items: usize, gather: impl Fn(&[usize]) -> Result<Matrix>) -> Result<Self> {
-        let (mut sums, mut squares) = (Vec::new(), Vec::new());
-        for block in (0..items).collect::<Vec<_>>().chunks(256) {
-            let rows = gather(block)?;
-            sums.resize(rows.cols, 0.0f64);
-            squares.resize(rows.cols, 0.0f64);
-            for (i, &item) in block.iter().enumerate() {
-                for (j, &value) in rows.row(i).iter().enumerate() {
-                    if !value.is_finite() {
-                        return Err(Error::Numeric(format!(
-                            "djsrh: expected finite features, found {value} in item {item}, column {j}; check the features"
-                        )));
-                    }
-                    sums[j] += f64::from(value);
-                    squares[j] += f64::from(value).powi(2);
-                }
-            }
-        }
-        if sums.is_empty() {
-            return Err(Error::Numeric("djsrh: expected training items, found none".into()));
-        }
-        let n = items as f64;
-        let variance = sums.iter().zip(&squares).map(|(sum, square)| (square / n - (sum / n).powi(2)).max(0.0));
-        let spread = (variance.sum::<f64>() / sums.len() as f64).sqrt();
-        let mean = sums.iter().map(|sum| (sum / n) as f32).collect();
-        Ok(Self { mean, spread: if spread > 0.0 { spread } else { 1.0 } })
-    }
-
-    fn mean_tensor(&self, device: &Device) -> candle_core::Result<Tensor> {
-        Tensor::new(self.mean.as_slice(), device)
-    }
-}
-
-/// Fully connected layers with ReLU between them, after an input normalisation `(x - mean) * scale`.
-struct Net {
-    mean: Tensor,
-    scale: Tensor,
-    /// Weight `[in, out]` and bias `[out]`.
-    layers: Vec<(Tensor, Tensor)>,
-}
-
-impl Net {
-    fn new(weights: &mut Weights, name: &str, widths: &[usize], moments: Option<&Moments>) -> Result<Self> {
-        let device = weights.device().clone();
-        let (mean, scale) = match moments {
-            Some(moments) => (moments.mean_tensor(&device)?, (1.0 / moments.spread) as f32),
-            None => (Tensor::zeros(widths[0], DType::F32, &device)?, 1.0),
-        };
-        let layer = |(i, pair): (usize, &[usize])| {
-            let bound = 1.0 / (pair[0] as f64).sqrt();
-            Ok((
-                weights.uniform(&format!("{name}.{i}.weight"), pair, bound)?,
-                weights.uniform(&format!("{name}.{i}.bias"), &pair[1..], bound)?,
-            ))
-        };
-        let layers = widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?;
-        Ok(Self { mean, scale: Tensor::new(&[scale], &device)?, layers })
-    }
-
-    fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        let mut out = rows.broadcast_sub(&self.mean)?.broadcast_mul(&self.scale)?;
-        for (i, (weight, bias)) in self.layers.iter().enumerate() {
-            out = if i > 0 { out.relu()? } else { out };
-            out = out.matmul(weight)?.broadcast_add(bias)?;
-        }
-        Ok(out)
-    }
-
-    /// Signs of the outputs, equation (6), by blocks of rows.
-    fn encode(&self, items: usize, gather: impl Fn(&[usize]) -> Result<Matrix>) -> Result<Codes> {
-        let (width, bits) = (self.mean.dim(0)?, self.layers.last().map_or(Ok(0), |(_, bias)| bias.dim(0))?);
-        let mut real = Matrix::zeros(items, bits);
-        for (block, out) in (0..items).collect::<Vec<_>>().chunks(512).zip(real.data.chunks_mut(512 * bits.max(1))) {
-            let rows = gather(block)?;
-            if rows.cols != width {
-                return Err(Error::Numeric(format!(
-                    "djsrh: expected vectors of {width} values as in training, found {}",
-                    rows.cols
-                )));
-            }
-            let rows = tensor(rows, self.mean.device())?;
-            out.copy_from_slice(&self.forward(&rows)?.flatten_all()?.to_vec1::<f32>()?);
-        }
-        Ok(Codes::Binary(Bits::from_signs(&real)))
-    }
-
-    fn copy(&self) -> Result<Self> {
-        let layers = self.layers.iter().map(|(weight, bias)| Ok((weight.detach().copy()?, bias.detach().copy()?)));
-        Ok(Self { mean: self.mean.clone(), scale: self.scale.clone(), layers: layers.collect::<Result<_>>()? })
-    }
-
-    fn tensors(&self, name: &str) -> Vec<(String, Tensor)> {
-        let layers = self.layers.iter().enumerate().flat_map(|(i, (weight, bias))| {
-            [(format!("{name}.{i}.weight"), weight.clone()), (format!("{name}.{i}.bias"), bias.clone())]
-        });
-        let input = [(format!("{name}.mean"), self.mean.clone()), (format!("{name}.scale"), self.scale.clone())];
-        input.into_iter().chain(layers).collect()
-    }
-
-    fn from_tensors(name: &str, tensors: &HashMap<String, Tensor>, file: &Path) -> Result<Self> {
-        let wrong = |expected: String, found: String| Error::Format { file: file.display().to_string(), expected, found };
-        let get = |key: String, rank: usize| match tensors.get(&key) {
-            Some(tensor) if tensor.rank() == rank && tensor.dtype() == DType::F32 => Ok(tensor.clone()),
-            Some(tensor) => Err(wrong(format!("`{key}` of f32 and rank {rank}"), format!("{tensor:?}"))),
-            None => Err(wrong(format!("a tensor `{key}`"), "none".into())),
-        };
-        let (mean, scale) = (get(format!("{name}.mean"), 1)?, get(format!("{name}.scale"), 1)?);
-        let mut width = mean.dim(0)?;
-        let mut layers = Vec::new();
-        while layers.is_empty() || tensors.contains_key(&format!("{name}.{}.weight", layers.len())) {
-            let i = layers.len();
-            let (weight, bias) = (get(format!("{name}.{i}.weight"), 2)?, get(format!("{name}.{i}.bias"), 1)?);
-            let out = bias.dim(0)?;
-            if weight.dims() != [width, out] {
-                return Err(wrong(format!("`{name}.{i}.weight` of shape [{width}, {out}]"), format!("{:?}", weight.dims())));
-            }
-            width = out;
-            layers.push((weight, bias));
-        }
-        Ok(Self { mean, scale, layers })
-    }
-}
-
-/// Which vectors the networks see.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Inputs {
+/// How the trained networks are made again: which vectors they see, and their widths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Shape {
     image: ImageInput,
     text: TextInput,
+    image_widths: Vec<usize>,
+    text_widths: Vec<usize>,
 }
 
 /// The trained networks.
 struct Hasher {
-    inputs: Inputs,
+    shape: Shape,
+    weights: Weights,
     image: Net,
     text: Net,
 }
 
 const WEIGHTS: &str = "djsrh.safetensors";
-const INPUTS: &str = "djsrh.toml";
+const SHAPE: &str = "djsrh.toml";
 
 impl Hasher {
-    fn copy(&self) -> Result<Self> {
-        Ok(Self { inputs: self.inputs, image: self.image.copy()?, text: self.text.copy()? })
+    fn new(shape: Shape, mut weights: Weights) -> Result<Self> {
+        let image = Net::frozen(&mut weights, "image", &shape.image_widths)?;
+        let text = Net::frozen(&mut weights, "text", &shape.text_widths)?;
+        Ok(Self { shape, weights, image, text })
     }
 
     fn load(from: &Path, device: &Device) -> Result<Self> {
-        let (file, inputs) = (from.join(WEIGHTS), from.join(INPUTS));
-        let format = |path: &Path, expected: &str, found: String| Error::Format {
-            file: path.display().to_string(),
+        let file = from.join(SHAPE);
+        let text = std::fs::read_to_string(&file).map_err(Error::io(&file))?;
+        let wrong = |expected: &str, found: String| Error::Format {
+            file: file.display().to_string(),
             expected: expected.into(),
             found,
         };
-        let text = std::fs::read_to_string(&inputs).map_err(Error::io(&inputs))?;
-        let chosen = toml::from_str(&text).map_err(|e| format(&inputs, "the inputs of the networks", e.to_string()))?;
-        let bytes = std::fs::read(&file).map_err(Error::io(&file))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, device)
-            .map_err(|error| format(&file, "a safetensors file", error.to_string()))?;
-        Ok(Self {
-            inputs: chosen,
-            image: Net::from_tensors("image", &tensors, &file)?,
-            text: Net::from_tensors("text", &tensors, &file)?,
-        })
+        let shape: Shape = toml::from_str(&text).map_err(|e| wrong("the shape of two networks", e.message().into()))?;
+        for widths in [&shape.image_widths, &shape.text_widths] {
+            if widths.len() < 2 || widths.contains(&0) {
+                return Err(wrong("at least two widths above 0", format!("{widths:?}")));
+            }
+        }
+        Self::new(shape, Weights::open(&from.join(WEIGHTS), device)?)
     }
 }
 
 impl Matcher for Hasher {
     fn encode_images(&self, images: &Images) -> Result<Codes> {
-        self.image.encode(images.len(), |items| self.inputs.image.gather("djsrh", images, items))
+        self.image.encode(images.len(), |items| self.shape.image.gather("djsrh", images, items)) // (6)
     }
 
     fn encode_texts(&self, texts: &Texts) -> Result<Codes> {
-        self.text.encode(texts.len(), |items| self.inputs.text.gather("djsrh", texts, items))
+        self.text.encode(texts.len(), |items| self.shape.text.gather("djsrh", texts, items)) // (6)
     }
 
     fn similarity(&self) -> Similarity<'_> {
@@ -449,15 +322,10 @@ impl Matcher for Hasher {
     }
 
     fn save(&self, to: &Path) -> Result<()> {
-        let tensors: HashMap<_, _> = self.image.tensors("image").into_iter().chain(self.text.tensors("text")).collect();
-        candle_core::safetensors::save(&tensors, to.join(WEIGHTS))?;
-        let inputs = toml::to_string(&self.inputs).expect("two words");
-        std::fs::write(to.join(INPUTS), inputs).map_err(Error::io(to.join(INPUTS)))
+        self.weights.save(&to.join(WEIGHTS))?;
+        let shape = toml::to_string(&self.shape).expect("words and numbers");
+        std::fs::write(to.join(SHAPE), shape).map_err(Error::io(to.join(SHAPE)))
     }
-}
-
-fn tensor(rows: Matrix, device: &Device) -> Result<Tensor> {
-    Ok(Tensor::from_vec(rows.data, (rows.rows, rows.cols), device)?)
 }
 
 /// Golden operation `hash.djsrh`.

@@ -1,3 +1,5 @@
 //! The hashing family.
 
+mod net;
+
 crate::family! { djsrh::Djsrh }

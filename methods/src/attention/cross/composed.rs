@@ -4,6 +4,7 @@ use candle_core::{D, DType, Result, Tensor};
 use candle_nn::ops::softmax;
 
 use super::{Aggregation, CrossAttention, Direction, EPS, Norm, SLOPE, op::check};
+use crate::nn::Lengths;
 
 /// As [`super::batch_scores`], on any device, from the Gram matrices, with the gradient of the tensor library.
 ///
@@ -13,14 +14,16 @@ pub fn composed_scores(
     settings: &CrossAttention,
     images: &Tensor,
     words: &Tensor,
-    lengths: &[usize],
-) -> Result<Tensor> {
+    lengths: &Lengths,
+) -> crate::Result<Tensor> {
     check(images, words, lengths)?;
+    let real = lengths.mask(lengths.longest(), images.device())?;
+    Ok(padded_scores(settings, images, &lengths.pad(words, lengths.longest())?, &real)?)
+}
+
+/// `words` is `[texts, longest, d]`, zero where `real [texts, longest]` is.
+fn padded_scores(settings: &CrossAttention, images: &Tensor, words: &Tensor, real: &Tensor) -> Result<Tensor> {
     let ((items, regions, d), (texts, longest, _)) = (images.dims3()?, words.dims3()?);
-    let real: Vec<u8> = lengths.iter().flat_map(|&n| (0..longest).map(move |word| u8::from(word < n))).collect();
-    let real = Tensor::from_vec(real, (texts, longest), words.device())?;
-    // What lies behind a text's end may be anything, NaN too: replaced before it meets arithmetic.
-    let words = &keep(&real.unsqueeze(2)?, words, 0.0)?;
     let norms = |x: &Tensor| x.sqr()?.sum(D::Minus1)?.maximum(1e-30)?.sqrt();
     let flat = images.reshape((items * regions, d))?.matmul(&words.reshape((texts * longest, d))?.t()?)?;
 

@@ -6,6 +6,7 @@ use super::{CrossAttention, Direction, Stack, attention, batch_scores};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
+    nn::Lengths,
 };
 
 /// `attn.scan_t2i` and `attn.scan_i2t`.
@@ -16,15 +17,47 @@ pub fn operations() -> Vec<Operation> {
     ]
 }
 
-/// The settings of a case.
-pub(in crate::attention) fn settings(case: &Case, direction: Direction) -> Result<CrossAttention> {
-    Ok(CrossAttention {
-        direction,
-        norm: case.config("raw_feature_norm")?,
-        aggregation: case.config("agg_func")?,
-        lambda_softmax: case.config("lambda_softmax")?,
-        lambda_lse: case.config("lambda_lse")?,
-    })
+/// Inputs of a case that gradients are taken of, and the scores of every image against every caption.
+pub(in crate::attention) struct Scored {
+    settings: CrossAttention,
+    images: Var,
+    captions: Var,
+    lengths: Lengths,
+    /// `[images, captions]`.
+    pub scores: Tensor,
+}
+
+impl Scored {
+    /// Scores the inputs of a case.
+    pub fn new(case: &Case, direction: Direction) -> Result<Self> {
+        let settings = CrossAttention {
+            direction,
+            norm: case.config("raw_feature_norm")?,
+            aggregation: case.config("agg_func")?,
+            lambda_softmax: case.config("lambda_softmax")?,
+            lambda_lse: case.config("lambda_lse")?,
+        };
+        for (key, value) in [("lambda_softmax", settings.lambda_softmax), ("lambda_lse", settings.lambda_lse)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(case.unsupported(key, "a number above 0"));
+            }
+        }
+        let images = Var::from_tensor(&case.get("in.images")?.tensor(DType::F32)?)?;
+        let captions = Var::from_tensor(&case.get("in.captions")?.tensor(DType::F32)?)?;
+        let lengths = Lengths::new(case.get("in.cap_lens")?.indices())?;
+        let scores = batch_scores(&settings, &images, &lengths.unpad(&captions)?, &lengths)?;
+        Ok(Self { settings, images, captions, lengths, scores })
+    }
+
+    /// An answer with the gradients of `loss` besides.
+    pub fn with_gradients(&self, loss: &Tensor, mut answer: Answer) -> Result<Answer> {
+        let grads = loss.backward()?;
+        for (name, var) in [("grad.images", &self.images), ("grad.captions", &self.captions)] {
+            let grad = grads.get(var.as_tensor()).map_or_else(|| var.zeros_like(), |grad| Ok(grad.clone()))?;
+            answer = answer.with(name, values(&grad)?);
+        }
+        Ok(answer)
+    }
 }
 
 /// A tensor as f64 values.
@@ -33,23 +66,17 @@ pub(in crate::attention) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
 }
 
 fn run(case: &Case, direction: Direction) -> Result<Answer> {
-    let settings = settings(case, direction)?;
-    let images = Var::from_tensor(&case.get("in.images")?.tensor(DType::F32)?)?;
-    let words = Var::from_tensor(&case.get("in.captions")?.tensor(DType::F32)?)?;
-    let lengths = case.get("in.cap_lens")?.indices();
-    let scores = batch_scores(&settings, &images, &words, &lengths)?;
-    let mut answer = Answer::default().with("out.scores", values(&scores)?);
+    case.only(&["agg_func", "direction", "lambda_lse", "lambda_softmax", "raw_feature_norm"])?;
+    let scored = Scored::new(case, direction)?;
+    let mut answer = Answer::default().with("out.scores", values(&scored.scores)?);
     if case.has("out.cap0_attention") {
-        let (attention, attended) = first_caption(&settings, &images, &words, lengths[0])?;
+        let length = scored.lengths.as_slice()[0];
+        let (attention, attended) = first_caption(&scored.settings, &scored.images, &scored.captions, length)?;
         answer = answer.with("out.cap0_attention", attention).with("out.cap0_attended", attended);
     }
     if case.has("in.cotangent") {
         let cotangent = case.get("in.cotangent")?.tensor(DType::F32)?;
-        let grads = (scores * cotangent)?.sum_all()?.backward()?;
-        for (name, var) in [("grad.images", &images), ("grad.captions", &words)] {
-            let grad = grads.get(var.as_tensor()).map(Tensor::clone).map_or_else(|| var.zeros_like(), Ok)?;
-            answer = answer.with(name, values(&grad)?);
-        }
+        answer = scored.with_gradients(&(&scored.scores * cotangent)?.sum_all()?, answer)?;
     }
     Ok(answer)
 }

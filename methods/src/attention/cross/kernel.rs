@@ -295,8 +295,8 @@ fn segment_sums<T: Real, const N: usize>(
     let rows: [&[T]; N] = std::array::from_fn(|row| &values[row * stride..][segment.clone()]);
     let mut sums = [T::ZERO; N];
     for q in 0..segment.len() {
-        for row in 0..N {
-            sums[row] += f(rows[row][q]);
+        for (sum, row) in sums.iter_mut().zip(&rows) {
+            *sum += f(row[q]);
         }
     }
     sums

@@ -23,7 +23,7 @@
 
 mod backward;
 mod composed;
-mod golden;
+pub(super) mod golden;
 mod kernel;
 mod op;
 mod real;

@@ -3,75 +3,52 @@
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor, WithDType};
 
 use super::{Contexts, CrossAttention, Direction, Real, Stack, composed_scores, gradients, scores};
+use crate::{Error, Result, nn::Lengths};
 
 /// Scores of every image of a batch against every text, `[images, texts]`.
 ///
-/// `images` is `[images, regions, d]`, `words` is `[texts, longest, d]` of which the first `lengths[j]` are text `j`'s; what
-/// lies behind them is never read and gets no gradient. Both are f32 or f64. On the CPU this is one operation that keeps
-/// nothing but its inputs; elsewhere it is composed of tensor operations ([`composed_scores`]).
+/// `images` is `[images, regions, d]`; `words` is `[total, d]`, the words of all texts one after another without padding
+/// ([`Lengths::unpad`] drops padding, whatever stands there). Both are f32 or f64. On the CPU this is one operation that
+/// keeps nothing but its inputs; elsewhere it is composed of tensor operations ([`composed_scores`]).
 ///
 /// # Errors
 /// Shapes that do not fit each other or the lengths.
-pub fn batch_scores(
-    settings: &CrossAttention,
-    images: &Tensor,
-    words: &Tensor,
-    lengths: &[usize],
-) -> candle_core::Result<Tensor> {
+pub fn batch_scores(settings: &CrossAttention, images: &Tensor, words: &Tensor, lengths: &Lengths) -> Result<Tensor> {
     check(images, words, lengths)?;
-    if images.device().is_cpu() {
-        let op = Scores { settings: *settings, lengths: lengths.to_vec() };
-        images.contiguous()?.apply_op2(&words.contiguous()?, op)
-    } else {
-        composed_scores(settings, images, words, lengths)
+    if !images.device().is_cpu() {
+        return composed_scores(settings, images, words, lengths);
     }
+    let offsets = std::iter::once(0).chain((0..lengths.len()).map(|j| lengths.range(j).end)).collect();
+    Ok(images.contiguous()?.apply_op2(&words.contiguous()?, Scores { settings: *settings, offsets })?)
 }
 
 /// The errors of [`batch_scores`].
-pub(super) fn check(images: &Tensor, words: &Tensor, lengths: &[usize]) -> candle_core::Result<()> {
-    let ((_, regions, d), (texts, longest, e)) = (images.dims3()?, words.dims3()?);
-    if d != e || regions == 0 {
-        candle_core::bail!(
-            "cross attention: expected regions and words of one width, found [_, {regions}, {d}] and [_, _, {e}]"
-        );
+pub(super) fn check(images: &Tensor, words: &Tensor, lengths: &Lengths) -> Result<()> {
+    let ((_, regions, d), (total, e)) = (images.dims3()?, words.dims2()?);
+    if d != e || regions == 0 || d == 0 {
+        return Err(Error::Numeric(format!(
+            "cross attention: expected regions and words of one width, found {:?} and {:?}",
+            images.dims(),
+            words.dims()
+        )));
     }
     if images.dtype() != words.dtype() {
-        candle_core::bail!("cross attention: expected one type, found {:?} and {:?}", images.dtype(), words.dtype());
+        let (images, words) = (images.dtype(), words.dtype());
+        return Err(Error::Numeric(format!("cross attention: expected one type, found {images:?} and {words:?}")));
     }
-    if lengths.len() != texts {
-        candle_core::bail!("cross attention: expected one length for each of {texts} texts, found {}", lengths.len());
+    if total != lengths.total() {
+        return Err(Error::Numeric(format!(
+            "cross attention: {} texts have {} words together, found {total}",
+            lengths.len(),
+            lengths.total()
+        )));
     }
-    match lengths.iter().position(|&n| n == 0 || n > longest) {
-        Some(j) => {
-            candle_core::bail!("cross attention: expected text {j} to have 1 to {longest} words, found {}", lengths[j])
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 struct Scores {
     settings: CrossAttention,
-    lengths: Vec<usize>,
-}
-
-/// Images and words without padding.
-struct Batch<T> {
-    dim: usize,
-    regions: Vec<usize>,
-    images: Vec<T>,
     offsets: Vec<usize>,
-    words: Vec<T>,
-}
-
-impl<T: Real> Batch<T> {
-    fn contexts_and_queries(&self, direction: Direction) -> (Stack<'_, T>, Stack<'_, T>) {
-        let images = Stack { dim: self.dim, offsets: &self.regions, data: &self.images };
-        let words = Stack { dim: self.dim, offsets: &self.offsets, data: &self.words };
-        match direction {
-            Direction::T2i => (images, words),
-            Direction::I2t => (words, images),
-        }
-    }
 }
 
 fn values<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [T]> {
@@ -86,18 +63,6 @@ fn transposed<T: Copy>(values: &[T], rows: usize, cols: usize) -> Vec<T> {
 }
 
 impl Scores {
-    fn batch<T: Real>(&self, images: &[T], of: &Layout, words: &[T], shape: &Layout) -> candle_core::Result<Batch<T>> {
-        let ((items, regions, dim), (_, longest, _)) = (of.shape().dims3()?, shape.shape().dims3()?);
-        let mut offsets = vec![0];
-        let mut packed = Vec::with_capacity(self.lengths.iter().sum::<usize>() * dim);
-        for (text, &n) in words.chunks_exact(longest * dim).zip(&self.lengths) {
-            packed.extend_from_slice(&text[..n * dim]);
-            offsets.push(packed.len() / dim);
-        }
-        let regions = (0..=items).map(|i| i * regions).collect();
-        Ok(Batch { dim, regions, images: images.to_vec(), offsets, words: packed })
-    }
-
     fn forward<T: Real>(
         &self,
         images: &CpuStorage,
@@ -105,15 +70,17 @@ impl Scores {
         words: &CpuStorage,
         shape: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let batch = self.batch::<T>(values(images, of)?, of, values(words, shape)?, shape)?;
-        let (contexts, queries) = batch.contexts_and_queries(self.settings.direction);
-        let found = scores(&self.settings, Contexts::Gram, contexts, queries);
-        let (rows, cols) = (batch.regions.len() - 1, self.lengths.len());
+        let (rows, regions, dim) = of.shape().dims3()?;
+        let offsets: Vec<usize> = (0..=rows).map(|i| i * regions).collect();
+        let images = Stack { dim, offsets: &offsets, data: values::<T>(images, of)? };
+        let words = Stack { dim, offsets: &self.offsets, data: values::<T>(words, shape)? };
         let found = match self.settings.direction {
-            Direction::T2i => found,
-            Direction::I2t => transposed(&found, cols, rows),
+            Direction::T2i => scores(&self.settings, Contexts::Gram, images, words),
+            Direction::I2t => {
+                transposed(&scores(&self.settings, Contexts::Gram, words, images), words.items(), images.items())
+            }
         };
-        Ok((T::to_cpu_storage_owned(found), Shape::from((rows, cols))))
+        Ok((T::to_cpu_storage_owned(found), Shape::from((rows, words.items()))))
     }
 
     fn backward<T: Real>(
@@ -123,28 +90,24 @@ impl Scores {
         grad: &Tensor,
     ) -> candle_core::Result<(Tensor, Tensor)> {
         let grad = grad.flatten_all()?.to_vec1::<T>()?;
-        let batch = {
+        let (rows, regions, dim) = images.dims3()?;
+        let offsets: Vec<usize> = (0..=rows).map(|i| i * regions).collect();
+        let (images_grad, words_grad) = {
             let ((stored, of), (other, shape)) = (images.storage_and_layout(), words.storage_and_layout());
             let (Storage::Cpu(stored), Storage::Cpu(other)) = (&*stored, &*other) else {
                 candle_core::bail!("cross attention: expected tensors on the CPU");
             };
-            self.batch::<T>(values(stored, of)?, of, values(other, shape)?, shape)?
-        };
-        let (contexts, queries) = batch.contexts_and_queries(self.settings.direction);
-        let (images_grad, packed_grad) = match self.settings.direction {
-            Direction::T2i => gradients(&self.settings, contexts, queries, &grad),
-            Direction::I2t => {
-                let grad = transposed(&grad, batch.regions.len() - 1, self.lengths.len());
-                let (words, images) = gradients(&self.settings, contexts, queries, &grad);
-                (images, words)
+            let images = Stack { dim, offsets: &offsets, data: values::<T>(stored, of)? };
+            let words = Stack { dim, offsets: &self.offsets, data: values::<T>(other, shape)? };
+            match self.settings.direction {
+                Direction::T2i => gradients(&self.settings, images, words, &grad),
+                Direction::I2t => {
+                    let grad = transposed(&grad, images.items(), words.items());
+                    let (words, images) = gradients(&self.settings, words, images, &grad);
+                    (images, words)
+                }
             }
         };
-        let (texts, longest, dim) = words.dims3()?;
-        let mut words_grad = vec![T::ZERO; texts * longest * dim];
-        for (j, span) in batch.offsets.windows(2).enumerate() {
-            let own = &packed_grad[span[0] * dim..span[1] * dim];
-            words_grad[j * longest * dim..][..own.len()].copy_from_slice(own);
-        }
         let device = images.device();
         Ok((
             Tensor::from_vec(images_grad, images.shape(), device)?,

@@ -1,4 +1,4 @@
-use std::{path::PathBuf, sync::atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use xmbench_datasets::{Collection, Pairs, SparseRows, random::Seed};
 
@@ -110,28 +110,5 @@ fn wrong_parameters_and_inputs_are_named() {
 
 #[test]
 fn golden_files_agree() {
-    let folder = std::env::var_os("XMBENCH_GOLDEN")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden")), PathBuf::from);
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        println!("skipped: no {}", folder.display());
-        return;
-    };
-    let operation = Cca.operations()[0];
-    for path in entries.flatten().map(|entry| entry.path()) {
-        if !path.file_name().unwrap().to_string_lossy().starts_with("cca.linear") {
-            continue;
-        }
-        let case = Case::read(&path).unwrap();
-        let answer = (operation.run)(&case).unwrap();
-        for (name, expected) in case.tensors.iter().filter(|(name, _)| name.starts_with("out.")) {
-            if operation.ignored.contains(&name.as_str()) {
-                continue;
-            }
-            let found = answer.values.get(name).unwrap_or_else(|| panic!("{}: no {name}", case.file));
-            assert_eq!(found.len(), expected.data.len());
-            for (a, b) in found.iter().zip(&expected.data) {
-                assert!((a - b).abs() <= 1e-8 + 1e-7 * b.abs(), "{} {name}: {a} against {b}", case.file);
-            }
-        }
-    }
+    crate::golden::assert_files(&Cca.operations());
 }
