@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs::File, io::Write, process::Command};
 
-use common::{EXPERIMENT, Place, all_numbers, finish, wait};
+use common::{EVERY_KIND, EXPERIMENT, Place, TRAINING, all_numbers, finish, wait};
 use xmbench::record::Outcome;
 
 /// Enough trials that a process can be caught among them.
@@ -31,6 +31,44 @@ fn a_run_can_be_repeated_bit_by_bit_with_any_number_of_threads() {
     assert_eq!(all_numbers(&one), all_numbers(&place.recording("again")));
     assert_eq!(all_numbers(&one), all_numbers(&place.recording("two")));
     assert_eq!(place.recording("two").manifest.threads, 2);
+}
+
+#[test]
+fn every_kind_of_method_gives_the_same_bits_on_one_thread_and_two() {
+    let place = Place::new();
+    place.write("a.toml", EVERY_KIND);
+    for threads in [1, 2] {
+        place.run(&format!("run a.toml --profile smoke --no-report --out {threads} --threads {threads}")).code(0);
+    }
+    let one = place.recording("1");
+    assert_eq!(one.trials.len(), 6);
+    assert_eq!(all_numbers(&one), all_numbers(&place.recording("2")));
+}
+
+/// The folder of the only trial's checkpoints holds a file.
+fn has_checkpoint(place: &Place, out: &str) -> bool {
+    let folders = std::fs::read_dir(place.path(out).join("checkpoints")).into_iter().flatten().flatten();
+    folders.into_iter().any(|folder| std::fs::read_dir(folder.path()).into_iter().flatten().next().is_some())
+}
+
+#[test]
+fn a_training_that_is_cut_off_resumes_to_the_same_numbers() {
+    let place = Place::new();
+    place.write("a.toml", TRAINING);
+    place.run("run a.toml --profile smoke --no-report --out whole").code(0);
+    let whole = place.recording("whole");
+    for (out, signal, code) in [("killed", "-KILL", None), ("interrupted", "-INT", Some(130))] {
+        let child = place.start(&format!("run a.toml --profile smoke --no-report --out {out}"));
+        wait(|| has_checkpoint(&place, out));
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        let output = finish(child);
+        assert_eq!(output.code, code, "{}", output.stderr);
+        assert!(place.recording(out).trials.is_empty(), "the training was over before the signal came");
+        assert!(has_checkpoint(&place, out));
+        place.run(&format!("run a.toml --profile smoke --no-report --out {out}")).code(0);
+        assert_eq!(all_numbers(&place.recording(out)), all_numbers(&whole));
+        assert!(!place.path(out).join("checkpoints").exists());
+    }
 }
 
 #[test]

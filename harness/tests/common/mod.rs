@@ -26,6 +26,60 @@ components = [2, 8]
 shuffled = true
 "#;
 
+/// Every kind of method, brought down to seconds.
+pub const EVERY_KIND: &str = r#"
+title = "Every kind"
+analysis = "One of each."
+seeds = [1]
+columns = ["i2t R@1", "t2i R@1", "rsum"]
+protocol = { task = { kind = "pairs" } }
+
+[[datasets]]
+name = "planted-fragments"
+train = 120
+val = 30
+test = 40
+
+[[methods]]
+method = "cca"
+
+[[methods]]
+method = "vse"
+shuffled = true
+embedding = 32
+word = 16
+epochs = 3
+batch = 32
+
+[[methods]]
+method = "scan"
+embedding = 32
+word = 16
+epochs = 2
+batch = 32
+
+[[methods]]
+method = "djsrh"
+bits = 32
+text_hidden = 64
+epochs = 3
+"#;
+
+/// One training of many epochs.
+pub const TRAINING: &str = r#"
+title = "Training"
+seeds = [1]
+protocol = { task = { kind = "pairs" } }
+datasets = [{ name = "planted-fragments", train = 200, val = 40, test = 40 }]
+
+[[methods]]
+method = "vse"
+embedding = 64
+word = 32
+epochs = 60
+batch = 32
+"#;
+
 /// A folder of its own, in which the program is run.
 pub struct Place(tempfile::TempDir);
 
