@@ -1,8 +1,12 @@
 //! Golden vectors: a case is a file of an authors' inputs and outputs, an operation runs our functions on its inputs.
 
 mod case;
+mod check;
 
 pub use case::{Array, Case};
+#[cfg(test)]
+pub(crate) use check::assert_files;
+pub use check::{Verdict, check};
 
 use std::collections::BTreeMap;
 

@@ -1,12 +1,30 @@
-//! Layers that several families share: weights, GRU, text and image encoders, pooling, optimisers.
+//! Layers that several families share: weights, recurrent units, text and image encoders, pooling, normalisation.
+//!
+//! Sequences of different lengths are kept one after another without padding ([`Lengths`]): no step is spent on padding, and
+//! nothing that stands there can leak into a result.
 
 use crate::golden::Operation;
 
+mod golden;
+mod gpo;
+mod gru;
+mod lengths;
+mod linear;
+mod norm;
+pub(crate) mod real;
+mod recurrence;
+mod text;
 mod weights;
 
+pub use gpo::Gpo;
+pub use gru::Gru;
+pub use lengths::Lengths;
+pub use linear::{ImageEncoder, Linear, Scaling};
+pub use norm::{l2n, unit};
+pub use text::{TextEncoder, Tokens};
 pub use weights::Weights;
 
 /// The golden operations of this module.
 pub fn operations() -> Vec<Operation> {
-    Vec::new()
+    golden::operations()
 }

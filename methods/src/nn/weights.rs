@@ -5,17 +5,41 @@ use xmbench_datasets::random::Seed;
 
 use crate::{Error, Result};
 
-/// The trainable tensors of a model, by name; matrices are stored `[in, out]`.
+/// The tensors of a model, by name; matrices are stored `[in, out]`.
+///
+/// A model's layers are made by one constructor that asks for each weight by name. Given [`Weights::new`] it draws initial
+/// values and training moves them; given [`Weights::frozen`] it takes the values of a snapshot or a file, without gradients.
 pub struct Weights {
     vars: BTreeMap<String, Var>,
-    seed: Seed,
+    origin: Origin,
     device: Device,
+}
+
+/// Where the values of a weight come from when a layer asks for it.
+enum Origin {
+    Drawn(Seed),
+    Frozen { values: BTreeMap<String, Tensor>, file: String },
 }
 
 impl Weights {
     /// No weights yet; initial values are drawn from `seed`, one stream a name.
     pub fn new(seed: Seed, device: &Device) -> Self {
-        Self { vars: BTreeMap::new(), seed, device: device.clone() }
+        Self { vars: BTreeMap::new(), origin: Origin::Drawn(seed), device: device.clone() }
+    }
+
+    /// Fixed values, such as a [`Weights::snapshot`]; layers get plain tensors through which no graph is recorded. A weight
+    /// that is absent or of another shape is an error when a layer asks for it; `file` is named in that error.
+    pub fn frozen(values: BTreeMap<String, Tensor>, file: &str, device: &Device) -> Self {
+        Self { vars: BTreeMap::new(), origin: Origin::Frozen { values, file: file.into() }, device: device.clone() }
+    }
+
+    /// The fixed values of a file that [`Weights::save`] wrote.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn open(path: &Path, device: &Device) -> Result<Self> {
+        let values = candle_core::safetensors::load(path, device).map_err(|error| unreadable(path, &error))?;
+        Ok(Self::frozen(values.into_iter().collect(), &path.display().to_string(), device))
     }
 
     /// Where the weights live.
@@ -28,7 +52,8 @@ impl Weights {
     /// # Errors
     /// If the tensor cannot be made.
     pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f64) -> Result<Tensor> {
-        let mut stream = self.seed.stream(&["init", name]);
+        let Origin::Drawn(seed) = self.origin else { return self.take(name, shape) };
+        let mut stream = seed.stream(&["init", name]);
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.uniform(-bound, bound) as f32).collect();
         self.insert(name, Tensor::from_vec(values, shape, &self.device)?)
     }
@@ -38,16 +63,40 @@ impl Weights {
     /// # Errors
     /// If the tensor cannot be made.
     pub fn zeros(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        if matches!(self.origin, Origin::Frozen { .. }) {
+            return self.take(name, shape);
+        }
         self.insert(name, Tensor::zeros(shape, DType::F32, &self.device)?)
     }
 
-    /// Adds a tensor of given values.
+    /// Adds a tensor of given values; frozen weights take their own value of that name instead.
     ///
     /// # Errors
     /// If the tensor cannot be made.
     pub fn insert(&mut self, name: &str, value: Tensor) -> Result<Tensor> {
+        if matches!(self.origin, Origin::Frozen { .. }) {
+            return self.take(name, value.dims());
+        }
         let var = Var::from_tensor(&value)?;
         let tensor = var.as_tensor().clone();
+        self.vars.insert(name.into(), var);
+        Ok(tensor)
+    }
+
+    /// The frozen value of a name.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let Origin::Frozen { values, file } = &self.origin else { unreachable!("only frozen weights are taken") };
+        let wrong = |found: String| Error::Format {
+            file: file.clone(),
+            expected: format!("a tensor `{name}` of shape {shape:?}"),
+            found,
+        };
+        let value = values.get(name).ok_or_else(|| wrong(values.keys().cloned().collect::<Vec<_>>().join(", ")))?;
+        if value.dims() != shape {
+            return Err(wrong(format!("shape {:?}", value.dims())));
+        }
+        let var = Var::from_tensor(&value.to_device(&self.device)?)?;
+        let tensor = var.as_detached_tensor();
         self.vars.insert(name.into(), var);
         Ok(tensor)
     }
@@ -70,12 +119,20 @@ impl Weights {
     /// # Errors
     /// If a weight is absent or has another shape.
     pub fn restore(&self, values: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.restore_from(values, "saved weights")
+    }
+
+    fn restore_from(&self, values: &BTreeMap<String, Tensor>, file: &str) -> Result<()> {
         for (name, var) in &self.vars {
-            let value = values.get(name).ok_or_else(|| Error::Format {
-                file: "saved weights".into(),
-                expected: format!("a tensor `{name}`"),
-                found: values.keys().cloned().collect::<Vec<_>>().join(", "),
-            })?;
+            let wrong = |found: String| Error::Format {
+                file: file.into(),
+                expected: format!("a tensor `{name}` of shape {:?}", var.dims()),
+                found,
+            };
+            let value = values.get(name).ok_or_else(|| wrong(values.keys().cloned().collect::<Vec<_>>().join(", ")))?;
+            if value.dims() != var.dims() {
+                return Err(wrong(format!("shape {:?}", value.dims())));
+            }
             var.set(&value.to_device(&self.device)?)?;
         }
         Ok(())
@@ -87,7 +144,8 @@ impl Weights {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let tensors: std::collections::HashMap<String, Tensor> = self.snapshot()?.into_iter().collect();
-        Ok(candle_core::safetensors::save(&tensors, path)?)
+        candle_core::safetensors::save(&tensors, path)
+            .map_err(|error| Error::Io { path: path.into(), source: std::io::Error::other(error.to_string()) })
     }
 
     /// Takes the values of a file that [`Weights::save`] wrote.
@@ -95,6 +153,12 @@ impl Weights {
     /// # Errors
     /// If the file is malformed or a weight is absent.
     pub fn read(&self, path: &Path) -> Result<()> {
-        self.restore(&candle_core::safetensors::load(path, &self.device)?.into_iter().collect())
+        let values = candle_core::safetensors::load(path, &self.device).map_err(|error| unreadable(path, &error))?;
+        self.restore_from(&values.into_iter().collect(), &path.display().to_string())
     }
+}
+
+/// The error of a weights file that is absent or not what it should be.
+fn unreadable(path: &Path, error: &candle_core::Error) -> Error {
+    Error::Format { file: path.display().to_string(), expected: "a safetensors file".into(), found: error.to_string() }
 }
