@@ -7,7 +7,7 @@
 use faer::Mat;
 use xmbench_datasets::{Matrix, SparseRows, random::Stream};
 
-use super::{Eigen, eigen, flip, largest, multiply, svd};
+use super::{Eigen, eigen, flip, largest, multiply, scatter};
 use crate::{Error, Result};
 
 /// Up to so many columns the Gram matrix is decomposed as a whole.
@@ -15,7 +15,7 @@ const EXACT: usize = 1024;
 /// Directions that are iterated beyond those wanted.
 const OVERSAMPLING: usize = 32;
 /// Passes over the rows; word counts have slowly decaying spectra.
-const ITERATIONS: usize = 12;
+const ITERATIONS: usize = 10;
 
 /// A fitted projection.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,13 +44,21 @@ impl Lsa {
             let Eigen { values, vectors } = eigen(gram(rows).as_ref())?;
             return Ok(Self::leading(vectors, &values, components));
         }
-        let width = (components + OVERSAMPLING).min(most);
+        let width = (components + OVERSAMPLING).min(rows.cols);
         let mut q = Mat::from_fn(rows.cols, width, |_, _| stream.normal());
         for _ in 0..ITERATIONS {
-            q = svd(gram_times(rows, &q).as_ref())?.u;
+            q = orthonormal(&gram_times(rows, &q))?;
         }
+        // Once more: the first time leaves what rounding did to nearly parallel columns.
+        q = orthonormal(&q)?;
         // Rayleigh-Ritz: the best vectors inside the subspace.
         let Eigen { values, vectors } = eigen(multiply(q.transpose(), gram_times(rows, &q).as_ref()).as_ref())?;
+        if values.len() < components {
+            return Err(Error::Numeric(format!(
+                "latent semantic analysis: expected rows of rank {components} or more, found {}; ask for fewer components",
+                values.len()
+            )));
+        }
         Ok(Self::leading(multiply(q.as_ref(), vectors.as_ref()), &values, components))
     }
 
@@ -86,6 +94,17 @@ impl Lsa {
         }
         Self { basis, singular_values: values[..components].iter().map(|l| l.max(0.0).sqrt()).collect() }
     }
+}
+
+/// An orthonormal basis of the columns' span: `Y E diag(l)^(-1/2)` with the eigenvectors of `YᵀY`, which is one product where a
+/// decomposition of the tall `Y` would be many.
+fn orthonormal(y: &Mat<f64>) -> Result<Mat<f64>> {
+    let mut gram = Mat::zeros(y.ncols(), y.ncols());
+    scatter(gram.as_mut(), y.as_ref());
+    let Eigen { values, vectors } = eigen(gram.as_ref())?;
+    let rank = values.iter().take_while(|l| **l > 1e-13 * values[0]).count();
+    let scaled = Mat::from_fn(y.ncols(), rank, |i, j| vectors[(i, j)] / values[j].sqrt());
+    Ok(multiply(y.as_ref(), scaled.as_ref()))
 }
 
 /// `AᵀA`.
