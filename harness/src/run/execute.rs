@@ -126,7 +126,8 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let wall = start.elapsed().as_secs_f64();
     // A fit that was resumed took what its epochs took, of which the clock saw only the last.
     let trained: f64 = run.history.iter().map(|epoch| epoch.seconds).sum();
-    let mut timings = vec![Timing { phase: "fit".into(), items: dataset.train.pairs.all().len(), seconds: vec![wall.max(trained)] }];
+    let mut timings =
+        vec![Timing { phase: "fit".into(), items: dataset.train.pairs.all().len(), seconds: vec![wall.max(trained)] }];
     let history = run.history;
     let goes_on = || if setting.stop.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) };
     goes_on()?;
