@@ -10,7 +10,7 @@ fn help_lists_every_command_and_the_exit_codes() {
     for word in ["list", "data", "run", "report", "compare", "exit codes"] {
         assert!(output.stdout.contains(word), "`{word}` is not in\n{}", output.stdout);
     }
-    for command in ["list", "data", "data inspect", "run", "report", "compare"] {
+    for command in ["list", "data", "run", "report", "compare"] {
         Place::new().run(&format!("{command} --help")).code(0);
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Status, print, report::newest, table};
 use crate::{
+    protocol,
     record::{Control, Outcome, Recording, Trial, store},
     stats::{
         Interval,
@@ -80,13 +81,17 @@ pub fn run(args: &Args) -> Result<Status> {
                     bail!("{} has no row `{name}`{hint}; its rows are {}", folder.display(), join(known));
                 }
             }
-            let of = |name: &str| rows.iter().filter(move |row| row.name == name);
-            let both = of(&args.a).flat_map(|a| {
-                of(&args.b).filter(|b| (a.experiment, a.dataset) == (b.experiment, b.dataset)).map(move |b| (a, b))
-            });
-            compare(both.collect(), &recording, args)?
+            let of = |name: &String| rows.iter().filter(|row| row.name == *name).collect::<Vec<_>>();
+            let (left, right) = (of(&args.a), of(&args.b));
+            let place = |row: &Row<'_>| (row.experiment.to_string(), row.dataset.to_string());
+            let beside = |a| right.iter().find(|b| place(b) == place(a)).map(|b| (a, *b));
+            compare(left.into_iter().filter_map(beside).collect(), &recording, args)?
         }
-        _ => bail!("`{}` and `{}` are not of one kind: name two folders of recordings, or two rows of one", args.a, args.b),
+        _ => bail!(
+            "`{}` and `{}` are not of one kind: name two folders of recordings, or two rows of one",
+            args.a,
+            args.b
+        ),
     };
     if differences.is_empty() {
         bail!("nothing to compare: `{}` and `{}` have no row, seed and metric in common", args.a, args.b);
@@ -110,9 +115,14 @@ fn rows<'a>(recording: &'a Recording, args: &Args) -> Vec<Row<'a>> {
         let swept: String = trial.swept.iter().map(|(key, value)| format!(" {key}={value}")).collect();
         let control = if trial.control == Control::Shuffled { " (shuffled)" } else { "" };
         let name = format!("{}{swept}{control}", trial.label);
-        match rows.iter_mut().find(|row| (row.experiment, row.dataset, &row.name) == (&trial.experiment, &trial.dataset, &name)) {
+        match rows
+            .iter_mut()
+            .find(|row| (row.experiment, row.dataset, &row.name) == (&trial.experiment, &trial.dataset, &name))
+        {
             Some(row) => row.trials.push(trial),
-            None => rows.push(Row { experiment: &trial.experiment, dataset: &trial.dataset, name, trials: vec![trial] }),
+            None => {
+                rows.push(Row { experiment: &trial.experiment, dataset: &trial.dataset, name, trials: vec![trial] })
+            }
         }
     }
     rows
@@ -133,7 +143,9 @@ fn compare(both: Vec<(&Row<'_>, &Row<'_>)>, recording: &Recording, args: &Args) 
         };
         let (trials_a, trials_b) = (chosen(a), chosen(b));
         let columns = recording.manifest.experiments.get(a.experiment).map(|note| note.columns.clone());
-        let columns = columns.filter(|columns| !columns.is_empty()).unwrap_or_else(|| a.trials[0].metrics.keys().cloned().collect());
+        let columns = columns
+            .filter(|columns| !columns.is_empty())
+            .unwrap_or_else(|| a.trials[0].metrics.keys().cloned().collect());
         let columns = args.metric.clone().map_or(columns, |only| vec![only]);
         for column in columns {
             let metric = Metric::parse(&column);
@@ -164,8 +176,9 @@ fn interval(metric: &Metric, a: &[Trial], b: &[Trial]) -> Option<Interval> {
 
 /// Two numbers compare only under one protocol on one dataset.
 fn comparable(place: &str, a: &Trial, b: &Trial) -> Result<()> {
-    if let Some((field, left, right)) = first_difference("protocol", &json!(a.protocol), &json!(b.protocol)) {
-        bail!("{place} are not comparable: `{field}` is {left} there and {right} here");
+    let fields = protocol::differences(&a.protocol, &b.protocol);
+    if !fields.is_empty() {
+        bail!("{place} are not comparable, their protocols differ: {}", fields.join("; "));
     }
     if a.checksum != b.checksum {
         let short = |checksum: &str| checksum.chars().take(12).collect::<String>();
@@ -176,20 +189,6 @@ fn comparable(place: &str, a: &Trial, b: &Trial) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The first field in which two values differ.
-fn first_difference(path: &str, a: &Value, b: &Value) -> Option<(String, Value, Value)> {
-    match (a, b) {
-        (Value::Object(left), Value::Object(right)) => {
-            let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-            keys.into_iter().find_map(|key| {
-                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or(Value::Null);
-                first_difference(&format!("{path}.{key}"), &of(left), &of(right))
-            })
-        }
-        _ => (a != b).then(|| (path.to_string(), a.clone(), b.clone())),
-    }
 }
 
 impl Difference {
@@ -233,18 +232,4 @@ fn as_json(differences: &[Difference]) -> String {
         })
     });
     Value::Array(objects.collect()).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_field_that_differs_is_named() {
-        let a = json!({"split": "test", "task": {"kind": "pairs", "cutoffs": [1, 5]}});
-        let b = json!({"split": "test", "task": {"kind": "pairs", "cutoffs": [1, 10]}});
-        let (field, left, right) = first_difference("protocol", &a, &b).unwrap();
-        assert_eq!((field.as_str(), left, right), ("protocol.task.cutoffs", json!([1, 5]), json!([1, 10])));
-        assert!(first_difference("protocol", &a, &a).is_none());
-    }
 }

@@ -76,12 +76,19 @@ fn methods_json(methods: &Methods) -> serde_json::Value {
         .collect()
 }
 
-fn datasets_rows() -> Vec<Vec<String>> {
-    vec![row(["DATASET"])]
+/// Name, representations, how to get it, what it is.
+pub fn datasets_rows() -> Vec<Vec<String>> {
+    let mut rows = vec![row(["DATASET", "FILES", "REPRESENTATIONS", "WHAT IT IS"])];
+    rows.extend(xmbench_datasets::sources().iter().map(|source| {
+        let files = if source.get.starts_with("built in") { "built in" } else { "to be fetched" };
+        row([source.name, files, &source.representations.join(", "), source.doc])
+    }));
+    rows
 }
 
-fn datasets_json() -> serde_json::Value {
-    json!([])
+/// Everything that the sources say of themselves.
+pub fn datasets_json() -> serde_json::Value {
+    json!(xmbench_datasets::sources())
 }
 
 /// Number of trials on every dataset of an experiment; none where the profile leaves it out.

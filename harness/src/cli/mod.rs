@@ -1,18 +1,19 @@
 //! The command line: what there is to type, and which file answers.
 
+mod compare;
 mod data;
 mod device;
 mod list;
 mod report;
 mod run;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xmbench_methods::Method;
 
-use crate::run::Methods;
+use crate::{run::Methods, verify};
 
 /// A reproducible benchmark of cross-modal image-text retrieval.
 #[derive(Parser)]
@@ -36,6 +37,10 @@ enum Command {
     Run(run::Args),
     /// Render tables and plots from a recording
     Report(report::Args),
+    /// Set two recordings, or two rows, side by side
+    Compare(compare::Args),
+    /// Compare with the values that the authors' code computes
+    Verify(verify::VerifyArgs),
 }
 
 /// How a command ended.
@@ -82,7 +87,14 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::Data(args) => data::run(&args),
         Command::Run(args) => run::run(&args, methods),
         Command::Report(args) => report::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
     }
+}
+
+/// The data folder that was named, or that of the variable XMBENCH_DATA.
+fn data_folder(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| std::env::var_os("XMBENCH_DATA").filter(|value| !value.is_empty()).map(PathBuf::from))
 }
 
 /// Prints to stdout; a reader that has gone away, as `head`, is no error.

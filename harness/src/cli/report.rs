@@ -3,9 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde_json::json;
 
 use super::{Status, print};
-use crate::record::{Recording, store};
+use crate::{
+    record::{Recording, store},
+    report::{self, Rendered},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -15,32 +19,42 @@ pub struct Args {
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &Args) -> Result<Status> {
     let folder = args.recording.clone().map_or_else(newest, Ok)?;
     let recording = store::read(&folder)?;
-    let rendered =
-        render(&recording, &args.out).with_context(|| format!("cannot render the report of {}", folder.display()))?;
-    print(&rendered.text);
-    for file in &rendered.files {
-        print(&file.display().to_string());
+    if recording.trials.is_empty() {
+        bail!("the recording {} holds no trial; `xmbench run` makes some", folder.display());
+    }
+    let rendered = show(&recording, &args.out, args.json)
+        .with_context(|| format!("cannot render the report of {}", folder.display()))?;
+    if args.json {
+        let page = page(&rendered, &args.out);
+        print(&json!({ "recording": folder, "page": page, "files": rendered.files }).to_string());
     }
     Ok(Status::Done)
 }
 
-/// What was rendered.
-pub struct Rendered {
-    /// The tables, for a terminal.
-    pub text: String,
-    /// The files, the page to open first.
-    pub files: Vec<PathBuf>,
+/// Renders a recording and prints its tables and where the report is.
+pub fn show(recording: &Recording, out: &Path, quiet: bool) -> Result<Rendered> {
+    let rendered = report::render(recording, out)?;
+    if !quiet {
+        for table in &rendered.tables {
+            print(&format!("{}\n", table.trim_end()));
+        }
+        print(&format!("report: {} ({} files)", page(&rendered, out).display(), rendered.files.len()));
+    }
+    Ok(rendered)
 }
 
-/// Renders a recording into a folder.
-pub fn render(recording: &Recording, out: &Path) -> Result<Rendered> {
-    let _ = (recording, out);
-    Ok(Rendered { text: String::new(), files: vec![] })
+/// The page to open, or the folder.
+pub fn page(rendered: &Rendered, out: &Path) -> PathBuf {
+    let page = rendered.files.iter().find(|file| file.file_name().is_some_and(|name| name == "index.html"));
+    page.map_or_else(|| out.to_path_buf(), PathBuf::clone)
 }
 
 /// The recording under `results/` that was begun last.

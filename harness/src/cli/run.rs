@@ -11,13 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{
-    Status, device, print,
-    report::{self, Rendered},
-    table,
-};
+use super::{Status, device, print, report, table};
 use crate::{
-    record::{Control, Store},
+    record::{Control, Manifest, Store},
+    report::Rendered,
     run::{Experiment, Methods, Profile, Progress, Settings, Summary, machine, plan, sweep},
 };
 
@@ -116,7 +113,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     if args.fresh {
         Store::clear(&folder)?;
     }
-    let manifest = crate::record::Manifest {
+    let manifest = Manifest {
         command: command_line(),
         profile: args.profile.to_string(),
         threads: rayon::current_num_threads(),
@@ -128,7 +125,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let settings = Settings {
         profile: args.profile,
         device,
-        data: args.data_dir.clone().or_else(|| std::env::var_os("XMBENCH_DATA").map(PathBuf::from)),
+        data: super::data_folder(args.data_dir.clone()),
         require_data: !args.all,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
@@ -136,14 +133,16 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let mut progress = Progress::new(trials, false);
     let outcome = sweep(&work, &settings, &mut store, &mut progress, &stop);
     progress.finish();
-    // Whatever happened, what is done is kept.
-    store.seal()?;
+    // Whatever happened, what is done is kept; the first error is the one to tell.
+    let sealed = store.seal();
     let summary = outcome?;
-    let rendered = if args.no_report || summary.interrupted || store.recording().trials.is_empty() {
+    sealed?;
+    let recording = store.recording();
+    let rendered = if args.no_report || summary.interrupted || recording.trials.is_empty() {
         None
     } else {
-        let pages = report::render(&store.recording(), &args.reports);
-        Some(pages.with_context(|| format!("cannot render the report of {}", folder.display()))?)
+        let rendered = report::show(&recording, &args.reports, args.json);
+        Some(rendered.with_context(|| format!("cannot render the report of {}", folder.display()))?)
     };
     conclude(args, &folder, &summary, rendered.as_ref());
     Ok(if summary.interrupted {
@@ -228,9 +227,6 @@ fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Ren
         );
         return;
     }
-    if let Some(rendered) = rendered {
-        print(&rendered.text);
-    }
     let mut line =
         format!("{} trials run, {} recorded before, {} failed", summary.done, summary.recorded, summary.failed.len());
     if summary.interrupted {
@@ -238,7 +234,4 @@ fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Ren
     }
     print(&line);
     print(&format!("recording: {}", folder.display()));
-    if let Some(page) = rendered.and_then(|rendered| rendered.files.first()) {
-        print(&format!("report: {}", page.display()));
-    }
 }

@@ -1,7 +1,29 @@
 //! The full meaning of a number: task, split, gallery, folds, positives, metric, cutoff, tie rule, aggregation.
+//!
+//! [`evaluate`] scores codes under a [`Protocol`]; [`chance`] is what a random order would score. Metrics are functions of one
+//! query's [`Ranking`] or [`Standing`], which know how many items tie, so that the expected value over all orders of tied items
+//! has a closed form.
+
+mod category;
+mod describe;
+mod evaluate;
+mod golden;
+mod pairs;
+mod rank;
+mod ranking;
+mod relevance;
+mod tally;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Split;
+
+pub use describe::differences;
+pub use evaluate::{Evaluation, Side, chance, evaluate, judge, selection_score};
+pub use golden::operations;
+pub use rank::{Standing, mean as mean_rank, median as median_rank};
+pub use ranking::{Group, Ranking, discounted_gain, first_k_relevant, weighted_precision};
 
 /// A protocol: printed under every table and stored with every number. Two numbers compare only if their protocols are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,9 +109,9 @@ pub enum Ties {
     /// The expected value over all orders of the tied items, in closed form.
     #[default]
     Expected,
-    /// Tied items rank behind the query's own: the upper end.
+    /// The best order of the tied items: the upper end.
     Optimistic,
-    /// Tied items rank before the query's own: the lower end.
+    /// The worst order of the tied items: the lower end.
     Pessimistic,
 }
 

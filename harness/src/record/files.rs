@@ -14,8 +14,12 @@ use super::{Error, Result};
 /// If the folder cannot be written or the disk is full; `path` is then as it was before.
 pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut temporary =
-        tempfile::Builder::new().prefix(".partial-").tempfile_in(folder).map_err(Error::io("write", path))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    // A recording is to be read by others too: as wide as the user's mask allows, not as narrow as a temporary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temporary = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
     write(temporary.as_file_mut()).map_err(Error::io("write", path))?;
     temporary.as_file().sync_all().map_err(Error::io("write", path))?;
     temporary.persist(path).map_err(|error| Error::io("write", path)(error.error))?;

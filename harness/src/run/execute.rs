@@ -9,7 +9,7 @@ use std::{
 };
 
 use candle_core::Device;
-use xmbench_datasets::{Collection, Dataset, Images, Split, Texts, random::Seed};
+use xmbench_datasets::{Collection, Dataset, Split, random::Seed};
 use xmbench_methods::{
     Codes, Error, Matcher, Run, Training,
     method::{Epoch, Observer},
@@ -20,7 +20,7 @@ use super::{
     timing::{self, Effort},
 };
 use crate::{
-    protocol::{Direction, Protocol},
+    protocol::{self, Direction, Evaluation, Protocol, Side},
     record::{Query, Timing},
     retrieval,
 };
@@ -109,12 +109,15 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let Setting { dataset, protocol, profile, device, .. } = setting;
     machine::forget_peak();
     std::fs::create_dir_all(&setting.checkpoints).map_err(Error::io(&setting.checkpoints))?;
-    let judge = |matcher: &dyn Matcher| validate(matcher, dataset, protocol);
-    let judged = dataset.split(protocol.select_on).is_some();
+    let selected_on = dataset.split(protocol.select_on);
+    let judge = |matcher: &dyn Matcher| match selected_on {
+        Some(collection) => validate(matcher, collection, protocol),
+        None => Ok(0.0),
+    };
     let mut run = Run {
         seed: Seed(planned.seed),
         device: Device::clone(device),
-        judge: judged.then_some(&judge),
+        judge: selected_on.is_some().then_some(&judge),
         checkpoints: Some(setting.checkpoints.clone()),
         observer,
         stop: setting.stop,
@@ -132,46 +135,87 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let goes_on = || if setting.stop.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) };
     goes_on()?;
 
-    let scored = dataset.split(protocol.split).ok_or_else(|| missing(dataset, protocol.split))?;
+    let scored = split(dataset, protocol.split)?;
     let codes = Coded::of(&*matcher, scored)?;
-    let gallery = match protocol.gallery() {
-        split if split == protocol.split => None,
-        split => {
-            let collection = dataset.split(split).ok_or_else(|| missing(dataset, split))?;
+    let searched = match protocol.gallery() {
+        gallery if gallery == protocol.split => None,
+        gallery => {
+            let collection = split(dataset, gallery)?;
             Some((collection, Coded::of(&*matcher, collection)?))
         }
     };
+    let queries = codes.side(scored);
+    let gallery = searched.as_ref().map_or(queries, |(collection, codes)| codes.side(collection));
     goes_on()?;
-    let evaluation = todo!();
+    let evaluation = protocol::evaluate(protocol, queries, gallery, matcher.similarity())?;
+    if let Some((name, value)) = evaluation.metrics.iter().find(|(_, value)| !value.is_finite()) {
+        return Err(Failure::Reason(format!("metric {name} is {value}")));
+    }
     let peak_memory = machine::peak_memory();
-    let bytes_per_item = [codes.images.bytes_per_item(), codes.texts.bytes_per_item()];
-    timings.extend(clock(&*matcher, scored, &codes, *profile)?);
     goes_on()?;
-    todo!()
+    let (asked, answers) = (&codes.texts, gallery.images);
+    timings.extend(clock(&*matcher, scored, asked, answers, *profile)?);
+    Ok(Numbers {
+        history,
+        timings,
+        peak_memory,
+        bytes_per_item: [codes.images.bytes_per_item(), codes.texts.bytes_per_item()],
+        ..Numbers::from(evaluation)
+    })
+}
+
+impl From<Evaluation> for Numbers {
+    fn from(evaluation: Evaluation) -> Self {
+        let Evaluation { metrics, envelope, curves, queries } = evaluation;
+        Self { metrics, envelope, curves, queries, ..Self::default() }
+    }
+}
+
+fn split(dataset: &Dataset, split: Split) -> Result<&Collection, Failure> {
+    dataset.split(split).ok_or_else(|| {
+        Failure::Reason(format!(
+            "the protocol asks for split `{split}`, which dataset `{}` does not have",
+            dataset.name
+        ))
+    })
+}
+
+/// The validation score of a matcher. The validation split is its own gallery, whatever the protocol searches later: encoding
+/// the training split after every epoch would take longer than the epoch.
+fn validate(matcher: &dyn Matcher, collection: &Collection, protocol: &Protocol) -> Result<f64, Error> {
+    let codes = Coded::of(matcher, collection)?;
+    let side = codes.side(collection);
+    protocol::judge(protocol, side, side, matcher.similarity())
 }
 
 /// Results a query asks for while it is timed.
 const WANTED: usize = 10;
 
-/// Times encoding the scored split and texts asking for its images, one by one and all together.
-fn clock(matcher: &dyn Matcher, scored: &Collection, codes: &Coded, profile: Profile) -> Result<Vec<Timing>, Error> {
+/// Times encoding the scored split and its texts asking for images, one by one and all together.
+fn clock(
+    matcher: &dyn Matcher,
+    scored: &Collection,
+    asked: &Codes,
+    answers: &Codes,
+    profile: Profile,
+) -> Result<Vec<Timing>, Error> {
     let (long, short) = (Effort::long(profile), Effort::short(profile));
     let timing = |phase: &str, items: usize, seconds: Vec<f64>| Timing { phase: phase.into(), items, seconds };
     let (images, texts) = (scored.images.len(), scored.texts.len());
     let encode_images = timing::sample(long, |_| matcher.encode_images(&scored.images).map(drop))?;
     let encode_texts = timing::sample(long, |_| matcher.encode_texts(&scored.texts).map(drop))?;
-    let build = || retrieval::index(&codes.images, matcher.similarity(), Direction::T2i);
+    let build = || retrieval::index(answers, matcher.similarity(), Direction::T2i);
     let indexing = timing::sample(long, |_| build().map(drop))?;
     let index = build()?;
     let single = timing::sample(short, |call| {
         let query = call % texts;
-        index.search(&codes.texts, query..query + 1, WANTED).map(drop)
+        index.search(asked, query..query + 1, WANTED).map(drop)
     })?;
-    let batch = timing::sample(long, |_| index.search(&codes.texts, 0..texts, WANTED).map(drop))?;
+    let batch = timing::sample(long, |_| index.search(asked, 0..texts, WANTED).map(drop))?;
     Ok(vec![
         timing("encode images", images, encode_images),
         timing("encode texts", texts, encode_texts),
-        timing("index", images, indexing),
+        timing("index", answers.len(), indexing),
         timing("query single", 1, single),
         timing("query batch", texts, batch),
     ])
@@ -190,6 +234,10 @@ impl Coded {
         let texts = matcher.encode_texts(&collection.texts)?;
         sound(&texts, collection.texts.len(), "text")?;
         Ok(Self { images, texts })
+    }
+
+    fn side<'a>(&'a self, collection: &'a Collection) -> Side<'a> {
+        Side { collection, images: &self.images, texts: &self.texts }
     }
 }
 
@@ -210,5 +258,36 @@ fn sound(codes: &Codes, items: usize, kind: &str) -> Result<(), Error> {
             let item = |at: usize| fragments.offsets.partition_point(|&offset| offset * fragments.dim <= at) - 1;
             at.map_or(Ok(()), |at| bad(item(at)))
         }
+    }
+}
+
+/// The expectation of a random order under the protocol.
+///
+/// # Errors
+/// If the protocol asks for what the dataset lacks.
+pub fn chance(protocol: &Protocol, dataset: &Dataset) -> Result<Numbers, Failure> {
+    let (queries, gallery) = (split(dataset, protocol.split)?, split(dataset, protocol.gallery())?);
+    Ok(protocol::chance(protocol, queries, gallery)?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use xmbench_datasets::Matrix;
+    use xmbench_methods::Fragments;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_traced_to_its_item() {
+        let message = |codes: &Codes, items| sound(codes, items, "image").unwrap_err().to_string();
+        let dense = |data: Vec<f32>| Codes::Dense(Matrix { rows: 3, cols: 2, data });
+        assert!(sound(&dense(vec![0.0; 6]), 3, "image").is_ok());
+        let nan = dense(vec![0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0]);
+        assert_eq!(message(&nan, 3), "the code of image 2 holds NaN or infinity");
+        assert_eq!(message(&nan, 4), "the method made 3 codes of 4 images");
+        // The first item has no vectors, the second one of two numbers, the third two.
+        let data = vec![0.0, 0.0, 0.0, f32::INFINITY, 0.0, 0.0];
+        let fragments = Codes::Fragments(Fragments { dim: 2, offsets: vec![0, 0, 1, 3], data });
+        assert_eq!(message(&fragments, 3), "the code of image 2 holds NaN or infinity");
     }
 }

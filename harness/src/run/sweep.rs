@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::atomic::AtomicBool};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::Device;
 use serde_json::json;
 use xmbench_datasets::{Dataset, Split, random::Seed};
@@ -70,13 +70,21 @@ pub fn sweep(
     }
     for entry in entries {
         let users: Vec<&Work<'_>> = work.iter().filter(|(experiment, _)| experiment.datasets.contains(entry)).collect();
-        let dataset = match open(entry, settings)? {
+        let dataset = match open(entry, settings) {
             Ok(dataset) => dataset,
-            Err(reason) => {
+            Err(error) if settings.require_data => {
+                return Err(error).with_context(|| format!("cannot open dataset {}", entry.label()));
+            }
+            Err(error) => {
+                let reason = error.to_string();
                 for (experiment, plan) in users {
                     progress.say(&format!("{} on {} is left out: {reason}", experiment.name, entry.label()));
                     progress.skip(plan.len() + 1);
-                    summary.left_out.push((experiment.name.clone(), entry.label(), reason.clone()));
+                    if is_absent(&error) {
+                        summary.left_out.push((experiment.name.clone(), entry.label(), reason.clone()));
+                    } else {
+                        summary.failed.push((format!("{}/{}", experiment.name, entry.label()), reason.clone()));
+                    }
                 }
                 continue;
             }
@@ -96,10 +104,18 @@ pub fn sweep(
     Ok(summary)
 }
 
-/// The dataset, or why it is left out.
-fn open(entry: &DatasetEntry, settings: &Settings) -> Result<Result<Dataset, String>> {
-    let _ = (entry, settings);
-    bail!("datasets are not wired yet")
+/// Opens a dataset from the data folder or from within the program.
+fn open(entry: &DatasetEntry, settings: &Settings) -> Result<Dataset, xmbench_datasets::Error> {
+    xmbench_datasets::open(&entry.name, &entry.options, settings.data.as_deref())
+}
+
+/// Whether the files of a dataset are not there at all, as they are for everybody who has not fetched them.
+fn is_absent(error: &xmbench_datasets::Error) -> bool {
+    match error {
+        xmbench_datasets::Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+        xmbench_datasets::Error::Option { name, .. } => name == "data folder",
+        xmbench_datasets::Error::Content { found, .. } => found == "nothing",
+    }
 }
 
 #[derive(PartialEq)]
@@ -180,7 +196,8 @@ impl Bench<'_> {
                 take(&mut trial, numbers);
                 summary.done += 1;
             }
-            Err(reason) => {
+            Err(Failure::Interrupted) => return Ok(()),
+            Err(Failure::Reason(reason)) => {
                 self.progress.end(&format!("failed: {reason}"));
                 summary.failed.push((trial.key(), reason.clone()));
                 trial.outcome = Outcome::Failed { reason };
@@ -205,7 +222,7 @@ impl Bench<'_> {
 
     /// Drops what the recording holds of this experiment and dataset and the experiment, as it is now, would not give.
     fn forget_stale(&mut self, plan: &[Planned]) {
-        let mut wanted = |found: &Trial| {
+        let wanted = |found: &Trial| {
             let same = |planned: &&Planned| {
                 (planned.position, &planned.label, &planned.swept, planned.control)
                     == (found.position, &found.label, &found.swept, found.control)
@@ -326,5 +343,27 @@ fn note_of_dataset(dataset: &Dataset) -> DatasetNote {
         licence: dataset.notice.licence.clone(),
         attribution: dataset.notice.attribution.clone(),
         caveat: dataset.notice.caveat.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_files_are_told_from_broken_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let entry = |name: &str| DatasetEntry { name: name.into(), label: None, options: toml::Table::new() };
+        let settings = |data: Option<&std::path::Path>| Settings {
+            profile: Profile::Smoke,
+            device: Device::Cpu,
+            data: data.map(PathBuf::from),
+            require_data: false,
+        };
+        for name in ["precomp", "wiki"] {
+            assert!(is_absent(&open(&entry(name), &settings(None)).unwrap_err()));
+            assert!(is_absent(&open(&entry(name), &settings(Some(folder.path()))).unwrap_err()));
+        }
+        assert!(!is_absent(&open(&entry("nowhere"), &settings(None)).unwrap_err()));
     }
 }

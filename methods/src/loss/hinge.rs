@@ -74,7 +74,7 @@ impl Hinge {
                     }
                     if !self.hardest {
                         visit(cost, i, j, query);
-                    } else if hardest.is_none_or(|(most, _)| cost > most || cost != cost) {
+                    } else if hardest.is_none_or(|(most, _)| cost > most || cost.to_f64().is_nan()) {
                         hardest = Some((cost, other));
                     }
                 }

@@ -1,0 +1,200 @@
+//! Find items of the other kind that share a class with the query.
+//!
+//! A query without relevant items counts 0 and stays in the mean, as in the hashing literature.
+
+use std::collections::BTreeMap;
+
+use rayon::prelude::*;
+use xmbench_datasets::Collection;
+use xmbench_methods::{Result, Similarity};
+
+use super::{
+    Denominator, Direction, Evaluation, Side, Ties,
+    ranking::Ranking,
+    relevance::Relevance,
+    tally::{Bounds, Tally, depths},
+};
+use crate::{
+    record::Query,
+    retrieval::{Rows, Scores},
+};
+
+/// What is measured.
+#[derive(Clone, Copy)]
+pub struct Settings<'a> {
+    pub cutoffs: &'a [usize],
+    pub denominator: Denominator,
+    pub ties: Ties,
+    /// MAP@all alone: what validation needs.
+    pub brief: bool,
+}
+
+/// What one query contributes.
+#[derive(Clone)]
+struct Contribution {
+    /// MAP@all, then MAP, P and nDCG of each cutoff.
+    metrics: Vec<Bounds>,
+    /// 11 and 101 levels of recall, then every depth.
+    curves: [Vec<f64>; 3],
+    standing: (usize, usize, usize),
+}
+
+impl Settings<'_> {
+    /// Metric names, in the order of [`Contribution::metrics`].
+    fn names(self) -> Vec<String> {
+        let cut = self.cutoffs.iter().flat_map(|k| ["MAP", "P", "nDCG"].map(|name| format!("{name}@{k}")));
+        std::iter::once("MAP@all".to_string()).chain(cut).take(if self.brief { 1 } else { usize::MAX }).collect()
+    }
+
+    fn contribution(self, ranking: &Ranking, depths: &[usize]) -> Contribution {
+        let standing = ranking.first_relevant();
+        let settled = [Ties::Pessimistic, Ties::Optimistic].map(|ties| ranking.tied().then(|| ranking.settled(ties)));
+        let under = |ties: Ties| match ties {
+            Ties::Expected => ranking,
+            Ties::Pessimistic => settled[0].as_ref().unwrap_or(ranking),
+            Ties::Optimistic => settled[1].as_ref().unwrap_or(ranking),
+        };
+        let each = |value: &dyn Fn(&Ranking) -> f64| {
+            if ranking.tied() { Bounds::each(|ties| value(under(ties))) } else { Bounds::sure(value(ranking)) }
+        };
+        if self.brief {
+            let value = under(self.ties).average_precision();
+            return Contribution { metrics: vec![Bounds::sure(value)], curves: Default::default(), standing };
+        }
+        let mut metrics = vec![each(&Ranking::average_precision)];
+        for &k in self.cutoffs {
+            let cut = k.min(ranking.items());
+            let expected = ranking.average_precision_at(k, self.denominator);
+            let [pessimistic, optimistic] =
+                if ranking.tied() { ranking.average_precision_range(k, self.denominator) } else { [expected; 2] };
+            metrics.push(Bounds { expected, pessimistic, optimistic });
+            metrics.push(each(&|ranking| ranking.hits_at(cut) / cut.max(1) as f64));
+            metrics.push(each(&|ranking| ranking.ndcg_at(k)));
+        }
+        let ruled = under(self.ties);
+        let full = ruled.precision_at_recall(&levels(100));
+        let interpolated = ruled.best_precision_from_recall(&levels(10));
+        let depths = depths.iter().map(|&n| ruled.hits_at(n) / n as f64).collect();
+        Contribution { metrics, curves: [interpolated, full, depths], standing }
+    }
+
+    /// Means over the queries of one direction, and their records.
+    fn summarise(
+        self,
+        tally: &mut Tally,
+        direction: Direction,
+        contributions: &[Contribution],
+        gallery: usize,
+        clusters: impl Fn(usize) -> usize,
+    ) -> Vec<Query> {
+        let share = 1.0 / contributions.len().max(1) as f64;
+        let names = self.names();
+        for (i, name) in names.iter().enumerate() {
+            let mut mean = Bounds::default();
+            contributions.iter().for_each(|one| mean.add(one.metrics[i], share));
+            tally.add(Some(direction), name, mean, 1.0);
+            tally.add(None, name, mean, 0.5);
+        }
+        if !self.brief {
+            let depths: Vec<f64> = depths(gallery).into_iter().map(|n| n as f64).collect();
+            let axes =
+                [("precision-recall", levels(10)), ("precision-recall full", levels(100)), ("precision@n", depths)];
+            for (i, (name, axis)) in axes.into_iter().enumerate() {
+                let mean = |at: usize| share * contributions.iter().map(|one| one.curves[i][at]).sum::<f64>();
+                tally.curve(direction, name, axis.iter().enumerate().map(|(at, &x)| [x, mean(at)]).collect(), 1.0);
+            }
+        }
+        let query = |(i, one): (usize, &Contribution)| Query {
+            direction,
+            query: i as u32,
+            cluster: clusters(i) as u32,
+            better: one.standing.0 as u32,
+            tied: one.standing.1 as u32,
+            own: one.standing.2 as u32,
+            average_precision: one.metrics[0].under(self.ties),
+        };
+        contributions.iter().enumerate().map(query).collect()
+    }
+}
+
+/// Levels of recall from 0 to 1.
+fn levels(steps: usize) -> Vec<f64> {
+    (0..=steps).map(|i| i as f64 / steps as f64).collect()
+}
+
+/// Scores a matcher.
+pub fn evaluate(
+    settings: Settings<'_>,
+    queries: Side<'_>,
+    gallery: Side<'_>,
+    similarity: Similarity<'_>,
+) -> Result<Evaluation> {
+    // Within one split both directions compare the same pairs.
+    let shared = std::ptr::eq(queries.images, gallery.images) && std::ptr::eq(queries.texts, gallery.texts);
+    let i2t = Scores::new(queries.images, gallery.texts, similarity)?;
+    let (i2t, t2i) =
+        if shared { (i2t.keep()?, None) } else { (i2t, Some(Scores::new(gallery.images, queries.texts, similarity)?)) };
+    over_directions(settings, queries.collection, gallery.collection, |direction, relevance| {
+        let scores = if direction == Direction::I2t { &i2t } else { t2i.as_ref().unwrap_or(&i2t) };
+        let gallery = relevance.gallery();
+        let depths = depths(gallery);
+        let mut out = Vec::with_capacity(relevance.queries());
+        scores.each(direction, |range, rows| {
+            let block: Vec<Contribution> = range
+                .clone()
+                .into_par_iter()
+                .map(|query| {
+                    let (i, relevant) = (query - range.start, relevance.of(query));
+                    let row = i * gallery..(i + 1) * gallery;
+                    let ranking = match rows {
+                        Rows::Real(values) => Ranking::of_scores(&values[row], &relevant),
+                        Rows::Distances { bits, values } => Ranking::of_distances(&values[row], *bits, &relevant),
+                    };
+                    settings.contribution(&ranking, &depths)
+                })
+                .collect();
+            out.extend(block);
+            Ok(())
+        })?;
+        Ok(out)
+    })
+}
+
+/// The expectation of a random order.
+pub fn chance(settings: Settings<'_>, queries: &Collection, gallery: &Collection) -> Result<Evaluation> {
+    over_directions(settings, queries, gallery, |_, relevance| {
+        let depths = depths(relevance.gallery());
+        let counts: Vec<usize> = (0..relevance.queries())
+            .into_par_iter()
+            .map(|query| relevance.of(query).into_iter().filter(|&relevant| relevant).count())
+            .collect();
+        let mut known: BTreeMap<usize, Contribution> = BTreeMap::new();
+        let mut of = |&relevant: &usize| {
+            let make = || settings.contribution(&Ranking::random(relevance.gallery(), relevant), &depths);
+            known.entry(relevant).or_insert_with(make).clone()
+        };
+        Ok(counts.iter().map(&mut of).collect())
+    })
+}
+
+fn over_directions(
+    settings: Settings<'_>,
+    queries: &Collection,
+    gallery: &Collection,
+    contributions: impl Fn(Direction, &Relevance) -> Result<Vec<Contribution>>,
+) -> Result<Evaluation> {
+    let (mut tally, mut records) = (Tally::default(), Vec::new());
+    for direction in [Direction::I2t, Direction::T2i] {
+        let relevance = Relevance::new(queries, gallery, direction)?;
+        let found = contributions(direction, &relevance)?;
+        // A text without an image is a cluster of its own.
+        let cluster = |query: usize| match direction {
+            Direction::I2t => query,
+            Direction::T2i => {
+                queries.pairs.images_of(query).first().map_or(queries.images.len() + query, |&image| image as usize)
+            }
+        };
+        records.extend(settings.summarise(&mut tally, direction, &found, relevance.gallery(), cluster));
+    }
+    Ok(tally.finish(settings.ties, records))
+}

@@ -1,0 +1,174 @@
+use std::collections::BTreeMap;
+
+use xmbench_datasets::{Collection, Error, Split};
+use xmbench_methods::{Codes, Result, Similarity};
+
+use super::{Protocol, Task, category, pairs};
+use crate::record::Query;
+
+/// One split with its codes.
+#[derive(Clone, Copy)]
+pub struct Side<'a> {
+    /// The items.
+    pub collection: &'a Collection,
+    /// A code an image.
+    pub images: &'a Codes,
+    /// A code a text.
+    pub texts: &'a Codes,
+}
+
+/// What a protocol measured.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Evaluation {
+    /// Metrics by name. Pairs: `i2t R@1` and `rsum` in percent, `i2t MedR`, `i2t MeanR`. Category: `i2t MAP@all`, `i2t MAP@50`,
+    /// `i2t P@50`, `i2t nDCG@50` as fractions, and without a direction the mean of both. Likewise `t2i`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Pessimistic and optimistic value of each metric that ties move: the ends over all orders of tied items.
+    pub envelope: BTreeMap<String, [f64; 2]>,
+    /// Curves by name. Pairs: `i2t recall@n` as (n, percent). Category: `i2t precision-recall` as (recall, interpolated precision)
+    /// at 11 levels, `i2t precision-recall full` not interpolated at 101, `i2t precision@n` as (n, precision).
+    pub curves: BTreeMap<String, Vec<[f64; 2]>>,
+    /// Outcome of every query.
+    pub queries: Vec<Query>,
+}
+
+impl Protocol {
+    /// The split that is searched.
+    pub fn gallery(&self) -> Split {
+        match self.task {
+            Task::Pairs { .. } => self.split,
+            Task::Category { gallery, .. } => gallery,
+        }
+    }
+
+    /// Refuses settings that mean nothing: a cutoff or a number of folds of 0, or nothing to measure.
+    ///
+    /// # Errors
+    /// The setting's name, what it may be, what it is.
+    pub fn check(&self) -> Result<()> {
+        let (cutoffs, folds) = match &self.task {
+            Task::Pairs { cutoffs, folds } => (cutoffs, *folds),
+            Task::Category { cutoffs, .. } => (cutoffs, 1),
+        };
+        let wrong = |name: &str, expected: &str, found: String| {
+            Err(Error::option(format!("protocol, `{name}`"), expected, found, "correct the experiment's protocol")
+                .into())
+        };
+        if let Some(k) = cutoffs.iter().find(|k| **k == 0 || u32::try_from(**k).is_err()) {
+            return wrong("cutoffs", "numbers from 1 to 4294967295", k.to_string());
+        }
+        let mut sorted = cutoffs.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        if sorted.len() != cutoffs.len() {
+            return wrong("cutoffs", "different numbers", format!("{cutoffs:?}"));
+        }
+        if matches!(self.task, Task::Pairs { .. }) && cutoffs.is_empty() {
+            return wrong("cutoffs", "at least one number", "none".into());
+        }
+        if folds == 0 {
+            return wrong("folds", "at least 1", "0".into());
+        }
+        Ok(())
+    }
+
+    fn category(&self, brief: bool) -> Option<category::Settings<'_>> {
+        match &self.task {
+            Task::Pairs { .. } => None,
+            Task::Category { cutoffs, denominator, .. } => {
+                Some(category::Settings { cutoffs, denominator: *denominator, ties: self.ties, brief })
+            }
+        }
+    }
+}
+
+/// Scores codes under a protocol. The pairs task looks at `queries` alone.
+///
+/// # Errors
+/// Codes that do not match the items or the similarity, a score that is not a number, missing labels, an empty split, or, for
+/// pairs, an item to which nothing belongs.
+pub fn evaluate(
+    protocol: &Protocol,
+    queries: Side<'_>,
+    gallery: Side<'_>,
+    similarity: Similarity<'_>,
+) -> Result<Evaluation> {
+    measure(protocol, queries, gallery, similarity, false)
+}
+
+/// The number that selects settings and epochs: [`selection_score`] of an evaluation, without computing what it does not need.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn judge(protocol: &Protocol, queries: Side<'_>, gallery: Side<'_>, similarity: Similarity<'_>) -> Result<f64> {
+    Ok(selection_score(&measure(protocol, queries, gallery, similarity, true)?, protocol))
+}
+
+fn measure(
+    protocol: &Protocol,
+    queries: Side<'_>,
+    gallery: Side<'_>,
+    similarity: Similarity<'_>,
+    brief: bool,
+) -> Result<Evaluation> {
+    protocol.check()?;
+    queries.check("query")?;
+    match &protocol.task {
+        Task::Pairs { cutoffs, folds } => pairs::evaluate((cutoffs, *folds, protocol.ties), queries, similarity),
+        Task::Category { .. } => {
+            gallery.check("gallery")?;
+            let settings = protocol.category(brief).expect("the task is category");
+            category::evaluate(settings, queries, gallery, similarity)
+        }
+    }
+}
+
+/// What a random order of the gallery would score on average, in closed form.
+///
+/// # Errors
+/// As [`evaluate`], as far as they concern the items.
+pub fn chance(protocol: &Protocol, queries: &Collection, gallery: &Collection) -> Result<Evaluation> {
+    protocol.check()?;
+    populated(queries, "query")?;
+    match &protocol.task {
+        Task::Pairs { cutoffs, folds } => pairs::chance((cutoffs, *folds, protocol.ties), queries),
+        Task::Category { .. } => {
+            populated(gallery, "gallery")?;
+            category::chance(protocol.category(false).expect("the task is category"), queries, gallery)
+        }
+    }
+}
+
+/// What settings and epochs are selected by, higher is better: the sum of recalls for pairs, the mean of both directions' MAP@all
+/// for category.
+pub fn selection_score(evaluation: &Evaluation, protocol: &Protocol) -> f64 {
+    let name = match protocol.task {
+        Task::Pairs { .. } => "rsum",
+        Task::Category { .. } => "MAP@all",
+    };
+    evaluation.metrics.get(name).copied().unwrap_or(f64::NAN)
+}
+
+fn populated(collection: &Collection, role: &str) -> Result<()> {
+    for (kind, items) in [("images", collection.images.len()), ("texts", collection.texts.len())] {
+        if items == 0 {
+            let next = "choose a split that has some";
+            return Err(Error::option(format!("{kind} of the {role} split"), "at least one", "none", next).into());
+        }
+    }
+    Ok(())
+}
+
+impl Side<'_> {
+    fn check(&self, role: &str) -> Result<()> {
+        populated(self.collection, role)?;
+        let (images, texts) = (self.collection.images.len(), self.collection.texts.len());
+        for (kind, items, codes) in [("images", images, self.images), ("texts", texts, self.texts)] {
+            if codes.len() != items {
+                let (name, next) = (format!("codes of the {role} {kind}"), "encode every item once, in order");
+                return Err(Error::option(name, format!("{items}, one an item"), codes.len().to_string(), next).into());
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Find the text of an image and the image of a text.
+
+use rayon::prelude::*;
+use xmbench_datasets::{Collection, Error, Pairs};
+use xmbench_methods::{Codes, Result, Similarity};
+
+use super::{
+    Direction, Evaluation, Side, Ties,
+    rank::{self, Standing},
+    tally::{Bounds, Tally, depths},
+};
+use crate::{
+    record::Query,
+    retrieval::{Rows, Scores, select},
+};
+
+/// Items that the recall curve reaches at most.
+const DEPTH: usize = 1000;
+
+/// One fold: consecutive images and every text that belongs to one of them.
+struct Fold {
+    images: Vec<usize>,
+    texts: Vec<usize>,
+    pairs: Pairs,
+}
+
+/// Cuts a collection into folds. A text of images in two folds is in both.
+fn cut(collection: &Collection, folds: usize) -> Vec<Fold> {
+    let (images, texts) = (collection.images.len(), collection.texts.len());
+    if folds == 1 {
+        return vec![Fold {
+            images: (0..images).collect(),
+            texts: (0..texts).collect(),
+            pairs: collection.pairs.clone(),
+        }];
+    }
+    let cut = |fold: usize| {
+        let first = fold * images / folds;
+        let members: Vec<usize> = (first..(fold + 1) * images / folds).collect();
+        let mut texts: Vec<u32> = members.iter().flat_map(|&i| collection.pairs.texts_of(i)).copied().collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let place =
+            |text: &u32| texts.binary_search(text).expect("the texts of these images were just gathered") as u32;
+        let pairs = members
+            .iter()
+            .flat_map(|&i| collection.pairs.texts_of(i).iter().map(move |text| ((i - first) as u32, place(text))))
+            .collect();
+        let pairs = Pairs::new(members.len(), texts.len(), pairs);
+        Fold { images: members, texts: texts.into_iter().map(|text| text as usize).collect(), pairs }
+    };
+    (0..folds).map(cut).collect()
+}
+
+impl Fold {
+    fn relevant(&self, direction: Direction, query: usize) -> &[u32] {
+        match direction {
+            Direction::I2t => self.pairs.texts_of(query),
+            Direction::T2i => self.pairs.images_of(query),
+        }
+    }
+
+    fn sizes(&self, direction: Direction) -> (usize, usize) {
+        match direction {
+            Direction::I2t => (self.images.len(), self.texts.len()),
+            Direction::T2i => (self.texts.len(), self.images.len()),
+        }
+    }
+
+    /// Refuses queries to which nothing belongs: their recall would be 0 by construction.
+    fn check(&self) -> Result<()> {
+        for (direction, kind, other) in [(Direction::I2t, "image", "text"), (Direction::T2i, "text", "image")] {
+            let empty = (0..self.sizes(direction).0).find(|&query| self.relevant(direction, query).is_empty());
+            if let Some(query) = empty {
+                let split = if direction == Direction::I2t { self.images[query] } else { self.texts[query] };
+                let next = "drop it from the split or add its pair";
+                let expected = format!("at least one {other} that belongs to it");
+                return Err(Error::option(format!("{kind} {split} of the scored split"), expected, "none", next).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the best own item of every query stands.
+    fn standings(&self, direction: Direction, scores: &Scores<'_>) -> Result<Vec<Standing>> {
+        let (queries, gallery) = self.sizes(direction);
+        let mut out = Vec::with_capacity(queries);
+        scores.each(direction, |range, rows| {
+            let first = range.start;
+            let block: Vec<Standing> = (0..range.len())
+                .into_par_iter()
+                .map(|i| {
+                    let (row, own) = (i * gallery..(i + 1) * gallery, self.relevant(direction, first + i));
+                    match rows {
+                        Rows::Real(values) => Standing::of(&values[row], own, |a, b| a > b),
+                        Rows::Distances { values, .. } => Standing::of(&values[row], own, |a, b| a < b),
+                    }
+                })
+                .collect();
+            out.extend(block);
+            Ok(())
+        })?;
+        Ok(out)
+    }
+
+    fn queries(&self, direction: Direction, standings: &[Standing]) -> impl Iterator<Item = Query> {
+        standings.iter().enumerate().map(move |(i, standing)| {
+            let (query, image) = match direction {
+                Direction::I2t => (self.images[i], i),
+                Direction::T2i => (self.texts[i], self.pairs.images_of(i)[0] as usize),
+            };
+            Query {
+                direction,
+                query: query as u32,
+                cluster: self.images[image] as u32,
+                better: standing.better as u32,
+                tied: standing.tied as u32,
+                own: standing.own as u32,
+                average_precision: f64::NAN,
+            }
+        })
+    }
+}
+
+/// Metrics of one direction of one fold, which is one of `1 / share`.
+fn summarise(
+    tally: &mut Tally,
+    direction: Direction,
+    standings: &[Standing],
+    (cutoffs, ties, gallery): (&[usize], Ties, usize),
+    share: f64,
+) {
+    let recall = |k: usize, ties: Ties| {
+        100.0 * standings.iter().map(|standing| standing.hit(k, ties)).sum::<f64>() / standings.len() as f64
+    };
+    for &k in cutoffs {
+        let value = Bounds::each(|ties| recall(k, ties));
+        tally.add(Some(direction), &format!("R@{k}"), value, share);
+        tally.add(None, "rsum", value, share);
+    }
+    tally.add(Some(direction), "MedR", Bounds::each(|ties| rank::median(standings, ties)), share);
+    tally.add(Some(direction), "MeanR", Bounds::each(|ties| rank::mean(standings, ties)), share);
+    let curve = depths(gallery.min(DEPTH)).into_iter().map(|n| [n as f64, recall(n, ties)]).collect();
+    tally.curve(direction, "recall@n", curve, share);
+}
+
+/// Scores a matcher.
+pub fn evaluate(
+    (cutoffs, folds, ties): (&[usize], usize, Ties),
+    side: Side<'_>,
+    similarity: Similarity<'_>,
+) -> Result<Evaluation> {
+    over_folds((cutoffs, folds, ties), side.collection, |fold| {
+        let whole = folds == 1;
+        let part = |codes: &Codes, items: &[usize]| (!whole).then(|| select(codes, items));
+        let (images, texts) = (part(side.images, &fold.images), part(side.texts, &fold.texts));
+        let images = images.as_ref().unwrap_or(side.images);
+        let texts = texts.as_ref().unwrap_or(side.texts);
+        let scores = Scores::new(images, texts, similarity)?.keep()?;
+        Ok([fold.standings(Direction::I2t, &scores)?, fold.standings(Direction::T2i, &scores)?])
+    })
+}
+
+/// The expectation of a random order.
+pub fn chance((cutoffs, folds, ties): (&[usize], usize, Ties), collection: &Collection) -> Result<Evaluation> {
+    over_folds((cutoffs, folds, ties), collection, |fold| {
+        Ok([Direction::I2t, Direction::T2i].map(|direction| {
+            let (queries, gallery) = fold.sizes(direction);
+            let own = |query| fold.relevant(direction, query).len();
+            (0..queries).map(|query| Standing { better: 0, tied: gallery, own: own(query) }).collect()
+        }))
+    })
+}
+
+fn over_folds(
+    (cutoffs, folds, ties): (&[usize], usize, Ties),
+    collection: &Collection,
+    standings: impl Fn(&Fold) -> Result<[Vec<Standing>; 2]>,
+) -> Result<Evaluation> {
+    let images = collection.images.len();
+    if folds > images {
+        let next = "use fewer folds or a larger split";
+        return Err(Error::option("folds", format!("at most {images}, one an image"), folds.to_string(), next).into());
+    }
+    let (mut tally, mut queries) = (Tally::default(), Vec::new());
+    for fold in cut(collection, folds) {
+        fold.check()?;
+        for (direction, standings) in [Direction::I2t, Direction::T2i].into_iter().zip(standings(&fold)?) {
+            let settings = (cutoffs, ties, fold.sizes(direction).1);
+            summarise(&mut tally, direction, &standings, settings, 1.0 / folds as f64);
+            queries.extend(fold.queries(direction, &standings));
+        }
+    }
+    Ok(tally.finish(ties, queries))
+}
