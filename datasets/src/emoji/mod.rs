@@ -1,7 +1,7 @@
 //! The emoji: pictures and captions that are inside the program.
 //!
 //! An image is a Twemoji picture of 72 x 72 pixels on white; its captions are its Unicode name, its shortcodes and its English
-//! keywords. The images' global vector is the picture at 32 x 32 (3072 values in `[0, 1]`), the fragments are 36 windows
+//! keywords. The images' global vector is the ink of the picture at 32 x 32 (3072 values in `[0, 1]`), the fragments are 36 windows
 //! of it. Classes are Unicode's 9 groups or, by option, its 99 subgroups, which the youngest emoji lack.
 //!
 //! Many emoji come in near twins (man, woman and person; the hours of a clock; the flags), so that a split by item would test on

@@ -52,14 +52,14 @@ impl Pictures {
         Picture { width: SIDE, height: SIDE, rgb: self.rgb(item).to_vec() }
     }
 
-    /// 32 x 32 RGB in `[0, 1]`, a row an item; white is 1.
+    /// The ink of 32 x 32 RGB pixels, `1 - value / 255`, a row an item: the white ground is 0, so that it adds nothing to a product.
     pub fn small(&self, items: usize) -> Matrix {
         let mut out = Matrix::zeros(items, 3 * SMALL * SMALL);
         out.data.par_chunks_mut(3 * SMALL * SMALL).enumerate().for_each(|(item, row)| {
             let picture = RgbImage::from_raw(SIDE as u32, SIDE as u32, self.rgb(item).to_vec());
             let picture = picture.expect("a picture has 3 * 72 * 72 bytes");
             let small = image::imageops::resize(&picture, SMALL as u32, SMALL as u32, FilterType::Triangle);
-            row.iter_mut().zip(small.into_raw()).for_each(|(out, byte)| *out = f32::from(byte) / 255.0);
+            row.iter_mut().zip(small.into_raw()).for_each(|(out, byte)| *out = f32::from(255 - byte) / 255.0);
         });
         out
     }

@@ -54,7 +54,7 @@ fn a_known_emoji_is_what_it_should_be() {
     let pixel = |x: usize, y: usize| &picture.rgb[3 * (72 * y + x)..][..3];
     assert_eq!((pixel(36, 36), pixel(0, 0)), ([0xdd, 0x2e, 0x44].as_slice(), [255; 3].as_slice()));
     let small = pictures.small(1);
-    assert!((small.data[3 * (16 * 32 + 16)] - 221.0 / 255.0).abs() < 1e-6 && small.data[0] == 1.0);
+    assert!((small.data[3 * (16 * 32 + 16)] - 34.0 / 255.0).abs() < 1e-6 && small.data[0] == 0.0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use xmbench_methods::Method;
 
-use crate::run::Methods;
+use crate::{run::Methods, verify};
 
 /// A reproducible benchmark of cross-modal image-text retrieval.
 #[derive(Parser)]
@@ -39,6 +39,8 @@ enum Command {
     Report(report::Args),
     /// Set two recordings, or two rows, side by side
     Compare(compare::Args),
+    /// Compare with the values that the authors' code computes
+    Verify(verify::VerifyArgs),
 }
 
 /// How a command ended.
@@ -86,6 +88,7 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::Run(args) => run::run(&args, methods),
         Command::Report(args) => report::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
     }
 }
 

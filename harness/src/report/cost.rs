@@ -43,7 +43,6 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
                 "Time",
                 "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up",
             ),
-            Note::word("Machine", words::machine(manifest)),
             Note::word("Made by", results::made_by(manifest)),
         ],
     };

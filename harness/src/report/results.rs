@@ -25,7 +25,7 @@ pub fn table(section: &Section<'_>, scores: &mut Scores<'_>, manifest: &Manifest
         let own: Vec<Option<&Score>> = columns.iter().map(|scores| scores[at].as_ref()).collect();
         rows.push(result(section, trials, &metrics, &own, &mut reasons));
         rows.extend(ties(&metrics, &own));
-        rows.extend(stated(section, trials, &metrics, &own));
+        rows.extend(stated(section, trials, &metrics, &own, &mut reasons));
     }
     let columns = metrics
         .iter()
@@ -84,13 +84,7 @@ fn result(
     if trials.dagger {
         marks.push(Mark::Dagger);
     }
-    let mut remark = |text: String| {
-        let number = reasons.iter().position(|reason| *reason == text).unwrap_or_else(|| {
-            reasons.push(text);
-            reasons.len() - 1
-        });
-        marks.push(Mark::Number(number + 1));
-    };
+    let mut remark = |text: String| marks.push(number(reasons, text));
     let mut by_reason: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for (seed, reason) in &trials.failures {
         by_reason.entry(reason).or_default().push(*seed);
@@ -112,6 +106,15 @@ fn result(
     Row { kind, name: trials.name.clone(), marks, cells: metrics.iter().zip(scores).map(cell).collect() }
 }
 
+/// The mark of a numbered note, which equal texts share.
+fn number(notes: &mut Vec<String>, text: String) -> Mark {
+    let at = notes.iter().position(|note| *note == text).unwrap_or_else(|| {
+        notes.push(text);
+        notes.len() - 1
+    });
+    Mark::Number(at + 1)
+}
+
 /// The span that ties leave, if they leave one anywhere.
 fn ties(metrics: &[Metric], scores: &[Option<&Score>]) -> Option<Row> {
     let cell = |(metric, score): (&Metric, &Option<&Score>)| match score.and_then(|score| score.ties) {
@@ -128,7 +131,13 @@ fn ties(metrics: &[Metric], scores: &[Option<&Score>]) -> Option<Row> {
 }
 
 /// One row a source that stated values for this row in advance.
-fn stated(section: &Section<'_>, trials: &Trials<'_>, metrics: &[Metric], scores: &[Option<&Score>]) -> Vec<Row> {
+fn stated(
+    section: &Section<'_>,
+    trials: &Trials<'_>,
+    metrics: &[Metric],
+    scores: &[Option<&Score>],
+    notes: &mut Vec<String>,
+) -> Vec<Row> {
     let alone = section.rows.iter().filter(|row| row.label == trials.label).count() == 1;
     let named = |value: &Expected| value.label == trials.name || (alone && value.label == trials.label);
     let here = |value: &&Expected| named(value) && (value.dataset.is_empty() || value.dataset == section.dataset);
@@ -152,11 +161,15 @@ fn stated(section: &Section<'_>, trials: &Trials<'_>, metrics: &[Metric], scores
                 ..Cell::default()
             }
         };
-        let cells = metrics.iter().zip(scores).map(cell).collect();
-        Row { kind: RowKind::Stated, name: source.to_string(), marks: Vec::new(), cells }
+        let cells: Vec<Cell> = metrics.iter().zip(scores).map(cell).collect();
+        let marks = vec![number(notes, source.trim().to_string())];
+        Row { kind: RowKind::Stated, name: "stated".to_string(), marks, cells }
     };
-    let rows = sources.into_iter().map(row);
-    rows.filter(|row| row.cells.iter().any(|cell| !cell.text.is_empty())).collect()
+    // Values of metrics that the table does not show need no row.
+    let shown = |source: &&str| {
+        values.iter().any(|value| value.source == *source && metrics.iter().any(|metric| metric.name == value.metric))
+    };
+    sources.into_iter().filter(shown).map(row).collect()
 }
 
 fn verdict(stated: f64, tolerance: f64, score: Option<&Score>) -> Verdict {
@@ -201,7 +214,8 @@ fn notes(
         notes.push(Note::word("Ties", text));
     }
     if table.rows.iter().any(|row| row.kind == RowKind::Stated) {
-        let mut text = "rows in small print were stated in advance by the source they name".to_string();
+        let mut text =
+            "values that a paper or another program gave in advance; the number names the source".to_string();
         if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.verdict.is_some())) {
             text += "; OK / OFF: our value is within / outside the stated tolerance";
             if manifest.profile != "full" {

@@ -20,6 +20,8 @@ use super::{
 const BLOCK: usize = 256;
 /// Gallery rows a product.
 const TILE: usize = 1024;
+/// Fewer queries than this are bound by memory, and are multiplied row by row.
+const FEW: usize = 8;
 /// Tasks that a search is cut into at least, where the gallery is large enough: fixed, so that the bits of a score do not depend
 /// on the number of threads.
 const TASKS: usize = 16;
@@ -39,26 +41,33 @@ impl<'a> Dense<'a> {
 
     /// Keeps the best of the gallery rows in `range` for the queries `[count, cols]`.
     fn scan(&self, queries: &[f32], count: usize, first: usize, range: Range<usize>, k: usize) -> Result<Vec<Best>> {
-        let cols = self.gallery.cols;
+        let (cols, tile) = (self.gallery.cols, TILE.min(self.len()));
         let mut best: Vec<Best> = (0..count).map(|_| Best::new(k)).collect();
-        let mut product = vec![0.0f32; count * TILE.min(range.len())];
+        let mut product = vec![0.0f32; count * tile];
         for start in range.clone().step_by(TILE) {
-            let rows = TILE.min(range.end - start);
-            let product = &mut product[..count * rows];
-            let tile = &self.gallery.data[start * cols..(start + rows) * cols];
-            gemm_serial(
-                1.0,
-                Mat::new(queries, count, cols),
-                Mat::new(tile, rows, cols).t(),
-                0.0,
-                MatMut::new(product, count, rows),
-            );
-            for (i, (scores, best)) in product.chunks_exact(rows).zip(&mut best).enumerate() {
-                offer(scores, start, best).map_err(|item| not_a_number(first + i, item))?;
+            // The last tile reaches back instead of being smaller: the order of summation depends on the shape of a product, and
+            // equal rows of the gallery must tie to the bit.
+            let from = start.min(self.len() - tile);
+            let gallery = &self.gallery.data[from * cols..(from + tile) * cols];
+            multiply(queries, count, gallery, tile, cols, &mut product);
+            for (i, (scores, best)) in product.chunks_exact(tile).zip(&mut best).enumerate() {
+                offer(&scores[start - from..], start, best).map_err(|item| not_a_number(first + i, item))?;
             }
         }
         Ok(best)
     }
+}
+
+/// Scores of `count` queries against `tile` rows.
+fn multiply(queries: &[f32], count: usize, gallery: &[f32], tile: usize, cols: usize, out: &mut [f32]) {
+    if count < FEW {
+        for (query, out) in queries.chunks_exact(cols.max(1)).zip(out.chunks_exact_mut(tile)) {
+            dots(query, gallery, out);
+        }
+        return;
+    }
+    let (a, b) = (Mat::new(queries, count, cols), Mat::new(gallery, tile, cols).t());
+    gemm_serial(1.0, a, b, 0.0, MatMut::new(out, count, tile));
 }
 
 impl Index for Dense<'_> {
@@ -126,6 +135,61 @@ pub fn offer(scores: &[f32], start: usize, best: &mut Best) -> std::result::Resu
         }
     }
     Ok(())
+}
+
+/// Dot products of a query with every row of `gallery`, in one order of summation.
+fn dots(query: &[f32], gallery: &[f32], out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { dots_avx512(query, gallery, out) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has the instructions.
+            return unsafe { dots_avx2(query, gallery, out) };
+        }
+    }
+    dots_in_lanes(query, gallery, out, |a, b, c| a * b + c);
+}
+
+/// The same loop, compiled for AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,fma")]
+fn dots_avx512(query: &[f32], gallery: &[f32], out: &mut [f32]) {
+    dots_in_lanes(query, gallery, out, f32::mul_add);
+}
+
+/// The same loop, compiled for AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn dots_avx2(query: &[f32], gallery: &[f32], out: &mut [f32]) {
+    dots_in_lanes(query, gallery, out, f32::mul_add);
+}
+
+#[inline(always)]
+fn dots_in_lanes(query: &[f32], gallery: &[f32], out: &mut [f32], multiply_add: impl Fn(f32, f32, f32) -> f32) {
+    const LANES: usize = 64;
+    if query.is_empty() {
+        return out.fill(0.0);
+    }
+    let whole = query.len() / LANES * LANES;
+    for (row, out) in gallery.chunks_exact(query.len()).zip(out) {
+        let mut sums = [0.0f32; LANES];
+        for (a, b) in query[..whole].chunks_exact(LANES).zip(row[..whole].chunks_exact(LANES)) {
+            for lane in 0..LANES {
+                sums[lane] = multiply_add(a[lane], b[lane], sums[lane]);
+            }
+        }
+        let mut width = LANES / 2;
+        while width > 0 {
+            for lane in 0..width {
+                sums[lane] += sums[lane + width];
+            }
+            width /= 2;
+        }
+        *out = query[whole..].iter().zip(&row[whole..]).fold(sums[0], |sum, (&a, &b)| multiply_add(a, b, sum));
+    }
 }
 
 /// Whether a score is not below the limit; NaN is not below anything.

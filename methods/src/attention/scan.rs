@@ -54,6 +54,8 @@ pub struct Params {
     pub margin: f64,
     /// The hardest negative alone, or all.
     pub max_violation: bool,
+    /// Epochs with the sum before `max_violation` takes effect; 0 as in the paper. Keeps a fresh model from collapsing.
+    pub warmup: usize,
     /// Leave texts of the same image out of the negatives.
     pub mask_same_image: bool,
     /// Length of the vectors of regions and words.
@@ -79,6 +81,7 @@ impl Default for Params {
             lambda_lse: 6.0,
             margin: 0.2,
             max_violation: true,
+            warmup: 0,
             mask_same_image: false,
             embedding: 1024,
             word: 300,
@@ -265,7 +268,8 @@ impl Model for Encoders {
         &self.weights
     }
 
-    fn loss(&self, training: &Training<'_>, batch: &[(u32, u32)], _step: &mut Step) -> Result<Tensor> {
+    fn loss(&self, training: &Training<'_>, batch: &[(u32, u32)], step: &mut Step) -> Result<Tensor> {
+        let hardest = self.params.max_violation && step.epoch >= self.params.warmup;
         let (images, texts) = (&training.train.images, &training.train.texts);
         let table = images.fragments.as_ref().ok_or_else(|| training.missing("scan", "images.fragments"))?;
         let tokens = texts.tokens.as_ref().ok_or_else(|| training.missing("scan", "texts.tokens"))?;
@@ -274,7 +278,7 @@ impl Model for Encoders {
         let (regions, words) = (self.regions(table, &items)?, self.words(&tokens)?);
         let scores = batch_scores(&self.scorer.settings, &regions, &words, &tokens.lengths)?;
         let except = if self.params.mask_same_image { belonging(&training.train.pairs, batch) } else { Vec::new() };
-        loss::hinge_except(&scores, self.params.margin, self.params.max_violation, &except)
+        loss::hinge_except(&scores, self.params.margin, hardest, &except)
     }
 
     fn matcher(&self) -> Result<Box<dyn Matcher>> {

@@ -110,6 +110,7 @@ impl Params {
     /// As [`params::parse`], or a value out of range.
     pub fn read(table: &toml::Table) -> Result<Self> {
         let read: Self = params::parse("djsrh", table)?;
+        read.schedule.check("djsrh")?;
         let wrong = |key, expected, found: &dyn std::fmt::Display| Err(params::out_of_range("djsrh", key, expected, found));
         if read.bits == 0 || read.bits > 4096 {
             return wrong("bits", "1 to 4096", &read.bits);

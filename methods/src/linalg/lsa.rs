@@ -10,7 +10,7 @@ use xmbench_datasets::{Matrix, SparseRows, random::Stream};
 use super::{Eigen, eigen, flip, largest, multiply, scatter};
 use crate::{Error, Result};
 
-/// Up to so many columns the Gram matrix is decomposed as a whole.
+/// Up to so many columns, or thrice as many as are iterated, the Gram matrix is decomposed as a whole: that is then faster.
 const EXACT: usize = 1024;
 /// Directions that are iterated beyond those wanted.
 const OVERSAMPLING: usize = 32;
@@ -40,7 +40,7 @@ impl Lsa {
                 rows.cols
             )));
         }
-        if rows.cols <= EXACT.max(2 * (components + OVERSAMPLING)) {
+        if rows.cols <= EXACT.max(3 * (components + OVERSAMPLING)) {
             let Eigen { values, vectors } = eigen(gram(rows).as_ref())?;
             return Ok(Self::leading(vectors, &values, components));
         }

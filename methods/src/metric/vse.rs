@@ -47,6 +47,8 @@ pub struct Vse;
 pub struct Params {
     /// Equation (5) instead of (4).
     pub max_violation: bool,
+    /// Epochs of (4) before (5) takes effect; 0 as in the paper. Keeps a fresh model from collapsing.
+    pub warmup: usize,
     /// Margin of the hinge.
     pub margin: f64,
     /// Length of the vectors of (1) and (2).
@@ -124,6 +126,7 @@ impl Default for Params {
     fn default() -> Self {
         Self {
             max_violation: true,
+            warmup: 0,
             margin: 0.2,
             embedding: 1024,
             word: 300,
@@ -334,7 +337,8 @@ impl Model for Embedding {
         &self.weights
     }
 
-    fn loss(&self, training: &Training<'_>, batch: &[(u32, u32)], _step: &mut Step) -> Result<Tensor> {
+    fn loss(&self, training: &Training<'_>, batch: &[(u32, u32)], step: &mut Step) -> Result<Tensor> {
+        let hardest = self.params.max_violation && step.epoch >= self.params.warmup;
         let (images, texts): (Vec<usize>, Vec<usize>) = batch.iter().map(|&(i, t)| (i as usize, t as usize)).unzip();
         let v = self.images(&training.train.images, &images)?; // (1)
         let t = self.texts(&training.train.texts, &texts)?; // (2)
@@ -350,7 +354,7 @@ impl Model for Embedding {
                 except.extend(texts.iter().map(|&text| own.binary_search(&(text as u32)).is_ok()));
             }
         }
-        hinge_except(&scores, self.params.margin, self.params.max_violation, &except) // (4), (5)
+        hinge_except(&scores, self.params.margin, hardest, &except) // (4), (5)
     }
 
     fn matcher(&self) -> Result<Box<dyn Matcher>> {

@@ -1,16 +1,12 @@
 //! CSV with the numbers behind the cells, in full precision: one line a row, five fields a column.
 
 use super::Exporter;
-use crate::report::table::{Mark, RowKind, Table};
+use crate::report::table::{Head, Mark, Row, RowKind, Table};
 
 /// CSV.
 pub struct Csv;
 
 impl Exporter for Csv {
-    fn ending(&self) -> &'static str {
-        "csv"
-    }
-
     fn export(&self, table: &Table) -> String {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let mut head: Vec<String> = table.context.iter().map(|(key, _)| key.to_string()).collect();
@@ -52,15 +48,10 @@ impl Exporter for Csv {
     }
 }
 
-/// The source of stated values; the numbered notes of other rows.
-fn note(table: &Table, row: &crate::report::table::Row) -> String {
-    if row.kind == RowKind::Stated {
-        return row.name.clone();
-    }
+/// The numbered notes of a row: sources, reasons.
+fn note(table: &Table, row: &Row) -> String {
     let numbered = table.notes.iter().filter_map(|note| match note.head {
-        crate::report::table::Head::Mark(mark @ Mark::Number(_)) if row.marks.contains(&mark) => {
-            Some(note.text.as_str())
-        }
+        Head::Mark(mark @ Mark::Number(_)) if row.marks.contains(&mark) => Some(note.text.as_str()),
         _ => None,
     });
     numbered.collect::<Vec<_>>().join("; ")

@@ -7,10 +7,6 @@ use crate::report::table::{Cell, Head, Mark, Row, RowKind, Table, Verdict};
 pub struct Html;
 
 impl Exporter for Html {
-    fn ending(&self) -> &'static str {
-        ""
-    }
-
     fn export(&self, table: &Table) -> String {
         let mut out = format!(
             "<figure class=\"table\" id=\"{0}\">\n<figcaption>{1}</figcaption>\n<div class=\"scroll\"><table>\n<thead>\n",
@@ -112,7 +108,7 @@ fn sign(mark: Mark) -> String {
 }
 
 /// Text with code between backticks.
-fn code(text: &str) -> String {
+pub fn code(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
     if parts.len() % 2 == 0 {
         return escape(text);

@@ -10,15 +10,11 @@ use crate::report::table::{Cell, Column, Head, Mark, Row, RowKind, Table};
 pub struct Latex;
 
 /// Sizes of type, and how many average characters of each a line of `article` holds.
-const SIZES: [(&str, f64); 4] = [("small", 72.0), ("footnotesize", 80.0), ("scriptsize", 88.0), ("tiny", 100.0)];
+const SIZES: [(&str, f64); 4] = [("small", 72.0), ("footnotesize", 80.0), ("scriptsize", 90.0), ("tiny", 112.0)];
 /// What separates two columns, in characters.
 const GAP: f64 = 1.8;
 
 impl Exporter for Latex {
-    fn ending(&self) -> &'static str {
-        "tex"
-    }
-
     fn export(&self, table: &Table) -> String {
         let columns: Vec<usize> = (0..table.columns.len()).collect();
         let whole = width(table, &columns);
@@ -35,10 +31,10 @@ impl Exporter for Latex {
         for note in &table.notes {
             let head = match &note.head {
                 Head::Word(word) => format!("\\emph{{{word}:}} "),
-                Head::Mark(mark) => sign(*mark),
+                Head::Mark(mark) => format!("{}\\,", sign(*mark)),
                 Head::Bold => "\\textbf{Bold:} ".to_string(),
             };
-            out += &format!("    {head}{}.\\par\n", escape(note.text.trim_end_matches('.')));
+            out += &format!("    {head}{}.\\par\n", code(note.text.trim_end_matches('.')));
         }
         out + "  \\end{minipage}\n\\end{table*}\n"
     }
@@ -153,6 +149,19 @@ fn sign(mark: Mark) -> String {
         Mark::Noisy => "\\textdaggerdbl{}".to_string(),
         Mark::Number(number) => format!("\\textsuperscript{{{number}}}"),
     }
+}
+
+/// Text with code between backticks, where `--` stays two hyphens.
+fn code(text: &str) -> String {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len() % 2 == 0 {
+        return escape(text);
+    }
+    let part = |(i, part): (usize, &&str)| match i % 2 {
+        1 => format!("\\texttt{{{}}}", escape(part).replace('-', "{-}")),
+        _ => escape(part),
+    };
+    parts.iter().enumerate().map(part).collect()
 }
 
 /// Text that LaTeX prints as it is. Letters that pdfLaTeX's standard fonts lack become their code point.

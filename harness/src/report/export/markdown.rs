@@ -7,10 +7,6 @@ use crate::report::table::{Cell, Head, Mark, Row, RowKind, Table};
 pub struct Markdown;
 
 impl Exporter for Markdown {
-    fn ending(&self) -> &'static str {
-        "md"
-    }
-
     fn export(&self, table: &Table) -> String {
         let mut lines: Vec<Vec<String>> = Vec::new();
         let mut head = vec!["method".to_string()];

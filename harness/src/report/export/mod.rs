@@ -5,23 +5,23 @@ mod html;
 mod latex;
 mod markdown;
 
-pub use html::escape;
+pub use html::{code, escape};
 
 use super::table::{Cell, RowKind, Table};
 
 /// Writes a table in one format.
 trait Exporter {
-    /// Ending of the file's name; empty for what goes into the page alone.
-    fn ending(&self) -> &'static str;
-
     /// The whole text.
     fn export(&self, table: &Table) -> String;
 }
 
+/// Endings of the files that a table becomes.
+pub const ENDINGS: [&str; 3] = ["md", "tex", "csv"];
+
 /// The table in every format that becomes a file: ending and text.
 pub fn files(table: &Table) -> Vec<(&'static str, String)> {
     let formats: [&dyn Exporter; 3] = [&markdown::Markdown, &latex::Latex, &csv::Csv];
-    formats.iter().map(|format| (format.ending(), format.export(table))).collect()
+    ENDINGS.into_iter().zip(formats).map(|(ending, format)| (ending, format.export(table))).collect()
 }
 
 /// The table as Markdown.

@@ -16,13 +16,11 @@ use rayon::prelude::*;
 
 use super::{
     Aggregation, CrossAttention, EPS, Norm, Real, SLOPE, Stack,
-    kernel::{Context, Panel, QUERY_BLOCK, Scratch, attend, dot, grams, larger, norms, similarity},
+    kernel::{CONTEXT_BLOCK, QUERY_BLOCK, grams, norms, similarity},
+    panel::{Context, Panel, Scratch, attend, dot, larger},
     real::vectorised,
 };
 use crate::linalg::gemm::{Mat, MatMut, gemm, gemm_serial};
-
-/// Context vectors a task.
-const CONTEXT_BLOCK: usize = 384;
 
 /// Gradients of `sum(cotangent * scores)` with respect to the vectors of the contexts and of the queries; `cotangent` is
 /// `[contexts.items(), queries.items()]`.

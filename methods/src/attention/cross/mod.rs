@@ -26,6 +26,7 @@ mod composed;
 pub(super) mod golden;
 mod kernel;
 mod op;
+mod panel;
 mod real;
 mod scorer;
 mod stack;

@@ -140,5 +140,6 @@ mod tests {
         assert!(worst < 2e-7, "{worst}");
         assert_eq!(Real::exp(0f32), 1.0);
         assert!(Real::exp(f32::NEG_INFINITY) < 2e-38);
+        assert!(Real::exp(f32::NAN).is_nan());
     }
 }

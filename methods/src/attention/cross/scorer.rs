@@ -28,9 +28,9 @@ impl PairScorer for CrossScorer {
                 "cross attention compares fragments; encode both sides with this matcher".into(),
             ));
         };
-        if images.dim != texts.dim {
+        if images.dim != texts.dim || images.dim == 0 {
             return Err(Error::Numeric(format!(
-                "cross attention: expected image and text vectors of one width, found {} and {}",
+                "cross attention: expected image and text vectors of one width above 0, found {} and {}",
                 images.dim, texts.dim
             )));
         }

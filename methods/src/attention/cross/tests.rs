@@ -374,6 +374,20 @@ fn wrong_codes_and_shapes_are_errors() {
 }
 
 #[test]
+fn a_value_that_is_not_a_number_reaches_its_scores_and_no_other() {
+    for settings in every() {
+        let mut items = Items::new(3, 4, &[3, 2], 5);
+        items.images[4 * 5 + 7] = f64::NAN;
+        for form in [Contexts::Gram, Contexts::Direct] {
+            for (at, score) in items.scores(&settings, form).into_iter().enumerate() {
+                let image = if settings.direction == Direction::T2i { at / 2 } else { at % 3 };
+                assert_eq!(score.is_nan(), image == 1, "{settings:?} {form:?} {at}: {score}");
+            }
+        }
+    }
+}
+
+#[test]
 fn zero_vectors_have_finite_scores_and_gradients() {
     for settings in every() {
         let mut items = Items::new(2, 3, &[2, 1], 4);

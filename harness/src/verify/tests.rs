@@ -1,0 +1,99 @@
+use std::path::PathBuf;
+
+use super::*;
+
+fn golden() -> Option<PathBuf> {
+    let folder = std::env::var_os("XMBENCH_GOLDEN")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into(), PathBuf::from);
+    let there = folder.is_dir();
+    if !there {
+        eprintln!("skipped: no golden files in {}", folder.display());
+    }
+    there.then_some(folder)
+}
+
+#[test]
+fn metrics_agree_with_the_authors() {
+    let Some(folder) = golden() else { return };
+    let lines = verify(&folder, Some("metric.*")).unwrap();
+    assert_eq!(lines.len(), 30);
+    for line in lines {
+        assert_eq!(line.verdict, Verdict::Pass, "{line:?}");
+    }
+}
+
+#[test]
+fn globs_match_whole_names() {
+    for (pattern, text, matches) in [
+        ("*", "", true),
+        ("loss.*", "loss.vse_max", true),
+        ("loss.*", "metric.loss.x", false),
+        ("*.map", "metric.map", true),
+        ("metric.?ap", "metric.map", true),
+        ("metric.map", "metric.maps", false),
+        ("m*t*p", "metric.map", true),
+        ("?", "", false),
+    ] {
+        assert_eq!(glob(pattern, text), matches, "{pattern} {text}");
+    }
+}
+
+/// A safetensors file of one f64 tensor.
+fn write(folder: &std::path::Path, name: &str, op: &str, values: &[f64]) {
+    let data: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let shape = vec![1, values.len()];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, shape, &data).unwrap();
+    let meta = [("op", op), ("config", "{}"), ("rtol", "1e-9"), ("atol", "1e-9")];
+    let meta = meta.map(|(key, value)| (key.to_string(), value.to_string())).into();
+    safetensors::serialize_to_file([("in.sims", view)], Some(meta), &folder.join(name)).unwrap();
+}
+
+#[test]
+fn broken_and_unknown_files_have_lines_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("a.safetensors"), b"not a tensor file").unwrap();
+    std::fs::write(path.join("ignored.json"), b"{}").unwrap();
+    write(path, "b.safetensors", "metric.unheard_of", &[1.0]);
+    std::fs::create_dir(path.join("sub")).unwrap();
+    write(&path.join("sub"), "c.safetensors", "metric.recall", &[0.5, 0.25]);
+    write(&path.join("sub"), "d.safetensors", "metric.recall", &[0.5, f64::NAN, 1.0, 2.0, 3.0]);
+    let lines = verify(path, None).unwrap();
+    let seen: Vec<_> = lines.iter().map(|line| (line.file.as_str(), line.verdict)).collect();
+    assert_eq!(
+        seen,
+        [
+            ("a.safetensors", Verdict::Fail),
+            ("b.safetensors", Verdict::Unsupported),
+            ("sub/c.safetensors", Verdict::Fail),
+            ("sub/d.safetensors", Verdict::Fail),
+        ]
+    );
+    assert!(lines[0].error.as_ref().unwrap().contains("safetensors"), "{:?}", lines[0]);
+    assert!(lines[2].error.as_ref().unwrap().contains("2 captions"), "{:?}", lines[2]);
+    assert!(lines[3].error.as_ref().unwrap().contains("NaN"), "{:?}", lines[3]);
+    insta::assert_snapshot!(command::table(&lines[1..3]), @r"
+    operation          case   max abs  max rel  verdict
+    metric.unheard_of  b      -        -        unsupported
+    metric.recall      sub/c  -        -        FAIL: c.safetensors: expected 5 captions an image, found 1 images and 2 captions
+
+    operation          pass  fail  unsupported
+    metric.recall      .     1     .
+    metric.unheard_of  .     .     1
+    total              .     1     1
+    ");
+    let json = serde_json::to_string(&lines[1]).unwrap();
+    insta::assert_snapshot!(json, @r#"{"op":"metric.unheard_of","file":"b.safetensors","verdict":"unsupported","max_abs":null,"max_rel":null,"worst":""}"#);
+    assert!(verify(&path.join("absent"), None).is_err());
+    assert!(verify(path, Some("nothing.*")).is_ok_and(|lines| lines.len() == 1));
+}
+
+#[test]
+fn exit_codes_follow_the_verdicts() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "b.safetensors", "metric.unheard_of", &[1.0]);
+    let args = |require_all| VerifyArgs { golden: folder.path().into(), op: None, json: true, require_all };
+    let code = |require_all| format!("{:?}", run(&args(require_all)).unwrap());
+    assert_eq!(code(false), format!("{:?}", std::process::ExitCode::SUCCESS));
+    assert_eq!(code(true), format!("{:?}", std::process::ExitCode::from(1)));
+}
