@@ -25,7 +25,8 @@ impl fmt::Display for Split {
 }
 
 /// Where a dataset is from and what may be done with it; printed wherever its data or numbers are.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Notice {
     /// Full name with citation.
     pub title: String,

@@ -2,21 +2,33 @@
 //!
 //! A [`Dataset`] holds one [`Collection`] per split. A collection offers its images and texts in several
 //! representations (global vectors, fragments, tokens, bag of words, raw); a method takes those that it needs.
-//! This crate knows neither methods nor the harness.
+//! [`open`] opens a dataset by name, [`sources`] lists the names. This crate knows neither methods nor the harness.
 
 mod checksum;
 mod collection;
+mod draft;
+mod emoji;
 mod error;
 mod features;
 mod labels;
+mod npy;
+mod options;
 mod pairs;
+pub mod planted;
+mod precomp;
 pub mod random;
+mod source;
 mod sparse;
+pub mod text;
+mod wiki;
 
 pub use checksum::{Checksum, Hasher};
 pub use collection::{Collection, Dataset, Images, Notice, Picture, PictureSource, Split, Texts};
 pub use error::{Error, Result};
 pub use features::{FeatureTable, Features, Matrix, Subset};
 pub use labels::Labels;
+pub use npy::NpyInfo;
+pub use options::{OptionSpec, OptionValue};
 pub use pairs::Pairs;
+pub use source::{Source, open, sources};
 pub use sparse::SparseRows;

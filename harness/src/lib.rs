@@ -8,4 +8,5 @@ pub mod record;
 pub mod report;
 pub mod retrieval;
 pub mod run;
+pub mod stats;
 pub mod verify;

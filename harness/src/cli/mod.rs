@@ -1,6 +1,116 @@
-//! The command line.
+//! The command line: what there is to type, and which file answers.
 
-/// Runs the command line with the given arguments; returns the exit code.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+mod compare;
+mod data;
+mod device;
+mod list;
+mod report;
+mod run;
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use xmbench_methods::Method;
+
+use crate::{run::Methods, verify};
+
+/// A reproducible benchmark of cross-modal image-text retrieval.
+#[derive(Parser)]
+#[command(
+    name = "xmbench",
+    version,
+    after_help = "exit codes: 0 done, 1 a check did not hold or a trial failed, 2 wrong usage or bad input, 130 interrupted"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show what there is: methods, datasets, experiments
+    List(list::Args),
+    /// Look at datasets and feature files, or check them
+    Data(data::Args),
+    /// Run experiments and record every trial
+    Run(run::Args),
+    /// Render tables and plots from a recording
+    Report(report::Args),
+    /// Set two recordings, or two rows, side by side
+    Compare(compare::Args),
+    /// Compare with the values that the authors' code computes
+    Verify(verify::VerifyArgs),
+}
+
+/// How a command ended.
+enum Status {
+    Done,
+    /// A check did not hold, or a trial failed.
+    Failed,
+    Interrupted,
+}
+
+/// Runs the command line with the process's arguments; returns the exit code.
+pub fn main() -> ExitCode {
+    main_with(&[])
+}
+
+/// As [`main`], with methods of another crate beside the built-in ones: experiments name them like any other.
+pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; clap knows which stream they go to.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    if let Command::Run(args) = &cli.command {
+        args.set_threads();
+    }
+    match answer(cli.command, &Methods::with(extra)) {
+        Ok(Status::Done) => ExitCode::SUCCESS,
+        Ok(Status::Failed) => ExitCode::from(1),
+        Ok(Status::Interrupted) => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn answer(command: Command, methods: &Methods) -> Result<Status> {
+    match command {
+        Command::List(args) => list::run(&args, methods),
+        Command::Data(args) => data::run(&args),
+        Command::Run(args) => run::run(&args, methods),
+        Command::Report(args) => report::run(&args),
+        Command::Compare(args) => compare::run(&args),
+        Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
+    }
+}
+
+/// The data folder that was named, or that of the variable XMBENCH_DATA.
+fn data_folder(named: Option<PathBuf>) -> Option<PathBuf> {
+    named.or_else(|| std::env::var_os("XMBENCH_DATA").filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+/// Prints to stdout; a reader that has gone away, as `head`, is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Rows as aligned columns, two spaces apart, the first row a heading.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        cells.join("  ").trim_end().to_string()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }

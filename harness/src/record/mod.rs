@@ -1,5 +1,18 @@
 //! What a run leaves behind: trials, their numbers, and the circumstances.
 
+mod error;
+pub mod files;
+mod journal;
+mod lock;
+pub mod store;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use error::{Error, Result};
+pub(crate) use journal::digest;
+pub use store::Store;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -156,6 +169,29 @@ pub struct Trial {
     pub bytes_per_item: [f64; 2],
     /// Outcome of every query.
     pub queries: Vec<Query>,
+}
+
+impl Trial {
+    /// The place that this trial takes in a recording: one row of it, whatever its identity; a later trial of the same key
+    /// replaces it.
+    pub fn key(&self) -> String {
+        let control = match self.control {
+            Control::None => "",
+            Control::Chance => "/chance",
+            Control::Shuffled => "/shuffled",
+        };
+        let swept: String = self.swept.iter().map(|(name, value)| format!("/{name}={value}")).collect();
+        format!(
+            "{}/{}/{}/{}{control}{swept}/seed={}",
+            self.experiment, self.dataset, self.position, self.label, self.seed
+        )
+    }
+
+    /// What trials of a recording are sorted by.
+    pub fn order(&self) -> impl Ord + use<> {
+        let place = (self.experiment.clone(), self.dataset.clone(), self.position, self.label.clone());
+        (place, self.control as u8, self.swept.clone(), self.seed)
+    }
 }
 
 /// Rows that stand beside learned results.

@@ -1,1 +1,80 @@
-//! report (see the head of each file).
+//! Tables, plots and one HTML page from a recording. Nothing in a report is typed by hand, and rendering twice gives the
+//! same bytes.
+
+mod cost;
+mod export;
+mod page;
+mod plot;
+mod results;
+mod score;
+mod section;
+mod table;
+mod words;
+
+#[cfg(test)]
+pub(crate) mod synthetic;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::record::Recording;
+use page::Part;
+use plot::Palette;
+use score::Scores;
+
+/// What was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    /// The page.
+    pub page: PathBuf,
+    /// Every file, the page included, sorted.
+    pub files: Vec<PathBuf>,
+    /// Every table as Markdown, in the order of the page.
+    pub tables: Vec<String>,
+}
+
+/// Writes tables, plots and `index.html` of a recording into the folder `out`, which is made if need be.
+///
+/// # Errors
+/// If a file cannot be written or a plot cannot be drawn.
+pub fn render(recording: &Recording, out: &Path) -> Result<Rendered> {
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
+    let mut rendered = Rendered { page: PathBuf::new(), files: Vec::new(), tables: Vec::new() };
+    let palette = Palette::of(recording);
+    let sections = section::sections(recording);
+    let mut parts = Vec::new();
+    for section in &sections {
+        let mut scores = Scores::new(section);
+        let mut tables = vec![results::table(section, &mut scores, &recording.manifest)];
+        tables.extend(cost::table(section, &recording.manifest));
+        for table in &tables {
+            for (ending, text) in export::files(table) {
+                rendered.write(out, &format!("{}.{ending}", table.name), text.as_bytes())?;
+            }
+            rendered.tables.push(export::markdown(table));
+        }
+        let pictures = plot::pictures(section, &mut scores, &palette)?;
+        for picture in &pictures {
+            rendered.write(out, &format!("{}.svg", picture.stem), picture.svg.as_bytes())?;
+            rendered.write(out, &format!("{}.png", picture.stem), &picture.png)?;
+        }
+        parts.push(Part { section, tables, pictures });
+    }
+    // Last, so that a page is there only if all it links to is.
+    rendered.page = rendered.write(out, "index.html", page::page(recording, &parts).as_bytes())?;
+    rendered.files.sort();
+    Ok(rendered)
+}
+
+impl Rendered {
+    fn write(&mut self, folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
+        let path = folder.join(name);
+        std::fs::write(&path, bytes)
+            .with_context(|| format!("cannot write {}; choose another folder with --out", path.display()))?;
+        self.files.push(path.clone());
+        Ok(path)
+    }
+}

@@ -1,1 +1,32 @@
-//! run (see the head of each file).
+//! From experiments to recorded trials.
+//!
+//! [`Experiment`] reads the TOML, [`plan`] multiplies its grids out and checks every parameter, [`sweep`] opens each dataset
+//! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial.
+
+pub mod controls;
+pub mod execute;
+pub mod experiment;
+pub mod machine;
+mod methods;
+pub mod plan;
+mod progress;
+pub mod sweep;
+pub mod timing;
+pub mod trial;
+
+pub use experiment::{Experiment, Profile};
+pub use methods::Methods;
+pub use plan::{Planned, plan};
+pub use progress::Progress;
+pub use sweep::{Settings, Summary, sweep};
+
+/// `; did you mean `x`?` with the known name that is most like `name`, or nothing if none is.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let scored = known
+        .into_iter()
+        .map(|known| (strsim::jaro_winkler(name, known).max(strsim::sorensen_dice(name, known)), known));
+    match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((score, known)) if score > 0.6 => format!("; did you mean `{known}`?"),
+        _ => String::new(),
+    }
+}

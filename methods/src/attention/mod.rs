@@ -1,3 +1,5 @@
 //! The attention family.
 
-crate::family! {}
+pub mod cross;
+
+crate::family! { scan::Scan }

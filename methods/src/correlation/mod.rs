@@ -1,3 +1,3 @@
 //! The correlation family.
 
-crate::family! {}
+crate::family! { cca::Cca }

@@ -1,3 +1,5 @@
 //! The hashing family.
 
-crate::family! {}
+mod net;
+
+crate::family! { djsrh::Djsrh }

@@ -2,7 +2,14 @@
 
 use crate::golden::Operation;
 
+mod golden;
+mod hinge;
+mod order;
+
+pub use hinge::{hinge, hinge_except};
+pub use order::{order_score, order_scores};
+
 /// The golden operations of this module.
 pub fn operations() -> Vec<Operation> {
-    Vec::new()
+    golden::operations()
 }

@@ -1,3 +1,3 @@
 //! The metric family.
 
-crate::family! {}
+crate::family! { vse::Vse }

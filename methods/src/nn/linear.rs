@@ -127,7 +127,15 @@ impl ImageEncoder {
     /// # Errors
     /// If the last dimension is not `in`.
     pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        let y = self.scaling.apply(&self.layer.forward(images)?)?;
+        self.finish(&self.layer.forward(images)?)
+    }
+
+    /// What follows the layer: scaling, then perhaps absolute values.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn finish(&self, projected: &Tensor) -> Result<Tensor> {
+        let y = self.scaling.apply(projected)?;
         Ok(if self.absolute { y.abs()? } else { y })
     }
 }

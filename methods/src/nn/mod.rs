@@ -11,7 +11,7 @@ mod gru;
 mod lengths;
 mod linear;
 mod norm;
-mod real;
+pub(crate) mod real;
 mod recurrence;
 mod text;
 mod weights;

@@ -1,0 +1,312 @@
+use std::{fs::File, path::Path, path::PathBuf};
+
+use half::{f16, slice::HalfFloatSliceExt};
+use memmap2::Mmap;
+use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, Result};
+
+/// A `.npy` file of floating-point numbers in C order, mapped into memory and read a row at a time.
+#[derive(Debug)]
+pub(crate) struct Npy {
+    pub path: PathBuf,
+    pub shape: Vec<usize>,
+    kind: Kind,
+    start: usize,
+    map: Mmap,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    F16,
+    F32,
+    F64,
+}
+
+impl Kind {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+}
+
+/// What the header of a `.npy` file says.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct NpyInfo {
+    /// Lengths of the axes.
+    pub shape: Vec<u64>,
+    /// Type of an element as numpy writes it, such as `<f2`.
+    pub dtype: String,
+    /// Whether the first axis varies fastest.
+    pub fortran_order: bool,
+}
+
+/// Longest header that is read. numpy's own reader refuses longer ones of unknown origin for the same reason: a nested
+/// literal can exhaust the stack of its parser.
+const LONGEST_HEADER: usize = 10_000;
+const DEEPEST_HEADER: usize = 32;
+
+const REWRITE: &str = "write it again with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy.float32))";
+
+impl Npy {
+    /// Maps a file and checks its header against its length.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no `.npy` file, holds something else than little-endian f16, f32 or f64 in C order,
+    /// or is shorter or longer than its header promises.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = map(path)?;
+        let (header, start) = header(path, &map)?;
+        let dtype = descr(&header);
+        let kind = match header.dtype() {
+            DType::Plain(plain) if plain.type_char() == TypeChar::Float => {
+                match (plain.endianness(), plain.num_bytes()) {
+                    (Endianness::Big, _) => None,
+                    (_, Some(2)) => Some(Kind::F16),
+                    (_, Some(4)) => Some(Kind::F32),
+                    (_, Some(8)) => Some(Kind::F64),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let kind = kind.ok_or_else(|| {
+            Error::content(path, "header", "type `<f2`, `<f4` or `<f8`", format!("`{dtype}`"), REWRITE)
+        })?;
+        if header.order() == Order::Fortran && header.shape().len() > 1 {
+            return Err(Error::content(path, "header", "C order", "Fortran order", REWRITE));
+        }
+        let shape: Vec<usize> = header.shape().iter().map(|&length| length as usize).collect();
+        let promised = header.len() as u128 * kind.bytes() as u128;
+        if (map.len() - start) as u128 != promised {
+            let found = format!("{} bytes", map.len() - start);
+            let expected = format!("{promised} bytes of data for shape {shape:?} of `{dtype}`");
+            return Err(Error::content(
+                path,
+                "",
+                expected,
+                found,
+                "the copy is incomplete or damaged: get the file again",
+            ));
+        }
+        Ok(Self { path: path.to_owned(), shape, kind, start, map })
+    }
+
+    /// Values of a row: the product of every axis but the first.
+    pub fn width(&self) -> usize {
+        self.shape[1..].iter().product()
+    }
+
+    fn row_bytes(&self, row: usize) -> &[u8] {
+        let length = self.width() * self.kind.bytes();
+        &self.map[self.start + row * length..][..length]
+    }
+
+    /// Whether two rows hold the same bytes.
+    pub fn same_rows(&self, a: usize, b: usize) -> bool {
+        self.row_bytes(a) == self.row_bytes(b)
+    }
+
+    /// Reads a row as f32.
+    ///
+    /// # Errors
+    /// If a value is NaN or infinite, in f32 as well.
+    pub fn read(&self, row: usize, out: &mut [f32]) -> Result<()> {
+        let bytes = self.row_bytes(row);
+        match self.kind {
+            Kind::F16 => match bytemuck::try_cast_slice::<u8, f16>(bytes) {
+                Ok(values) if cfg!(target_endian = "little") => values.convert_to_f32_slice(out),
+                _ => decode(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
+            },
+            Kind::F32 => decode(bytes, out, f32::from_le_bytes),
+            Kind::F64 => decode(bytes, out, |b| f64::from_le_bytes(b) as f32),
+        }
+        match out.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(Error::content(
+                &self.path,
+                format!("row {row}, value {at}"),
+                "a finite number",
+                out[at].to_string(),
+                "extract the features again, or drop the row and its captions",
+            )),
+        }
+    }
+}
+
+fn decode<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+    for (out, chunk) in out.iter_mut().zip(bytes.chunks_exact(N)) {
+        *out = value(chunk.try_into().expect("chunks_exact gives N bytes"));
+    }
+}
+
+/// The header of a `.npy` file.
+///
+/// # Errors
+/// If the file cannot be read or is no `.npy` file.
+pub(crate) fn info(path: &Path) -> Result<NpyInfo> {
+    let (header, _) = header(path, &map(path)?)?;
+    let (shape, dtype) = (header.shape().to_vec(), descr(&header));
+    Ok(NpyInfo { shape, dtype, fortran_order: header.order() == Order::Fortran })
+}
+
+fn descr(header: &NpyHeader) -> String {
+    header.dtype().descr().trim_matches('\'').to_owned()
+}
+
+/// Maps a file into memory.
+pub(crate) fn map(path: &Path) -> Result<Mmap> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    // SAFETY: the map is only read; a file that another program shortens meanwhile ends the process with a bus error, as
+    // with every mapped file.
+    unsafe { Mmap::map(&file) }.map_err(Error::io(path))
+}
+
+/// SHA-256 of the SHA-256 of every 16 MiB of a file: the pieces are hashed in parallel, which a plain SHA-256 cannot be.
+pub(crate) fn digest(path: &Path) -> Result<[u8; 32]> {
+    let map = map(path)?;
+    let pieces: Vec<[u8; 32]> = map.par_chunks(16 << 20).map(|piece| Sha256::digest(piece).into()).collect();
+    Ok(Sha256::digest(pieces.concat()).into())
+}
+
+/// The parsed header and the position of the first value.
+fn header(path: &Path, bytes: &[u8]) -> Result<(NpyHeader, usize)> {
+    let wrong = |expected: &str, found: String| Error::content(path, "header", expected, found, REWRITE);
+    if bytes.len() < 10 || !bytes.starts_with(b"\x93NUMPY") {
+        let found = format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(6)]));
+        return Err(wrong("a .npy file, which begins with \\x93NUMPY", found));
+    }
+    let (before, length) = match bytes[6] {
+        1 => (10, usize::from(u16::from_le_bytes([bytes[8], bytes[9]]))),
+        _ if bytes.len() >= 12 => (12, u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize),
+        _ => (12, 0),
+    };
+    if length > LONGEST_HEADER || bytes.len() < before + length {
+        let expected = format!("a header of at most {LONGEST_HEADER} bytes inside the file");
+        return Err(wrong(&expected, format!("{length} bytes in a file of {}", bytes.len())));
+    }
+    // npyz multiplies the lengths unchecked and parses recursively, so both are bounded before it sees the text.
+    let text = String::from_utf8_lossy(&bytes[before..before + length]);
+    if text.matches(['(', '[', '{']).count() > DEEPEST_HEADER {
+        return Err(wrong("the header of a plain array", "a deeply nested one".into()));
+    }
+    let shape = text.split("shape").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
+    let lengths = shape.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
+    let elements = lengths.map(|digits| digits.parse::<u64>().ok()).try_fold(1u64, |n, length| {
+        // A length of zero must not hide a product that overflows in another order of multiplication.
+        n.checked_mul(length?.max(1))
+    });
+    if elements.is_none_or(|n| n > i64::MAX as u64) {
+        return Err(wrong(
+            "a shape that fits into memory",
+            format!("({}", shape.trim_start_matches(['\'', '"', ':', ' ', '('])),
+        ));
+    }
+    let parsed =
+        NpyHeader::from_reader(bytes).map_err(|error| wrong("the header of a .npy file", error.to_string()))?;
+    Ok((parsed, before + length))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use npyz::WriterBuilder;
+
+    /// Writes values of any type that npyz writes.
+    pub fn write<T: npyz::AutoSerialize + Copy>(path: &Path, shape: &[u64], order: Order, values: &[T]) {
+        let options = npyz::WriteOptions::new().default_dtype().shape(shape).order(order);
+        let mut writer = options.writer(File::create(path).unwrap()).begin_nd().unwrap();
+        writer.extend(values.iter().copied()).unwrap();
+        writer.finish().unwrap();
+    }
+
+    fn message(path: &Path) -> String {
+        let text = Npy::open(path).unwrap_err().to_string();
+        text.replace(&*path.parent().unwrap().to_string_lossy(), "DIR")
+    }
+
+    #[test]
+    fn all_kinds_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        let values = [0.5f32, -2.0, 1024.0, 0.0, 3.0, 65504.0];
+        let read = |path: &Path| {
+            let npy = Npy::open(path).unwrap();
+            assert_eq!((npy.shape.as_slice(), npy.width()), ([2, 3].as_slice(), 3));
+            let mut out = [0.0; 3];
+            npy.read(1, &mut out).unwrap();
+            assert_eq!(out, values[3..]);
+        };
+        write(&path, &[2, 3], Order::C, &values);
+        read(&path);
+        write(&path, &[2, 3], Order::C, &values.map(f64::from));
+        read(&path);
+        write(&path, &[2, 3], Order::C, &values.map(f16::from_f32));
+        read(&path);
+    }
+
+    #[test]
+    fn bad_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        write(&path, &[2, 3], Order::Fortran, &[0.0f32; 6]);
+        insta::assert_snapshot!(message(&path), @"DIR/a.npy, header: expected C order, found Fortran order; write it again with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy.float32))");
+        write(&path, &[6], Order::C, &[1i64; 6]);
+        insta::assert_snapshot!(message(&path), @"DIR/a.npy, header: expected type `<f2`, `<f4` or `<f8`, found `<i8`; write it again with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy.float32))");
+        write(&path, &[2, 3], Order::C, &[0.0f32; 6]);
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        insta::assert_snapshot!(message(&path), @"DIR/a.npy: expected 24 bytes of data for shape [2, 3] of `<f4`, found 21 bytes; the copy is incomplete or damaged: get the file again");
+        std::fs::write(&path, "PK\u{3}\u{4} no array").unwrap();
+        insta::assert_snapshot!(message(&path), @r#"DIR/a.npy, header: expected a .npy file, which begins with \x93NUMPY, found "PK\u{3}\u{4} n"; write it again with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy.float32))"#);
+    }
+
+    /// Every prefix, every damaged header byte, and headers made to hurt: errors, never a panic.
+    #[test]
+    fn hostile_headers_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.npy");
+        write(&path, &[2, 3], Order::C, &[0.0f32; 6]);
+        let whole = std::fs::read(&path).unwrap();
+        for end in 0..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            assert!(Npy::open(&path).is_err());
+        }
+        for at in 0..whole.len() - 24 {
+            for byte in [0, b'9', b'(', 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] = byte;
+                std::fs::write(&path, damaged).unwrap();
+                let _ = Npy::open(&path);
+            }
+        }
+        let text = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+        let shapes = [
+            "(4294967296, 4294967296)",
+            "(0, 4294967296, 4294967296)",
+            "(99999999999999999999999,)",
+            "(-1, 3)",
+            "3",
+            "()",
+        ];
+        let deep = ["(".repeat(5000), "(".repeat(60_000)];
+        for text in shapes.map(text).into_iter().chain(deep) {
+            for version in [1u8, 2] {
+                let mut bytes = b"\x93NUMPY".to_vec();
+                bytes.extend([version, 0]);
+                match version {
+                    1 => bytes.extend((text.len() as u16).to_le_bytes()),
+                    _ => bytes.extend((text.len() as u32).to_le_bytes()),
+                }
+                bytes.extend(text.as_bytes());
+                std::fs::write(&path, bytes).unwrap();
+                assert!(Npy::open(&path).is_err(), "{text:.80}");
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Pictures made of concepts and captions that name them: every representation, with a known alignment.
+//!
+//! Each concept has an image prototype and a text prototype, two independent standard normal vectors, and a noun. An
+//! image shows a set of concepts that no other image shows: one region a concept, its prototype plus noise, among regions
+//! of background (normal vectors of their own), in random order on a grid. Each caption names the concepts in an
+//! order of its own, with filler words between them. The image's global vector is the mean of its regions, the text's the
+//! mean of its concepts' text prototypes plus noise. The classes of an item are its concepts.
+
+use std::{collections::HashSet, path::Path, sync::Arc};
+
+use crate::{
+    Dataset, Error, Images, Labels, Matrix, OptionSpec, OptionValue, Result, Source, Subset,
+    draft::Draft,
+    options::Options,
+    random::{Seed, Stream},
+    source::BUILT_IN,
+};
+
+pub(crate) const SOURCE: Source = Source {
+    name: "planted-fragments",
+    doc: "regions that carry concepts and captions that name them, in every representation",
+    options: &[
+        OptionSpec { name: "captions", doc: "captions an image, from 1 to 20", default: OptionValue::Integer(2) },
+        OptionSpec { name: "concepts", doc: "concepts in all, from 2 to 48", default: OptionValue::Integer(24) },
+        OptionSpec { name: "fragments", doc: "regions an image, at least `shown`", default: OptionValue::Integer(6) },
+        OptionSpec { name: "image_width", doc: "length of a region vector", default: OptionValue::Integer(16) },
+        OptionSpec {
+            name: "noise",
+            doc: "standard deviation of the noise beside prototypes of 1",
+            default: OptionValue::Float(0.2),
+        },
+        super::SEED,
+        OptionSpec { name: "shown", doc: "concepts an image", default: OptionValue::Integer(3) },
+        super::TEST,
+        OptionSpec { name: "text_width", doc: "length of a text vector", default: OptionValue::Integer(12) },
+        super::TRAIN,
+        super::VAL,
+    ],
+    representations: &[
+        "image global",
+        "image fragments",
+        "image boxes",
+        "image labels",
+        "text raw",
+        "text tokens",
+        "text bow",
+        "text global",
+        "text labels",
+    ],
+    get: BUILT_IN,
+    load,
+};
+
+const FILLERS: [&str; 4] = ["a", "the", "one", "some"];
+
+fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
+    let model = Model::new(options)?;
+    let sizes = super::sizes(options)?;
+    let shown = model.concept_sets(sizes.iter().sum())?;
+    let draft = model.draw(&shown);
+    let (words, splits) = super::cut(&draft, sizes);
+    let classes = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
+    super::dataset(SOURCE.name, options, words, classes, splits)
+}
+
+struct Model {
+    captions: usize,
+    concepts: usize,
+    fragments: usize,
+    shown: usize,
+    noise: f64,
+    image: Matrix,
+    text: Matrix,
+    seed: Seed,
+}
+
+impl Model {
+    fn new(options: &Options) -> Result<Self> {
+        let concepts = options.integer("concepts", 2..=super::NOUNS.len())?;
+        let shown = options.integer("shown", 1..=concepts)?;
+        let seed = options.seed()?;
+        let prototypes = |side: &str, width| {
+            let mut stream = seed.stream(&["planted-fragments", "prototypes", side]);
+            Matrix { rows: concepts, cols: width, data: normals(&mut stream, concepts * width) }
+        };
+        Ok(Self {
+            captions: options.integer("captions", 1..=20)?,
+            concepts,
+            fragments: options.integer("fragments", shown..=1024)?,
+            shown,
+            noise: options.float("noise", 0.0..=100.0)?,
+            image: prototypes("image", options.integer("image_width", 1..=4096)?),
+            text: prototypes("text", options.integer("text_width", 1..=4096)?),
+            seed,
+        })
+    }
+
+    /// Distinct sorted sets of concepts.
+    fn concept_sets(&self, count: usize) -> Result<Vec<Vec<usize>>> {
+        let possible = (0..self.shown).fold(1.0, |n, i| n * (self.concepts - i) as f64 / (i + 1) as f64).round();
+        if count as f64 > possible {
+            return Err(Error::option(
+                "train + val + test",
+                format!(
+                    "at most {possible} images, one for each set of {} out of {} concepts",
+                    self.shown, self.concepts
+                ),
+                count.to_string(),
+                "ask for fewer images, or raise `concepts` or `shown`",
+            ));
+        }
+        let mut stream = self.seed.stream(&["planted-fragments", "concepts"]);
+        let (mut seen, mut sets) = (HashSet::new(), Vec::new());
+        while sets.len() < count {
+            let mut set = stream.permutation(self.concepts);
+            set.truncate(self.shown);
+            set.sort_unstable();
+            if seen.insert(set.clone()) {
+                sets.push(set);
+            }
+        }
+        Ok(sets)
+    }
+
+    fn draw(&self, shown: &[Vec<usize>]) -> Draft {
+        let (width, regions) = (self.image.cols, self.fragments);
+        let mut fragments = Matrix::zeros(shown.len(), regions * width);
+        let mut global = Matrix::zeros(shown.len(), width);
+        let mut text_global = Matrix::zeros(shown.len() * self.captions, self.text.cols);
+        let mut captions = Vec::new();
+        for (item, concepts) in shown.iter().enumerate() {
+            let mut stream = self.seed.stream(&["planted-fragments", "item", &item.to_string()]);
+            self.draw_regions(concepts, &mut stream, fragments.row_mut(item));
+            mean_rows(fragments.row(item), global.row_mut(item));
+            captions.push((0..self.captions).map(|_| caption(concepts, &mut stream)).collect());
+            for number in 0..self.captions {
+                let row = text_global.row_mut(item * self.captions + number);
+                let concepts: Vec<f32> = concepts.iter().flat_map(|&c| self.text.row(c)).copied().collect();
+                mean_rows(&concepts, row);
+                row.iter_mut().for_each(|value| *value += (self.noise * stream.normal()) as f32);
+            }
+        }
+        let labels = shown.iter().map(|set| set.iter().map(|&c| c as u32).collect()).collect();
+        let images = Images {
+            ids: super::ids(&(0..shown.len()).collect::<Vec<_>>()),
+            global: Some(Arc::new(global)),
+            fragments: Some(Arc::new(Subset::fragments_of(fragments, regions))),
+            boxes: Some((0..shown.len()).flat_map(|_| grid(regions)).collect()),
+            labels: Some(Labels { classes: self.concepts, of: labels }),
+            pictures: None,
+        };
+        Draft { images, captions, text_global: Some(text_global) }
+    }
+
+    fn draw_regions(&self, concepts: &[usize], stream: &mut Stream, out: &mut [f32]) {
+        let width = self.image.cols;
+        let places = stream.permutation(self.fragments);
+        for (i, place) in places.into_iter().enumerate() {
+            let region = &mut out[place * width..(place + 1) * width];
+            region.copy_from_slice(&normals(stream, width));
+            if let Some(&concept) = concepts.get(i) {
+                let prototype = self.image.row(concept);
+                region.iter_mut().zip(prototype).for_each(|(value, p)| *value = p + self.noise as f32 * *value);
+            }
+        }
+    }
+}
+
+/// The concepts' nouns in random order, each behind a random filler word.
+fn caption(concepts: &[usize], stream: &mut Stream) -> String {
+    let mut order = concepts.to_vec();
+    stream.shuffle(&mut order);
+    let phrases: Vec<String> =
+        order.iter().map(|&c| format!("{} {}", FILLERS[stream.below(FILLERS.len())], super::NOUNS[c])).collect();
+    phrases.join(" and ")
+}
+
+/// Cells of the squarest grid with at least `count` cells, row after row.
+fn grid(count: usize) -> impl Iterator<Item = [f32; 4]> {
+    let columns = (count as f64).sqrt().ceil() as usize;
+    let (w, h) = (1.0 / columns as f32, 1.0 / count.div_ceil(columns) as f32);
+    (0..count).map(move |i| {
+        let (x, y) = ((i % columns) as f32, (i / columns) as f32);
+        [x * w, y * h, (x + 1.0) * w, (y + 1.0) * h]
+    })
+}
+
+fn normals(stream: &mut Stream, count: usize) -> Vec<f32> {
+    (0..count).map(|_| stream.normal() as f32).collect()
+}
+
+/// Mean of the vectors of `out.len()` values that `rows` holds one behind the other.
+fn mean_rows(rows: &[f32], out: &mut [f32]) {
+    let count = (rows.len() / out.len()) as f64;
+    for (j, value) in out.iter_mut().enumerate() {
+        let sum: f64 = rows.iter().skip(j).step_by(rows.len() / count as usize).map(|&x| f64::from(x)).sum();
+        *value = (sum / count) as f32;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_noise_every_concept_is_found_in_one_region() {
+        let dataset = crate::open("planted-fragments", &toml::toml! { noise = 0.0 }, None).unwrap();
+        let model = Model::new(&Options::new(SOURCE.options, &toml::toml! { noise = 0.0 }).unwrap()).unwrap();
+        let test = &dataset.test;
+        let table = test.images.fragments.as_ref().unwrap();
+        assert_eq!((table.items(), table.fragments(), table.width()), (100, 6, 16));
+        let mut item = vec![0.0; 6 * 16];
+        for image in 0..test.images.len() {
+            table.read(image, &mut item).unwrap();
+            for &text in test.pairs.texts_of(image) {
+                let words = &test.texts.raw.as_ref().unwrap()[text as usize];
+                for (concept, noun) in super::super::NOUNS[..24].iter().enumerate() {
+                    let named = words.split(' ').any(|word| word == *noun);
+                    let regions = item.chunks(16).filter(|region| *region == model.image.row(concept)).count();
+                    assert_eq!(regions, usize::from(named));
+                    assert_eq!(test.images.labels.as_ref().unwrap().of[image].contains(&(concept as u32)), named);
+                }
+            }
+            let global = test.images.global.as_ref().unwrap().gather(&[image]).unwrap();
+            let sum: f32 = item.chunks(16).map(|region| region[3]).sum();
+            assert!((global.row(0)[3] - sum / 6.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn too_many_images_are_refused() {
+        let error = crate::open("planted-fragments", &toml::toml! { train = 2000 }, None).unwrap_err().to_string();
+        insta::assert_snapshot!(error, @"train + val + test: expected at most 2024 images, one for each set of 3 out of 24 concepts, found 2160; ask for fewer images, or raise `concepts` or `shown`");
+    }
+
+    #[test]
+    fn a_new_sentence_is_encoded_as_the_texts_are() {
+        let dataset = crate::open("planted-fragments", &toml::Table::new(), None).unwrap();
+        let vocabulary = crate::text::Vocabulary::of(&dataset).unwrap();
+        let texts = &dataset.test.texts;
+        let again = vocabulary.texts(texts.ids.clone(), texts.raw.clone().unwrap());
+        assert_eq!((again.tokens.as_ref(), again.bow.as_ref()), (texts.tokens.as_ref(), texts.bow.as_ref()));
+    }
+}

@@ -1,0 +1,235 @@
+//! `xmbench compare A B`: two recordings, or two rows of one, with a paired interval for every difference.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+
+use super::{Status, print, report::newest, table};
+use crate::{
+    protocol,
+    record::{Control, Outcome, Recording, Trial, store},
+    stats::{
+        Interval,
+        bootstrap::{Sample, differences},
+        mean,
+        metric::Metric,
+    },
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A recording's folder, or the label of a row: "VSE++", "DJSRH bits=64"
+    a: String,
+    /// What to set beside it, of the same kind
+    b: String,
+    /// Where the rows are recorded; the newest under results/ when absent
+    #[arg(long, value_name = "DIR")]
+    recording: Option<PathBuf>,
+    /// Only this experiment
+    #[arg(long)]
+    experiment: Option<String>,
+    /// Only this metric: "i2t R@1"
+    #[arg(long)]
+    metric: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The trials of one row of a table.
+struct Row<'a> {
+    experiment: &'a str,
+    dataset: &'a str,
+    name: String,
+    trials: Vec<&'a Trial>,
+}
+
+/// One metric of two rows.
+struct Difference {
+    experiment: String,
+    dataset: String,
+    row: String,
+    metric: Metric,
+    a: f64,
+    b: f64,
+    interval: Option<Interval>,
+}
+
+pub fn run(args: &Args) -> Result<Status> {
+    let folders = [Path::new(&args.a).is_dir(), Path::new(&args.b).is_dir()];
+    let differences = match folders {
+        [true, true] => {
+            let (a, b) = (store::read(Path::new(&args.a))?, store::read(Path::new(&args.b))?);
+            let (rows_a, rows_b) = (rows(&a, args), rows(&b, args));
+            let place = |row: &Row<'_>| (row.experiment.to_string(), row.dataset.to_string(), row.name.clone());
+            let others: BTreeMap<_, &Row<'_>> = rows_b.iter().map(|row| (place(row), row)).collect();
+            let both = rows_a.iter().filter_map(|row| Some((row, *others.get(&place(row))?)));
+            compare(both.collect(), &a, args)?
+        }
+        [false, false] => {
+            let folder = args.recording.clone().map_or_else(newest, Ok)?;
+            let recording = store::read(&folder)?;
+            let rows = rows(&recording, args);
+            for name in [&args.a, &args.b] {
+                if !rows.iter().any(|row| row.name == *name) {
+                    let known: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+                    let hint = crate::run::nearest(name, known.iter().copied());
+                    bail!("{} has no row `{name}`{hint}; its rows are {}", folder.display(), join(known));
+                }
+            }
+            let of = |name: &String| rows.iter().filter(|row| row.name == *name).collect::<Vec<_>>();
+            let (left, right) = (of(&args.a), of(&args.b));
+            let place = |row: &Row<'_>| (row.experiment.to_string(), row.dataset.to_string());
+            let beside = |a| right.iter().find(|b| place(b) == place(a)).map(|b| (a, *b));
+            compare(left.into_iter().filter_map(beside).collect(), &recording, args)?
+        }
+        _ => bail!(
+            "`{}` and `{}` are not of one kind: name two folders of recordings, or two rows of one",
+            args.a,
+            args.b
+        ),
+    };
+    if differences.is_empty() {
+        bail!("nothing to compare: `{}` and `{}` have no row, seed and metric in common", args.a, args.b);
+    }
+    print(&if args.json { as_json(&differences) } else { as_table(&differences) });
+    Ok(Status::Done)
+}
+
+fn join<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// The rows of a recording, in its order.
+fn rows<'a>(recording: &'a Recording, args: &Args) -> Vec<Row<'a>> {
+    let mut rows: Vec<Row<'a>> = Vec::new();
+    for trial in &recording.trials {
+        let chosen = args.experiment.as_ref().is_none_or(|only| *only == trial.experiment);
+        if !chosen || trial.outcome != Outcome::Done || trial.control == Control::Chance {
+            continue;
+        }
+        let swept: String = trial.swept.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        let control = if trial.control == Control::Shuffled { " (shuffled)" } else { "" };
+        let name = format!("{}{swept}{control}", trial.label);
+        match rows
+            .iter_mut()
+            .find(|row| (row.experiment, row.dataset, &row.name) == (&trial.experiment, &trial.dataset, &name))
+        {
+            Some(row) => row.trials.push(trial),
+            None => {
+                rows.push(Row { experiment: &trial.experiment, dataset: &trial.dataset, name, trials: vec![trial] })
+            }
+        }
+    }
+    rows
+}
+
+/// Every metric of every two rows that belong together, over the seeds that both ran.
+fn compare(both: Vec<(&Row<'_>, &Row<'_>)>, recording: &Recording, args: &Args) -> Result<Vec<Difference>> {
+    let mut all = Vec::new();
+    for (a, b) in both {
+        let place = format!("{} on {}, `{}` and `{}`", a.experiment, a.dataset, a.name, b.name);
+        comparable(&place, a.trials[0], b.trials[0])?;
+        let seeds = |row: &Row<'_>| row.trials.iter().map(|trial| trial.seed).collect::<BTreeSet<_>>();
+        let common: BTreeSet<u64> = seeds(a).intersection(&seeds(b)).copied().collect();
+        let chosen = |row: &Row<'_>| {
+            let mut trials: Vec<Trial> = Vec::new();
+            trials.extend(row.trials.iter().filter(|trial| common.contains(&trial.seed)).map(|trial| (*trial).clone()));
+            trials
+        };
+        let (trials_a, trials_b) = (chosen(a), chosen(b));
+        let columns = recording.manifest.experiments.get(a.experiment).map(|note| note.columns.clone());
+        let columns = columns
+            .filter(|columns| !columns.is_empty())
+            .unwrap_or_else(|| a.trials[0].metrics.keys().cloned().collect());
+        let columns = args.metric.clone().map_or(columns, |only| vec![only]);
+        for column in columns {
+            let metric = Metric::parse(&column);
+            let value = |trials: &[Trial]| {
+                let values: Option<Vec<f64>> = trials.iter().map(|trial| trial.metrics.get(&column).copied()).collect();
+                values.and_then(|values| mean(&values))
+            };
+            let (Some(value_a), Some(value_b)) = (value(&trials_a), value(&trials_b)) else { continue };
+            let interval = interval(&metric, &trials_a, &trials_b);
+            let row = if a.name == b.name { a.name.clone() } else { format!("{} - {}", a.name, b.name) };
+            let (experiment, dataset) = (a.experiment.into(), a.dataset.into());
+            all.push(Difference { experiment, dataset, row, metric, a: value_a, b: value_b, interval });
+        }
+    }
+    Ok(all)
+}
+
+/// The paired bootstrap interval of the difference, where the metric is a mean over queries.
+fn interval(metric: &Metric, a: &[Trial], b: &[Trial]) -> Option<Interval> {
+    let sample = |trials: &[Trial]| Sample::of(metric, &trials.iter().collect::<Vec<_>>());
+    let (a, b) = (sample(a)?, sample(b)?);
+    if !a.pairs_with(&b) {
+        return None;
+    }
+    let draws = a.draws();
+    Interval::of_replicates(&differences(&a.replicates(&draws), &b.replicates(&draws)))
+}
+
+/// Two numbers compare only under one protocol on one dataset.
+fn comparable(place: &str, a: &Trial, b: &Trial) -> Result<()> {
+    let fields = protocol::differences(&a.protocol, &b.protocol);
+    if !fields.is_empty() {
+        bail!("{place} are not comparable, their protocols differ: {}", fields.join("; "));
+    }
+    if a.checksum != b.checksum {
+        let short = |checksum: &str| checksum.chars().take(12).collect::<String>();
+        bail!(
+            "{place} are not comparable: the dataset's checksum is {} there and {} here",
+            short(&a.checksum),
+            short(&b.checksum)
+        );
+    }
+    Ok(())
+}
+
+impl Difference {
+    fn verdict(&self) -> &'static str {
+        match self.interval {
+            None => "no interval",
+            Some(interval) if interval.contains(0.0) => "no difference found",
+            Some(interval) if (interval.low > 0.0) == self.metric.less_is_better() => "B is better",
+            Some(_) => "A is better",
+        }
+    }
+}
+
+fn as_table(differences: &[Difference]) -> String {
+    let heading = ["EXPERIMENT", "DATASET", "ROW", "METRIC", "A", "B", "A - B", "95% INTERVAL", "VERDICT"];
+    let mut rows = vec![heading.map(str::to_string).to_vec()];
+    rows.extend(differences.iter().map(|difference| {
+        let format = |value: f64| difference.metric.format(value);
+        let interval = difference.interval.map_or("-".into(), |i| format!("[{}, {}]", format(i.low), format(i.high)));
+        vec![
+            difference.experiment.clone(),
+            difference.dataset.clone(),
+            difference.row.clone(),
+            difference.metric.name.clone(),
+            format(difference.a),
+            format(difference.b),
+            format(difference.a - difference.b),
+            interval,
+            difference.verdict().into(),
+        ]
+    }));
+    table(&rows)
+}
+
+fn as_json(differences: &[Difference]) -> String {
+    let objects = differences.iter().map(|difference| {
+        json!({
+            "experiment": difference.experiment, "dataset": difference.dataset, "row": difference.row,
+            "metric": difference.metric.name, "a": difference.a, "b": difference.b, "difference": difference.a - difference.b,
+            "interval": difference.interval.map(|interval| [interval.low, interval.high]), "verdict": difference.verdict(),
+        })
+    });
+    Value::Array(objects.collect()).to_string()
+}

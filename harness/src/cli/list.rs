@@ -1,0 +1,125 @@
+//! `xmbench list`: methods, datasets, experiments.
+
+use anyhow::Result;
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{Status, print, table};
+use crate::run::{Experiment, Methods, Profile, plan};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// What to show; everything when absent
+    what: Option<What>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum What {
+    Methods,
+    Datasets,
+    Experiments,
+}
+
+pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
+    let every = [What::Methods, What::Datasets, What::Experiments];
+    let chosen: Vec<What> = every.into_iter().filter(|what| args.what.is_none_or(|only| only == *what)).collect();
+    if args.json {
+        let mut parts = serde_json::Map::new();
+        for what in &chosen {
+            let (name, value) = match what {
+                What::Methods => ("methods", methods_json(methods)),
+                What::Datasets => ("datasets", datasets_json()),
+                What::Experiments => ("experiments", experiments_json(methods)?),
+            };
+            parts.insert(name.into(), value);
+        }
+        print(&serde_json::to_string_pretty(&parts)?);
+        return Ok(Status::Done);
+    }
+    let parts: Result<Vec<String>> = chosen
+        .iter()
+        .map(|what| match what {
+            What::Methods => Ok(table(&methods_rows(methods))),
+            What::Datasets => Ok(table(&datasets_rows())),
+            What::Experiments => Ok(table(&experiments_rows(methods)?)),
+        })
+        .collect();
+    print(&parts?.join("\n\n"));
+    Ok(Status::Done)
+}
+
+fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_string).to_vec()
+}
+
+fn methods_rows(methods: &Methods) -> Vec<Vec<String>> {
+    let mut rows = vec![row(["METHOD", "LABEL", "FAMILY", "YEAR", "CODES", "NEEDS"])];
+    rows.extend(methods.iter().map(|method| {
+        let card = method.card();
+        row([&card.name, &card.label, &card.family, &card.year.to_string(), &card.codes, &card.needs.join(", ")])
+    }));
+    rows
+}
+
+fn methods_json(methods: &Methods) -> serde_json::Value {
+    methods
+        .iter()
+        .map(|method| {
+            let mut card = json!(method.card());
+            // No parameters given: what comes back are the defaults.
+            card["defaults"] = json!(method.resolve(&toml::Table::new()).ok());
+            card
+        })
+        .collect()
+}
+
+/// Name, representations, how to get it, what it is.
+pub fn datasets_rows() -> Vec<Vec<String>> {
+    let mut rows = vec![row(["DATASET", "FILES", "REPRESENTATIONS", "WHAT IT IS"])];
+    rows.extend(xmbench_datasets::sources().iter().map(|source| {
+        let files = if source.get.starts_with("built in") { "built in" } else { "to be fetched" };
+        row([source.name, files, &source.representations.join(", "), source.doc])
+    }));
+    rows
+}
+
+/// Everything that the sources say of themselves.
+pub fn datasets_json() -> serde_json::Value {
+    json!(xmbench_datasets::sources())
+}
+
+/// Number of trials on every dataset of an experiment; none where the profile leaves it out.
+fn trials(experiment: &Experiment, methods: &Methods) -> Result<usize> {
+    Ok(if experiment.off { 0 } else { plan(experiment, methods)?.len() * experiment.datasets.len() })
+}
+
+fn experiments_rows(methods: &Methods) -> Result<Vec<Vec<String>>> {
+    let mut rows = vec![row(["EXPERIMENT", "SMOKE", "QUICK", "FULL", "TITLE"])];
+    let profiles = [Profile::Smoke, Profile::Quick, Profile::Full];
+    let [smoke, quick, full] = profiles.map(Experiment::builtin);
+    for ((smoke, quick), full) in smoke?.iter().zip(&quick?).zip(&full?) {
+        let count = |experiment| {
+            let trials = trials(experiment, methods)?;
+            Ok::<_, anyhow::Error>(if trials == 0 { "-".into() } else { trials.to_string() })
+        };
+        rows.push(row([&smoke.name, &count(smoke)?, &count(quick)?, &count(full)?, &smoke.title]));
+    }
+    Ok(rows)
+}
+
+fn experiments_json(methods: &Methods) -> Result<serde_json::Value> {
+    let mut all = Vec::new();
+    for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
+        for experiment in Experiment::builtin(profile)?.iter().filter(|experiment| !experiment.off) {
+            all.push(json!({
+                "name": experiment.name, "profile": profile, "title": experiment.title, "analysis": experiment.analysis,
+                "datasets": experiment.datasets, "methods": experiment.methods, "seeds": experiment.seeds,
+                "protocol": experiment.protocol, "trials": trials(experiment, methods)?,
+            }));
+        }
+    }
+    Ok(all.into())
+}

@@ -1,0 +1,80 @@
+//! `xmbench report`: tables and plots of a recording.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::{Status, print};
+use crate::{
+    record::{Recording, store},
+    report::{self, Rendered},
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The recording's folder; the newest under results/ when absent
+    #[arg(long, value_name = "DIR")]
+    recording: Option<PathBuf>,
+    /// Where tables and plots go
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    out: PathBuf,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> Result<Status> {
+    let folder = args.recording.clone().map_or_else(newest, Ok)?;
+    let recording = store::read(&folder)?;
+    if recording.trials.is_empty() {
+        bail!("the recording {} holds no trial; `xmbench run` makes some", folder.display());
+    }
+    let rendered = show(&recording, &args.out, args.json)
+        .with_context(|| format!("cannot render the report of {}", folder.display()))?;
+    if args.json {
+        let page = page(&rendered, &args.out);
+        print(&json!({ "recording": folder, "page": page, "files": rendered.files }).to_string());
+    }
+    Ok(Status::Done)
+}
+
+/// Renders a recording and prints its tables and where the report is.
+pub fn show(recording: &Recording, out: &Path, quiet: bool) -> Result<Rendered> {
+    let rendered = report::render(recording, out)?;
+    if !quiet {
+        for table in &rendered.tables {
+            print(&format!("{}\n", table.trim_end()));
+        }
+        print(&format!("report: {} ({} files)", page(&rendered, out).display(), rendered.files.len()));
+    }
+    Ok(rendered)
+}
+
+/// The page to open, or the folder.
+pub fn page(rendered: &Rendered, out: &Path) -> PathBuf {
+    let page = rendered.files.iter().find(|file| file.file_name().is_some_and(|name| name == "index.html"));
+    page.map_or_else(|| out.to_path_buf(), PathBuf::clone)
+}
+
+/// The recording under `results/` that was begun last.
+pub fn newest() -> Result<PathBuf> {
+    let folders = std::fs::read_dir("results").into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut begun: Vec<(String, PathBuf)> = folders
+        .filter(|folder| folder.join("manifest.json").is_file())
+        .filter_map(|folder| Some((started(&folder)?, folder)))
+        .collect();
+    begun.sort();
+    match begun.pop() {
+        Some((_, folder)) => Ok(folder),
+        None => bail!(
+            "there is no recording under results/; make one with `xmbench run --all`, or name one with --recording"
+        ),
+    }
+}
+
+fn started(folder: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(folder.join("manifest.json")).ok()?;
+    let manifest: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(manifest["started"].as_str()?.to_string())
+}

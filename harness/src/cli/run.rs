@@ -1,0 +1,237 @@
+//! `xmbench run`: experiments, recorded trial by trial.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::{Status, device, print, report, table};
+use crate::{
+    record::{Control, Manifest, Store},
+    report::Rendered,
+    run::{Experiment, Methods, Profile, Progress, Settings, Summary, machine, plan, sweep},
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Experiments by name, with or without the number, or paths of .toml files
+    experiments: Vec<String>,
+    /// Every built-in experiment of the profile
+    #[arg(long, conflicts_with = "experiments")]
+    all: bool,
+    /// How much to run
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: device::Choice,
+    /// The recording's folder; results/DATE-PROFILE when absent
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where tables and plots go
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    reports: PathBuf,
+    /// Threads; every core when absent
+    #[arg(long, value_name = "N")]
+    threads: Option<std::num::NonZeroUsize>,
+    /// Root seeds in place of the experiments' own: 1,2,3
+    #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seeds: Option<Vec<u64>>,
+    /// Remove what the folder has recorded and begin anew
+    #[arg(long)]
+    fresh: bool,
+    /// Check everything and list the trials, run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Render no report at the end
+    #[arg(long)]
+    no_report: bool,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    /// Tells every thread pool how many threads there are, before the first of them starts.
+    pub fn set_threads(&self) {
+        let threads = match (self.threads, std::env::var_os("RAYON_NUM_THREADS")) {
+            (None, Some(_)) => return,
+            (None, None) => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+            (Some(threads), _) => threads.get(),
+        };
+        for name in ["RAYON_NUM_THREADS", "POLARS_MAX_THREADS"] {
+            // SAFETY: called first thing in main, when this is the process's only thread. There is no other way in: candle
+            // and polars read these variables once, when their pools start.
+            unsafe { std::env::set_var(name, threads.to_string()) };
+        }
+    }
+
+    fn chosen(&self) -> Result<Vec<Experiment>> {
+        let mut experiments = if self.all {
+            Experiment::builtin(self.profile)?.into_iter().filter(|experiment| !experiment.off).collect()
+        } else {
+            self.experiments.iter().map(|name| Experiment::find(name, self.profile)).collect::<Result<Vec<_>>>()?
+        };
+        if experiments.is_empty() {
+            bail!("nothing to run: name experiments (`xmbench list experiments`) or give --all");
+        }
+        for experiment in &mut experiments {
+            if experiment.off {
+                let profile = self.profile;
+                bail!("experiment {} is not part of profile {profile}; choose another with --profile", experiment.name);
+            }
+            if let Some(seeds) = &self.seeds {
+                experiment.seeds.clone_from(seeds);
+            }
+        }
+        Ok(experiments)
+    }
+}
+
+pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
+    let experiments = args.chosen()?;
+    let plans = experiments.iter().map(|experiment| plan(experiment, methods)).collect::<Result<Vec<_>>>()?;
+    if args.dry_run {
+        dry_run(args, &experiments, &plans);
+        return Ok(Status::Done);
+    }
+    let (device, name) = device::open(args.device)?;
+    let circumstances = machine::circumstances();
+    let folder = args
+        .out
+        .clone()
+        .unwrap_or_else(|| Path::new("results").join(format!("{}-{}", &circumstances.started[..10], args.profile)));
+    if args.fresh {
+        Store::clear(&folder)?;
+    }
+    let manifest = Manifest {
+        command: command_line(),
+        profile: args.profile.to_string(),
+        threads: rayon::current_num_threads(),
+        device: name,
+        ..circumstances
+    };
+    let mut store = Store::open(&folder, manifest)?;
+    let stop = watch_for_interrupt()?;
+    let settings = Settings {
+        profile: args.profile,
+        device,
+        data: super::data_folder(args.data_dir.clone()),
+        require_data: !args.all,
+    };
+    let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
+    let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
+    let mut progress = Progress::new(trials, false);
+    let outcome = sweep(&work, &settings, &mut store, &mut progress, &stop);
+    progress.finish();
+    // Whatever happened, what is done is kept; the first error is the one to tell.
+    let sealed = store.seal();
+    let summary = outcome?;
+    sealed?;
+    let recording = store.recording();
+    let rendered = if args.no_report || summary.interrupted || recording.trials.is_empty() {
+        None
+    } else {
+        let rendered = report::show(&recording, &args.reports, args.json);
+        Some(rendered.with_context(|| format!("cannot render the report of {}", folder.display()))?)
+    };
+    conclude(args, &folder, &summary, rendered.as_ref());
+    Ok(if summary.interrupted {
+        Status::Interrupted
+    } else if summary.failed.is_empty() {
+        Status::Done
+    } else {
+        Status::Failed
+    })
+}
+
+/// The first Ctrl-C (or SIGTERM) stops after the current step; the second leaves at once, which loses only the trial in flight.
+fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("stopping after the current step; once more leaves at once");
+    })
+    .context("cannot listen for Ctrl-C")?;
+    Ok(stop)
+}
+
+fn command_line() -> String {
+    let arguments = std::env::args().skip(1).map(|argument| {
+        if argument.contains(|c: char| c.is_whitespace() || c == '\'') { format!("{argument:?}") } else { argument }
+    });
+    std::iter::once("xmbench".to_string()).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Planned>]) {
+    let mut rows = vec![["EXPERIMENT", "DATASET", "ROW", "CONTROL", "SEED", "PARAMETERS"].map(str::to_string).to_vec()];
+    let mut objects = Vec::new();
+    for (experiment, plan) in experiments.iter().zip(plans) {
+        for dataset in &experiment.datasets {
+            for trial in plan {
+                let control = if trial.control == Control::Shuffled { "shuffled" } else { "" };
+                let params: Vec<String> = trial.params.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                rows.push(vec![
+                    experiment.name.clone(),
+                    dataset.label(),
+                    trial.label.clone(),
+                    control.into(),
+                    trial.seed.to_string(),
+                    params.join(" "),
+                ]);
+                objects.push(json!({
+                    "experiment": experiment.name, "dataset": dataset.label(), "label": trial.label,
+                    "method": trial.method.card().name, "control": trial.control, "seed": trial.seed,
+                    "params": trial.params, "swept": trial.swept,
+                }));
+            }
+        }
+    }
+    if args.json {
+        print(&json!({ "trials": objects }).to_string());
+    } else {
+        print(&table(&rows));
+        print(&format!("{} trials, and chance once an experiment and dataset; nothing was run", objects.len()));
+    }
+}
+
+fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Rendered>) {
+    if args.json {
+        let failed: Vec<_> =
+            summary.failed.iter().map(|(key, reason)| json!({"trial": key, "reason": reason})).collect();
+        let left_out: Vec<_> = summary
+            .left_out
+            .iter()
+            .map(
+                |(experiment, dataset, reason)| json!({"experiment": experiment, "dataset": dataset, "reason": reason}),
+            )
+            .collect();
+        print(
+            &json!({
+                "recording": folder, "done": summary.done, "recorded_before": summary.recorded, "failed": failed,
+                "left_out": left_out, "interrupted": summary.interrupted, "files": rendered.map(|rendered| &rendered.files),
+            })
+            .to_string(),
+        );
+        return;
+    }
+    let mut line =
+        format!("{} trials run, {} recorded before, {} failed", summary.done, summary.recorded, summary.failed.len());
+    if summary.interrupted {
+        line += "; interrupted: the same command goes on from here";
+    }
+    print(&line);
+    print(&format!("recording: {}", folder.display()));
+}

@@ -1,0 +1,207 @@
+//! A recording folder: `manifest.json`, Parquet tables, and while a run is under way a journal and checkpoints.
+//!
+//! A finished trial is in the journal before the next one begins; sealing merges the journal into the tables. Reading takes
+//! both, the journal's word over the tables', so that a process that is killed at any moment loses only the trial in flight.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{Error, Manifest, Recording, Result, Trial, files, journal::Journal, lock::Lock, tables};
+
+/// The layout that this program writes and reads.
+pub const FORMAT: u32 = 1;
+
+/// A recording folder that is open for writing.
+pub struct Store {
+    folder: PathBuf,
+    manifest: Manifest,
+    trials: BTreeMap<String, Trial>,
+    _lock: Lock,
+}
+
+impl Store {
+    /// Opens the folder, or makes it, for one run.
+    ///
+    /// # Errors
+    /// If another run holds it, it cannot be written, it is damaged, or it holds a recording of another profile.
+    pub fn open(folder: &Path, manifest: Manifest) -> Result<Self> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let lock = Lock::take(folder)?;
+        files::sweep(folder)?;
+        let mut manifest = Manifest { format: FORMAT, ..manifest };
+        if manifest_path(folder).exists() {
+            let found = read_manifest(folder)?;
+            if found.profile != manifest.profile {
+                return Err(Error::Mismatch {
+                    path: folder.into(),
+                    what: "profile",
+                    found: found.profile,
+                    wanted: manifest.profile,
+                });
+            }
+            // The newest circumstances hold; what earlier runs added to the recording stays.
+            manifest.started = found.started;
+            let (experiments, datasets) = (manifest.experiments, manifest.datasets);
+            (manifest.experiments, manifest.datasets) = (found.experiments, found.datasets);
+            manifest.experiments.extend(experiments);
+            manifest.datasets.extend(datasets);
+        }
+        let mut trials = tables::read(folder)?;
+        trials.extend(Journal::of(folder).read()?);
+        let store = Self { folder: folder.into(), manifest, trials, _lock: lock };
+        store.write_manifest()?;
+        Ok(store)
+    }
+
+    /// Removes the recording in `folder`, if there is one; other files stay.
+    ///
+    /// # Errors
+    /// If another run holds the folder, or a file cannot be removed.
+    pub fn clear(folder: &Path) -> Result<()> {
+        if !folder.is_dir() {
+            return Ok(());
+        }
+        let _lock = Lock::take(folder)?;
+        files::sweep(folder)?;
+        Journal::of(folder).remove()?;
+        let checkpoints = folder.join("checkpoints");
+        if checkpoints.is_dir() {
+            fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
+        }
+        for path in tables::paths(folder).into_iter().chain([manifest_path(folder)]).filter(|path| path.exists()) {
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The circumstances as they are recorded so far.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Changes the circumstances and writes them down.
+    ///
+    /// # Errors
+    /// If the manifest cannot be written.
+    pub fn note(&mut self, change: impl FnOnce(&mut Manifest)) -> Result<()> {
+        change(&mut self.manifest);
+        self.write_manifest()
+    }
+
+    /// The recorded trial with this key.
+    pub fn get(&self, key: &str) -> Option<&Trial> {
+        self.trials.get(key)
+    }
+
+    /// A recorded trial of this identity, in whatever experiment.
+    pub fn with_id(&self, id: &str) -> Option<&Trial> {
+        self.trials.values().find(|trial| trial.id == id)
+    }
+
+    /// Every recorded trial of an experiment.
+    pub fn of_experiment<'a>(&'a self, experiment: &'a str) -> impl Iterator<Item = &'a Trial> {
+        self.trials.values().filter(move |trial| trial.experiment == experiment)
+    }
+
+    /// Records a trial; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn add(&mut self, trial: Trial) -> Result<()> {
+        Journal::of(&self.folder).add(&trial)?;
+        let checkpoints = self.checkpoints(&trial.id);
+        if checkpoints.is_dir() {
+            fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
+        }
+        self.trials.insert(trial.key(), trial);
+        Ok(())
+    }
+
+    /// Where the trial of this identity keeps its checkpoints until it is recorded.
+    pub fn checkpoints(&self, id: &str) -> PathBuf {
+        self.folder.join("checkpoints").join(id)
+    }
+
+    /// Drops trials for which `stale` holds; they leave the tables at the next [`Store::seal`].
+    pub fn drop_where(&mut self, stale: impl Fn(&Trial) -> bool) -> usize {
+        let before = self.trials.len();
+        self.trials.retain(|_, trial| !stale(trial));
+        before - self.trials.len()
+    }
+
+    /// Merges the journal into the tables.
+    ///
+    /// # Errors
+    /// If a table cannot be written; nothing is lost then.
+    pub fn seal(&self) -> Result<()> {
+        let mut trials: Vec<&Trial> = self.trials.values().collect();
+        trials.sort_by_cached_key(|trial| trial.order());
+        tables::write(&self.folder, &trials)?;
+        Journal::of(&self.folder).remove()?;
+        let checkpoints = self.folder.join("checkpoints");
+        // Goes only when no trial left something to resume from.
+        let _ = fs::remove_dir(checkpoints);
+        Ok(())
+    }
+
+    /// What is recorded so far.
+    pub fn recording(&self) -> Recording {
+        let mut trials: Vec<Trial> = self.trials.values().cloned().collect();
+        trials.sort_by_cached_key(|trial| trial.order());
+        Recording { manifest: self.manifest.clone(), trials }
+    }
+
+    fn write_manifest(&self) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(&self.manifest).expect("a manifest is a tree of plain values");
+        text.push('\n');
+        files::replace_with(&manifest_path(&self.folder), text.as_bytes())
+    }
+}
+
+/// Reads a recording, sealed or not.
+///
+/// # Errors
+/// If the folder holds none, a file is damaged, or another version wrote it.
+pub fn read(folder: &Path) -> Result<Recording> {
+    let manifest = read_manifest(folder)?;
+    let mut trials = tables::read(folder)?;
+    trials.extend(Journal::of(folder).read()?);
+    let mut trials: Vec<Trial> = trials.into_values().collect();
+    trials.sort_by_cached_key(|trial| trial.order());
+    Ok(Recording { manifest, trials })
+}
+
+fn manifest_path(folder: &Path) -> PathBuf {
+    folder.join("manifest.json")
+}
+
+fn read_manifest(folder: &Path) -> Result<Manifest> {
+    /// What every version of the layout has.
+    #[derive(serde::Deserialize)]
+    struct Any {
+        format: u32,
+        #[serde(default)]
+        version: String,
+    }
+    let path = manifest_path(folder);
+    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let damaged = |error: serde_json::Error| Error::Damaged {
+        path: path.clone(),
+        expected: "the manifest of a recording".into(),
+        found: error.to_string(),
+        next: "restore the file from a copy, or record anew into another folder with --out",
+    };
+    let any: Any = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if any.format != FORMAT {
+        return Err(Error::Version { path, expected: FORMAT, found: any.format, version: any.version });
+    }
+    serde_json::from_slice(&bytes).map_err(damaged)
+}

@@ -1,0 +1,409 @@
+//! Trials as Parquet: one table a kind of row, joined by the column `key`.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use polars::prelude::*;
+use xmbench_methods::method::Epoch;
+
+use super::{Control, Error, Outcome, Query, Result, Timing, Trial, files};
+use crate::protocol::Direction;
+
+/// Every table, in the order in which they are written: `trials` last, because rows of keys that it does not list do not count.
+const NAMES: [&str; 6] = ["metrics", "queries", "timings", "history", "curves", "trials"];
+
+const NEXT: &str = "restore the file from a copy, or record anew into another folder with --out";
+
+/// Writes every table of `folder`, each replaced as a whole.
+///
+/// # Errors
+/// If a file cannot be written. The folder then still reads as before, as long as its journal is there.
+pub fn write(folder: &Path, trials: &[&Trial]) -> Result<()> {
+    let frames = [metrics(trials), queries(trials), timings(trials), history(trials), curves(trials), heads(trials)];
+    for (name, mut frame) in NAMES.into_iter().zip(frames) {
+        let mut bytes = Vec::new();
+        // Snappy and no statistics: the tables are small, and the bytes depend on nothing but the rows.
+        ParquetWriter::new(&mut bytes)
+            .with_compression(ParquetCompression::Snappy)
+            .finish(&mut frame)
+            .expect("columns of plain values can be written to memory");
+        files::replace_with(&folder.join(format!("{name}.parquet")), &bytes)?;
+    }
+    Ok(())
+}
+
+/// The files of the tables.
+pub fn paths(folder: &Path) -> Vec<PathBuf> {
+    NAMES.iter().map(|name| folder.join(format!("{name}.parquet"))).collect()
+}
+
+/// Every trial of the tables in `folder`, by key; none if there are no tables yet.
+///
+/// # Errors
+/// If a table is absent or damaged.
+pub fn read(folder: &Path) -> Result<BTreeMap<String, Trial>> {
+    if !folder.join("trials.parquet").exists() {
+        return Ok(BTreeMap::new());
+    }
+    let mut trials = read_heads(&Table::open(folder, "trials")?)?;
+    read_metrics(&Table::open(folder, "metrics")?, &mut trials)?;
+    read_queries(&Table::open(folder, "queries")?, &mut trials)?;
+    read_timings(&Table::open(folder, "timings")?, &mut trials)?;
+    read_history(&Table::open(folder, "history")?, &mut trials)?;
+    read_curves(&Table::open(folder, "curves")?, &mut trials)?;
+    Ok(trials)
+}
+
+fn frame(columns: Vec<Column>) -> DataFrame {
+    DataFrame::new_infer_height(columns).expect("columns of one table have one length and different names")
+}
+
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("a tree of plain values")
+}
+
+fn heads(trials: &[&Trial]) -> DataFrame {
+    let text = |name: &str, value: &dyn Fn(&Trial) -> String| {
+        Column::new(name.into(), trials.iter().map(|trial| value(trial)).collect::<Vec<String>>())
+    };
+    let word = |value: serde_json::Value| value.as_str().expect("a unit variant is a word").to_string();
+    frame(vec![
+        text("key", &|t| t.key()),
+        text("id", &|t| t.id.clone()),
+        text("experiment", &|t| t.experiment.clone()),
+        Column::new("position".into(), trials.iter().map(|t| t.position as u32).collect::<Vec<_>>()),
+        text("label", &|t| t.label.clone()),
+        text("method", &|t| t.method.clone()),
+        text("control", &|t| word(serde_json::json!(t.control))),
+        text("dataset", &|t| t.dataset.clone()),
+        text("checksum", &|t| t.checksum.clone()),
+        text("params", &|t| json(&t.params)),
+        text("swept", &|t| json(&t.swept)),
+        Column::new("seed".into(), trials.iter().map(|t| t.seed).collect::<Vec<_>>()),
+        text("protocol", &|t| json(&t.protocol)),
+        text("device", &|t| t.device.clone()),
+        Column::new(
+            "failure".into(),
+            trials
+                .iter()
+                .map(|t| match &t.outcome {
+                    Outcome::Done => None,
+                    Outcome::Failed { reason } => Some(reason.clone()),
+                })
+                .collect::<Vec<_>>(),
+        ),
+        Column::new("peak_memory".into(), trials.iter().map(|t| t.peak_memory).collect::<Vec<_>>()),
+        Column::new("image_bytes".into(), trials.iter().map(|t| t.bytes_per_item[0]).collect::<Vec<_>>()),
+        Column::new("text_bytes".into(), trials.iter().map(|t| t.bytes_per_item[1]).collect::<Vec<_>>()),
+    ])
+}
+
+fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
+    let mut trials = BTreeMap::new();
+    for row in 0..table.height() {
+        let control = serde_json::Value::String(table.text("control", row)?);
+        let trial = Trial {
+            id: table.text("id", row)?,
+            experiment: table.text("experiment", row)?,
+            position: table.small("position", row)? as usize,
+            label: table.text("label", row)?,
+            method: table.text("method", row)?,
+            control: serde_json::from_value::<Control>(control)
+                .map_err(|e| table.damaged("a control", e.to_string()))?,
+            dataset: table.text("dataset", row)?,
+            checksum: table.text("checksum", row)?,
+            params: table.json("params", row)?,
+            swept: table.json("swept", row)?,
+            seed: table.large("seed", row)?,
+            protocol: table.json("protocol", row)?,
+            device: table.text("device", row)?,
+            outcome: match table.maybe_text("failure", row)? {
+                None => Outcome::Done,
+                Some(reason) => Outcome::Failed { reason },
+            },
+            metrics: BTreeMap::new(),
+            envelope: BTreeMap::new(),
+            curves: BTreeMap::new(),
+            history: Vec::new(),
+            timings: Vec::new(),
+            peak_memory: table.large("peak_memory", row)?,
+            bytes_per_item: [table.float("image_bytes", row)?, table.float("text_bytes", row)?],
+            queries: Vec::new(),
+        };
+        trials.insert(trial.key(), trial);
+    }
+    Ok(trials)
+}
+
+fn metrics(trials: &[&Trial]) -> DataFrame {
+    let (mut key, mut metric, mut value, mut low, mut high) = (vec![], vec![], vec![], vec![], vec![]);
+    for trial in trials {
+        // A name may stand in either map alone.
+        let names: std::collections::BTreeSet<&String> = trial.metrics.keys().chain(trial.envelope.keys()).collect();
+        for name in names {
+            key.push(trial.key());
+            metric.push(name.clone());
+            value.push(trial.metrics.get(name).copied());
+            low.push(trial.envelope.get(name).map(|ends| ends[0]));
+            high.push(trial.envelope.get(name).map(|ends| ends[1]));
+        }
+    }
+    frame(vec![
+        Column::new("key".into(), key),
+        Column::new("metric".into(), metric),
+        Column::new("value".into(), value),
+        Column::new("pessimistic".into(), low),
+        Column::new("optimistic".into(), high),
+    ])
+}
+
+fn read_metrics(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
+    for row in 0..table.height() {
+        if let Some(trial) = trials.get_mut(table.str("key", row)?) {
+            let metric = table.text("metric", row)?;
+            if let (Some(low), Some(high)) =
+                (table.maybe_float("pessimistic", row)?, table.maybe_float("optimistic", row)?)
+            {
+                trial.envelope.insert(metric.clone(), [low, high]);
+            }
+            if let Some(value) = table.maybe_float("value", row)? {
+                trial.metrics.insert(metric, value);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn queries(trials: &[&Trial]) -> DataFrame {
+    let rows: Vec<(String, &Query)> =
+        trials.iter().flat_map(|trial| trial.queries.iter().map(|query| (trial.key(), query))).collect();
+    let number = |name: &str, of: fn(&Query) -> u32| {
+        Column::new(name.into(), rows.iter().map(|(_, q)| of(q)).collect::<Vec<_>>())
+    };
+    frame(vec![
+        Column::new("key".into(), rows.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()),
+        Column::new("direction".into(), rows.iter().map(|(_, query)| query.direction.to_string()).collect::<Vec<_>>()),
+        number("query", |q| q.query),
+        number("cluster", |q| q.cluster),
+        number("better", |q| q.better),
+        number("tied", |q| q.tied),
+        number("own", |q| q.own),
+        Column::new(
+            "average_precision".into(),
+            rows.iter().map(|(_, query)| query.average_precision).collect::<Vec<_>>(),
+        ),
+    ])
+}
+
+fn read_queries(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
+    for row in 0..table.height() {
+        if let Some(trial) = trials.get_mut(table.str("key", row)?) {
+            trial.queries.push(Query {
+                direction: match table.str("direction", row)? {
+                    "i2t" => Direction::I2t,
+                    "t2i" => Direction::T2i,
+                    other => return Err(table.damaged("direction `i2t` or `t2i`", format!("`{other}`"))),
+                },
+                query: table.small("query", row)?,
+                cluster: table.small("cluster", row)?,
+                better: table.small("better", row)?,
+                tied: table.small("tied", row)?,
+                own: table.small("own", row)?,
+                average_precision: table.float("average_precision", row)?,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn timings(trials: &[&Trial]) -> DataFrame {
+    let (mut key, mut order, mut phase, mut items, mut seconds) = (vec![], vec![], vec![], vec![], vec![]);
+    for trial in trials {
+        for (position, timing) in trial.timings.iter().enumerate() {
+            // A phase without samples keeps its place by one empty cell.
+            let samples: Vec<Option<f64>> =
+                if timing.seconds.is_empty() { vec![None] } else { timing.seconds.iter().copied().map(Some).collect() };
+            for sample in samples {
+                key.push(trial.key());
+                order.push(position as u32);
+                phase.push(timing.phase.clone());
+                items.push(timing.items as u64);
+                seconds.push(sample);
+            }
+        }
+    }
+    frame(vec![
+        Column::new("key".into(), key),
+        Column::new("order".into(), order),
+        Column::new("phase".into(), phase),
+        Column::new("items".into(), items),
+        Column::new("seconds".into(), seconds),
+    ])
+}
+
+fn read_timings(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
+    for row in 0..table.height() {
+        if let Some(trial) = trials.get_mut(table.str("key", row)?) {
+            if table.small("order", row)? as usize == trial.timings.len() {
+                let (phase, items) = (table.text("phase", row)?, table.large("items", row)? as usize);
+                trial.timings.push(Timing { phase, items, seconds: Vec::new() });
+            }
+            let last = trial.timings.last_mut().ok_or_else(|| table.damaged("order from 0", "another order".into()))?;
+            last.seconds.extend(table.maybe_float("seconds", row)?);
+        }
+    }
+    Ok(())
+}
+
+fn history(trials: &[&Trial]) -> DataFrame {
+    let rows: Vec<(String, &Epoch)> =
+        trials.iter().flat_map(|trial| trial.history.iter().map(|epoch| (trial.key(), epoch))).collect();
+    frame(vec![
+        Column::new("key".into(), rows.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()),
+        Column::new("epoch".into(), rows.iter().map(|(_, epoch)| epoch.epoch as u64).collect::<Vec<_>>()),
+        Column::new("loss".into(), rows.iter().map(|(_, epoch)| epoch.loss).collect::<Vec<_>>()),
+        Column::new("learning_rate".into(), rows.iter().map(|(_, epoch)| epoch.learning_rate).collect::<Vec<_>>()),
+        Column::new("validation".into(), rows.iter().map(|(_, epoch)| epoch.validation).collect::<Vec<_>>()),
+        Column::new("seconds".into(), rows.iter().map(|(_, epoch)| epoch.seconds).collect::<Vec<_>>()),
+    ])
+}
+
+fn read_history(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
+    for row in 0..table.height() {
+        if let Some(trial) = trials.get_mut(table.str("key", row)?) {
+            trial.history.push(Epoch {
+                epoch: table.large("epoch", row)? as usize,
+                loss: table.float("loss", row)?,
+                learning_rate: table.float("learning_rate", row)?,
+                validation: table.maybe_float("validation", row)?,
+                seconds: table.float("seconds", row)?,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn curves(trials: &[&Trial]) -> DataFrame {
+    let (mut key, mut curve, mut x, mut y) = (vec![], vec![], vec![], vec![]);
+    for trial in trials {
+        for (name, points) in &trial.curves {
+            let points: Vec<[Option<f64>; 2]> =
+                if points.is_empty() { vec![[None; 2]] } else { points.iter().map(|point| point.map(Some)).collect() };
+            for point in points {
+                key.push(trial.key());
+                curve.push(name.clone());
+                x.push(point[0]);
+                y.push(point[1]);
+            }
+        }
+    }
+    frame(vec![
+        Column::new("key".into(), key),
+        Column::new("curve".into(), curve),
+        Column::new("x".into(), x),
+        Column::new("y".into(), y),
+    ])
+}
+
+fn read_curves(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
+    for row in 0..table.height() {
+        if let Some(trial) = trials.get_mut(table.str("key", row)?) {
+            let points = trial.curves.entry(table.text("curve", row)?).or_default();
+            if let (Some(x), Some(y)) = (table.maybe_float("x", row)?, table.maybe_float("y", row)?) {
+                points.push([x, y]);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A table that was read, and the file's name for messages.
+struct Table {
+    path: PathBuf,
+    frame: DataFrame,
+}
+
+impl Table {
+    fn open(folder: &Path, name: &str) -> Result<Self> {
+        let path = folder.join(format!("{name}.parquet"));
+        let damaged = |found: String| Error::Damaged {
+            path: path.clone(),
+            expected: format!("the table `{name}` as Parquet"),
+            found,
+            next: NEXT,
+        };
+        let mut bytes = Vec::new();
+        File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::io("read", &path))?;
+        // The reader of a truncated file may panic instead of returning an error.
+        let read = std::panic::catch_unwind(|| ParquetReader::new(std::io::Cursor::new(bytes)).finish());
+        let mut frame =
+            read.map_err(|_| damaged("unreadable pages".into()))?.map_err(|error| damaged(first_line(&error)))?;
+        frame.rechunk_mut();
+        Ok(Self { path, frame })
+    }
+
+    fn height(&self) -> usize {
+        self.frame.height()
+    }
+
+    fn damaged(&self, expected: &str, found: String) -> Error {
+        Error::Damaged { path: self.path.clone(), expected: expected.into(), found, next: NEXT }
+    }
+
+    fn column(&self, name: &str) -> Result<&Column> {
+        self.frame.column(name).map_err(|error| self.damaged(&format!("a column `{name}`"), first_line(&error)))
+    }
+
+    fn some<T>(&self, name: &str, row: usize, value: Option<T>) -> Result<T> {
+        value.ok_or_else(|| self.damaged(&format!("a value in column `{name}`, row {row}"), "an empty cell".into()))
+    }
+
+    fn maybe_str(&self, name: &str, row: usize) -> Result<Option<&str>> {
+        let column = self.column(name)?.str().map_err(|error| self.damaged("text", first_line(&error)))?;
+        Ok(column.get(row))
+    }
+
+    fn str(&self, name: &str, row: usize) -> Result<&str> {
+        self.some(name, row, self.maybe_str(name, row)?)
+    }
+
+    fn maybe_text(&self, name: &str, row: usize) -> Result<Option<String>> {
+        Ok(self.maybe_str(name, row)?.map(str::to_string))
+    }
+
+    fn text(&self, name: &str, row: usize) -> Result<String> {
+        self.str(name, row).map(str::to_string)
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, name: &str, row: usize) -> Result<T> {
+        serde_json::from_str(self.str(name, row)?)
+            .map_err(|error| self.damaged(&format!("JSON in column `{name}`, row {row}"), error.to_string()))
+    }
+
+    fn small(&self, name: &str, row: usize) -> Result<u32> {
+        let column = self.column(name)?.u32().map_err(|error| self.damaged("whole numbers", first_line(&error)))?;
+        self.some(name, row, column.get(row))
+    }
+
+    fn large(&self, name: &str, row: usize) -> Result<u64> {
+        let column = self.column(name)?.u64().map_err(|error| self.damaged("whole numbers", first_line(&error)))?;
+        self.some(name, row, column.get(row))
+    }
+
+    fn maybe_float(&self, name: &str, row: usize) -> Result<Option<f64>> {
+        let column = self.column(name)?.f64().map_err(|error| self.damaged("numbers", first_line(&error)))?;
+        Ok(column.get(row))
+    }
+
+    fn float(&self, name: &str, row: usize) -> Result<f64> {
+        self.some(name, row, self.maybe_float(name, row)?)
+    }
+}
+
+fn first_line(error: &PolarsError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
+}

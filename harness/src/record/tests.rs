@@ -1,0 +1,221 @@
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::{journal::Journal, store, *};
+use crate::protocol::{Task, Ties};
+
+fn protocol() -> Protocol {
+    Protocol {
+        task: Task::Pairs { cutoffs: vec![1, 5, 10], folds: 1 },
+        split: xmbench_datasets::Split::Test,
+        select_on: xmbench_datasets::Split::Val,
+        ties: Ties::Expected,
+    }
+}
+
+/// A trial in which every kind of value is hard to keep: NaN, infinity, an empty list, a third, an absent cell.
+fn trial(label: &str, seed: u64) -> Trial {
+    let query = Query {
+        direction: Direction::I2t,
+        query: 0,
+        cluster: 7,
+        better: 3,
+        tied: 2,
+        own: 1,
+        average_precision: f64::NAN,
+    };
+    Trial {
+        id: format!("id-{label}-{seed}"),
+        experiment: "01-example".into(),
+        position: 2,
+        label: label.into(),
+        method: "cca".into(),
+        control: Control::Shuffled,
+        dataset: "emoji".into(),
+        checksum: "abc".into(),
+        params: serde_json::json!({"components": 7, "list": [1, 2], "name": "a\"b\n", "ridge": 0.1}),
+        swept: BTreeMap::from([("components".into(), "7".into())]),
+        seed,
+        protocol: protocol(),
+        device: "cpu".into(),
+        outcome: Outcome::Done,
+        metrics: BTreeMap::from([("i2t R@1".into(), 1.0 / 3.0), ("t2i R@1".into(), 100.0)]),
+        envelope: BTreeMap::from([("i2t R@1".into(), [0.1 + 0.2, 0.7]), ("alone".into(), [0.0, 1.0])]),
+        curves: BTreeMap::from([("a".into(), vec![[0.0, 1e-300], [1.0, 2.0]]), ("empty".into(), vec![])]),
+        history: vec![
+            Epoch { epoch: 1, loss: f64::INFINITY, learning_rate: 2e-4, validation: None, seconds: 0.5 },
+            Epoch { epoch: 2, loss: 0.1, learning_rate: 2e-4, validation: Some(33.3), seconds: 0.25 },
+        ],
+        timings: vec![
+            Timing { phase: "fit".into(), items: 10, seconds: vec![0.1] },
+            Timing { phase: "index".into(), items: 3, seconds: vec![] },
+            Timing { phase: "query single".into(), items: 1, seconds: vec![1e-6, 3e-6, 2e-6] },
+        ],
+        peak_memory: 1 << 40,
+        bytes_per_item: [4.0, 4.5],
+        queries: vec![query, Query { direction: Direction::T2i, average_precision: 0.25, ..query }],
+    }
+}
+
+/// Equal, with NaN equal to NaN.
+fn same(a: &Trial, b: &Trial) {
+    assert_eq!(format!("{a:?}"), format!("{b:?}"));
+}
+
+fn manifest() -> Manifest {
+    Manifest {
+        profile: "smoke".into(),
+        version: "0.1.0".into(),
+        started: "2026-01-31T12:00:00Z".into(),
+        ..Manifest::default()
+    }
+}
+
+#[test]
+fn everything_comes_back_from_journal_and_tables() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut failed = trial("b", 1);
+    failed.outcome = Outcome::Failed { reason: "loss is NaN at step 3".into() };
+    (failed.metrics, failed.queries, failed.timings) = Default::default();
+    let wanted = [trial("a", 1), trial("a", 10), failed];
+    let mut store = Store::open(folder.path(), manifest()).unwrap();
+    for trial in wanted.iter().rev() {
+        store.add(trial.clone()).unwrap();
+    }
+    let before = store::read(folder.path()).unwrap();
+    store.seal().unwrap();
+    assert!(!folder.path().join("journal").exists());
+    let after = store::read(folder.path()).unwrap();
+    for recording in [before, after, store.recording()] {
+        assert_eq!(recording.trials.len(), 3);
+        recording.trials.iter().zip(&wanted).for_each(|(found, wanted)| same(found, wanted));
+        assert_eq!(recording.manifest.profile, "smoke");
+    }
+}
+
+#[test]
+fn sealing_twice_writes_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path(), manifest()).unwrap();
+    store.add(trial("a", 1)).unwrap();
+    store.seal().unwrap();
+    let bytes = || tables::paths(folder.path()).iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>();
+    let first = bytes();
+    drop(store);
+    Store::open(folder.path(), manifest()).unwrap().seal().unwrap();
+    assert_eq!(first, bytes());
+}
+
+#[test]
+fn an_empty_recording_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    Store::open(folder.path(), manifest()).unwrap().seal().unwrap();
+    assert!(store::read(folder.path()).unwrap().trials.is_empty());
+}
+
+#[test]
+fn a_seal_that_is_cut_off_after_any_table_loses_nothing() {
+    let sealed = tempfile::tempdir().unwrap();
+    let cut = tempfile::tempdir().unwrap();
+    let (old, mut new) = (trial("a", 1), trial("a", 1));
+    new.metrics.insert("i2t R@1".into(), 99.0);
+    new.id = "another".into();
+    new.queries.pop();
+    for folder in [&sealed, &cut] {
+        let mut store = Store::open(folder.path(), manifest()).unwrap();
+        store.add(old.clone()).unwrap();
+        store.seal().unwrap();
+        store.add(new.clone()).unwrap();
+    }
+    Store::open(sealed.path(), manifest()).unwrap().seal().unwrap();
+    for name in tables::paths(Path::new("")) {
+        fs::copy(sealed.path().join(&name), cut.path().join(&name)).unwrap();
+        same(&store::read(cut.path()).unwrap().trials[0], &new);
+    }
+}
+
+#[test]
+fn a_second_run_is_told_who_holds_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path(), manifest()).unwrap();
+    let error = Store::open(folder.path(), manifest()).err().unwrap().to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    drop(store);
+    Store::open(folder.path(), manifest()).unwrap();
+}
+
+#[test]
+fn another_profile_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path(), manifest()).unwrap());
+    let error =
+        Store::open(folder.path(), Manifest { profile: "full".into(), ..manifest() }).err().unwrap().to_string();
+    assert!(error.contains("profile `smoke`, this run has `full`"), "{error}");
+}
+
+#[test]
+fn another_format_is_refused_whatever_else_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("manifest.json"), r#"{"format": 2, "version": "9.0.0", "shape": "unknown"}"#).unwrap();
+    let error = store::read(folder.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("format 2") && error.contains("reads format 1") && error.contains("xmbench 9.0.0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn every_truncation_of_a_journal_file_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    Journal::of(folder.path()).add(&trial("a", 1)).unwrap();
+    let path = fs::read_dir(folder.path().join("journal")).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&path).unwrap();
+    for length in (0..whole.len()).step_by(7) {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = Journal::of(folder.path()).read().unwrap_err().to_string();
+        assert!(error.contains(".toml is damaged") && error.contains("delete this file"), "{error}");
+    }
+}
+
+#[test]
+fn every_truncation_of_a_table_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path(), manifest()).unwrap();
+    store.add(trial("a", 1)).unwrap();
+    store.seal().unwrap();
+    for path in tables::paths(folder.path()) {
+        let whole = fs::read(&path).unwrap();
+        for length in (0..whole.len()).step_by(97) {
+            fs::write(&path, &whole[..length]).unwrap();
+            let error = store::read(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(&format!("{} is damaged", path.display())), "{error}");
+        }
+        fs::remove_file(&path).unwrap();
+        if !path.ends_with("trials.parquet") {
+            assert!(store::read(folder.path()).unwrap_err().to_string().starts_with("cannot read "));
+        }
+        fs::write(&path, whole).unwrap();
+    }
+}
+
+#[test]
+fn a_folder_that_is_a_file_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("taken");
+    fs::write(&path, "").unwrap();
+    let error = Store::open(&path, manifest()).err().unwrap().to_string();
+    assert!(error.starts_with("cannot create ") && error.contains("taken"), "{error}");
+}
+
+#[test]
+fn clearing_removes_the_recording_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(folder.path(), manifest()).unwrap();
+    store.add(trial("a", 1)).unwrap();
+    store.seal().unwrap();
+    store.add(trial("b", 1)).unwrap();
+    drop(store);
+    fs::write(folder.path().join("notes.md"), "mine").unwrap();
+    Store::clear(folder.path()).unwrap();
+    assert!(!folder.path().join("manifest.json").exists() && folder.path().join("notes.md").exists());
+    assert!(Store::open(folder.path(), manifest()).unwrap().recording().trials.is_empty());
+}

@@ -1,0 +1,107 @@
+//! The table of cost: time by phase, memory, size of a code.
+
+use super::results;
+use super::section::{Row as Trials, Section};
+use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
+use super::words;
+use crate::record::{Control, Manifest};
+use crate::stats;
+
+/// Interquartile range over median above which samples are too noisy to compare.
+const NOISY: f64 = 0.25;
+/// Fewest samples from which a percentile near the end is printed.
+const FEWEST: [(f64, usize); 3] = [(0.5, 1), (0.95, 20), (0.99, 100)];
+
+/// What a section cost; `None` where nothing was timed.
+pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
+    let heads = [
+        ("", "fit s", "fit s"),
+        ("encode items/s", "images", "encode images/s"),
+        ("encode items/s", "texts", "encode texts/s"),
+        ("", "index s", "index s"),
+        ("single query ms", "p50", "query p50 ms"),
+        ("single query ms", "p95", "query p95 ms"),
+        ("single query ms", "p99", "query p99 ms"),
+        ("", "batch queries/s", "batch queries/s"),
+        ("bytes an item", "image", "bytes/image"),
+        ("bytes an item", "text", "bytes/text"),
+        ("", "peak memory", "peak memory"),
+    ];
+    let timed = |row: &&Trials<'_>| row.control != Control::Chance && !row.trials.is_empty();
+    let rows: Vec<Row> = section.rows.iter().filter(timed).map(row).collect();
+    let any = section.rows.iter().flat_map(|row| &row.trials).any(|trial| !trial.timings.is_empty());
+    let mut table = Table {
+        name: format!("{}-cost", section.stem),
+        title: format!("Cost of {} ({})", section.title(), section.dataset),
+        context: results::context(section, manifest),
+        columns: heads
+            .map(|(group, title, name)| Column { group: group.into(), title: title.into(), name: name.into() })
+            .into(),
+        rows,
+        notes: vec![
+            Note::word(
+                "Time",
+                "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up",
+            ),
+            Note::word("Made by", results::made_by(manifest)),
+        ],
+    };
+    if table.uses(Mark::Noisy) {
+        let text =
+            format!("too noisy to compare: the interquartile range exceeds {:.0} % of the median", 100.0 * NOISY);
+        table.notes.push(Note::mark(Mark::Noisy, text));
+    }
+    table.notes.push(Note::word("Dash", "not timed, or too few samples: p95 asks for 20 and p99 for 100"));
+    (any && !table.rows.is_empty()).then_some(table)
+}
+
+fn row(trials: &Trials<'_>) -> Row {
+    let rate = |phase: &str| timed(&samples(trials, phase, |seconds, items| items as f64 / seconds), 0.5);
+    let total = |phase: &str| timed(&samples(trials, phase, |seconds, _| seconds), 0.5);
+    let single = samples(trials, "query single", |seconds, items| 1e3 * seconds / items.max(1) as f64);
+    let size = |i: usize| {
+        let sizes: Vec<f64> =
+            trials.trials.iter().map(|trial| trial.bytes_per_item[i]).filter(|size| *size > 0.0).collect();
+        number(stats::mean(&sizes), words::count)
+    };
+    let peak = trials.trials.iter().map(|trial| trial.peak_memory).max().filter(|peak| *peak > 0);
+    let cells = vec![
+        total("fit"),
+        rate("encode images"),
+        rate("encode texts"),
+        total("index"),
+        timed(&single, 0.5),
+        timed(&single, 0.95),
+        timed(&single, 0.99),
+        rate("query batch"),
+        size(0),
+        size(1),
+        number(peak.map(|peak| peak as f64), words::bytes),
+    ];
+    let kind = if trials.control == Control::None { RowKind::Result } else { RowKind::Control };
+    Row { kind, name: trials.name.clone(), marks: Vec::new(), cells }
+}
+
+/// All samples of a phase, each turned into what the column shows.
+pub fn samples(trials: &Trials<'_>, phase: &str, value: impl Fn(f64, usize) -> f64) -> Vec<f64> {
+    let timings = trials.trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == phase);
+    let all = timings.flat_map(|timing| timing.seconds.iter().map(|seconds| value(*seconds, timing.items)));
+    stats::sorted(&all.filter(|value| value.is_finite()).collect::<Vec<_>>())
+}
+
+fn timed(sorted: &[f64], q: f64) -> Cell {
+    let enough = FEWEST.iter().all(|(point, fewest)| q < *point || sorted.len() >= *fewest);
+    let quantile = |q| stats::quantile(sorted, q).unwrap_or(f64::NAN);
+    let mut cell = number(stats::quantile(sorted, q).filter(|_| enough), words::digits);
+    let noisy = sorted.len() >= 5 && quantile(0.75) - quantile(0.25) > NOISY * quantile(0.5);
+    if noisy && q == 0.5 {
+        cell.marks.push(Mark::Noisy);
+    }
+    cell.raw.count = cell.raw.mean.map(|_| sorted.len());
+    cell
+}
+
+fn number(value: Option<f64>, format: impl Fn(f64) -> String) -> Cell {
+    let text = value.map(format).unwrap_or_default();
+    Cell { text, raw: Raw { mean: value, ..Raw::default() }, ..Cell::default() }
+}

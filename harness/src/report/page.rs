@@ -1,0 +1,249 @@
+//! The page: everything in one file that needs no network.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xmbench_methods::card::{Card, Evidence};
+
+use super::export::{self, code, escape};
+use super::plot::Picture;
+use super::section::Section;
+use super::table::Table;
+use super::words;
+use crate::record::{Control, Manifest, Outcome, Recording};
+
+/// A section with what was made of it.
+pub struct Part<'a> {
+    /// The section.
+    pub section: &'a Section<'a>,
+    /// Its tables.
+    pub tables: Vec<Table>,
+    /// Its plots.
+    pub pictures: Vec<Picture>,
+}
+
+/// The whole page.
+pub fn page(recording: &Recording, parts: &[Part<'_>]) -> String {
+    let manifest = &recording.manifest;
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\">\n<title>xmbench report, {}</title>\n<style>\n{}</style>\n</head>\n<body>\n",
+        escape(&manifest.started),
+        include_str!("page.css")
+    );
+    out += &head(recording);
+    out += &contents(parts);
+    for (i, part) in parts.iter().enumerate() {
+        if i == 0 || parts[i - 1].section.experiment != part.section.experiment {
+            out += &experiment(part.section);
+        }
+        out += &results(part);
+    }
+    out += &failures(recording);
+    out += &datasets(manifest);
+    out += &methods(recording);
+    out += &format!("<script>\n{}</script>\n</body>\n</html>\n", include_str!("page.js"));
+    out
+}
+
+fn head(recording: &Recording) -> String {
+    let manifest = &recording.manifest;
+    let done = recording.trials.iter().filter(|trial| trial.outcome == Outcome::Done).count();
+    let failed = recording.trials.len() - done;
+    let versions: Vec<String> = manifest.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let command = if manifest.command.is_empty() { String::new() } else { format!("`{}`", manifest.command) };
+    let facts = [
+        ("Command", command),
+        ("Profile", manifest.profile.clone()),
+        ("Begun", manifest.started.clone()),
+        ("Program", words::program(manifest)),
+        ("Machine", words::machine(manifest)),
+        ("Versions", versions.join(", ")),
+        ("Trials", format!("{done} done, {failed} failed")),
+    ];
+    let facts: String = facts
+        .iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(key, text)| format!("<dt>{key}</dt><dd>{}</dd>\n", code(text)))
+        .collect();
+    let warning = match manifest.profile.as_str() {
+        "full" | "" => String::new(),
+        profile => format!(
+            "<p><strong>Profile {}.</strong> Shortened runs show that everything works; their numbers are not results to cite.</p>\n",
+            escape(profile)
+        ),
+    };
+    format!(
+        "<header>\n<h1>xmbench report</h1>\n<p class=\"lead\">Image-text retrieval: the same data, the same protocol, the same \
+         clock. Every number below was read from a recording.</p>\n<dl>\n{facts}</dl>\n{warning}</header>\n"
+    )
+}
+
+fn contents(parts: &[Part<'_>]) -> String {
+    let entry = |part: &Part<'_>| {
+        let section = part.section;
+        format!(
+            "<li><a href=\"#{}\">{} <small>({})</small></a></li>\n",
+            anchor(section),
+            escape(section.title()),
+            escape(section.dataset)
+        )
+    };
+    let entries: String = parts.iter().map(entry).collect();
+    let rest = [("failures", "Failures"), ("datasets", "Datasets"), ("methods", "Methods")];
+    let rest: String = rest.iter().map(|(id, title)| format!("<li><a href=\"#{id}\">{title}</a></li>\n")).collect();
+    format!("<nav aria-label=\"Contents\">\n<ol>\n{entries}{rest}</ol>\n</nav>\n")
+}
+
+fn anchor(section: &Section<'_>) -> String {
+    escape(&format!("section-{}", section.stem))
+}
+
+fn experiment(section: &Section<'_>) -> String {
+    let paragraphs = section.note.analysis.split("\n\n").map(str::trim).filter(|text| !text.is_empty());
+    let paragraphs: String = paragraphs.map(|text| format!("<p>{}</p>\n", code(text))).collect();
+    format!("<h2>{}</h2>\n{paragraphs}", escape(section.title()))
+}
+
+fn results(part: &Part<'_>) -> String {
+    let section = part.section;
+    let mut out = format!("<section id=\"{}\">\n<h3>On {}</h3>\n", anchor(section), escape(section.dataset));
+    for table in &part.tables {
+        out += &export::html(table);
+        let links = export::ENDINGS.map(|ending| link(&format!("{}.{ending}", table.name), ending));
+        out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
+    }
+    for picture in &part.pictures {
+        out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);
+        let links = ["svg", "png"].map(|ending| link(&format!("{}.{ending}", picture.stem), ending));
+        out += &format!("<p class=\"files\">{} as {}</p>\n", escape(&picture.title), links.join(", "));
+    }
+    out + "</section>\n"
+}
+
+fn link(file: &str, text: &str) -> String {
+    format!("<a href=\"{}\" download>{text}</a>", escape(file))
+}
+
+fn failures(recording: &Recording) -> String {
+    let rows: String = recording
+        .trials
+        .iter()
+        .filter_map(|trial| match &trial.outcome {
+            Outcome::Done => None,
+            Outcome::Failed { reason } => Some(format!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"failure\">{}</td></tr>\n",
+                escape(&trial.experiment),
+                escape(&trial.dataset),
+                escape(&words::row(&trial.label, &trial.swept)),
+                trial.seed,
+                code(reason)
+            )),
+        })
+        .collect();
+    let body = match rows.is_empty() {
+        true => "<p>None: every trial ran through.</p>\n".to_string(),
+        false => format!(
+            "<div class=\"scroll\"><table class=\"prose\">\n<thead><tr><th>experiment</th><th>dataset</th><th>row</th><th>seed</th>\
+             <th>reason</th></tr></thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n"
+        ),
+    };
+    format!("<h2 id=\"failures\">Failures</h2>\n{body}")
+}
+
+fn datasets(manifest: &Manifest) -> String {
+    let mut out = "<h2 id=\"datasets\">Datasets</h2>\n".to_string();
+    for (name, note) in &manifest.datasets {
+        let sizes: Vec<String> =
+            note.sizes.iter().map(|(split, [i, t])| format!("{split}: {i} images, {t} texts")).collect();
+        let facts = [
+            ("Options", note.variant.clone()),
+            ("Sizes", sizes.join("; ")),
+            ("SHA-256", format!("`{}`", note.checksum)),
+            ("Terms", note.licence.clone()),
+            ("Attribution", note.attribution.clone()),
+            ("Caveat", note.caveat.clone()),
+        ];
+        let facts: String = facts
+            .iter()
+            .filter(|(_, text)| !text.is_empty() && text != "``")
+            .map(|(key, text)| format!("<dt>{key}</dt><dd>{}</dd>\n", code(text)))
+            .collect();
+        let title = if note.title.is_empty() { String::new() } else { format!(": {}", note.title) };
+        out += &format!("<h4>{}{}</h4>\n<dl>\n{facts}</dl>\n", escape(name), escape(&title));
+    }
+    out
+}
+
+fn methods(recording: &Recording) -> String {
+    let learned = recording.trials.iter().filter(|trial| trial.control != Control::Chance);
+    let used: BTreeMap<&str, BTreeSet<&str>> = learned.fold(BTreeMap::new(), |mut used, trial| {
+        used.entry(trial.method.as_str()).or_default().insert(trial.label.as_str());
+        used
+    });
+    let mut out = "<h2 id=\"methods\">Methods</h2>\n<p>Numbers that papers report stand here and not beside ours, because papers \
+                   use other features: they give the scale and are no target. ° marks a number given from memory, ^ one from a \
+                   small independent re-run.</p>\n"
+        .to_string();
+    for (name, labels) in used {
+        let labels = labels.into_iter().collect::<Vec<_>>().join(", ");
+        match xmbench_methods::registry::find(name) {
+            Some(method) => out += &self::method(method.card(), &labels),
+            None => {
+                out += &format!(
+                    "<h4>{}</h4>\n<p>Rows: {}. Registered by another program; no card here.</p>\n",
+                    escape(name),
+                    escape(&labels)
+                );
+            }
+        }
+    }
+    out
+}
+
+fn method(card: &Card, labels: &str) -> String {
+    let identifier = match card.identifier.as_str() {
+        doi if doi.starts_with("10.") => format!("<a href=\"https://doi.org/{0}\">doi:{0}</a>", escape(doi)),
+        other => escape(other),
+    };
+    let mut out = format!(
+        "<h4>{}</h4>\n<p>{}. <em>{}</em>. {}, {}. {identifier}. Rows: {}.</p>\n",
+        escape(&card.label),
+        escape(&card.authors),
+        escape(&card.title),
+        escape(&card.venue),
+        card.year,
+        escape(labels)
+    );
+    if card.reported.is_empty() {
+        return out;
+    }
+    let mut groups: Vec<((&str, &str, &str), Vec<String>)> = Vec::new();
+    for value in &card.reported {
+        let sign = match value.evidence {
+            Evidence::Verified => "",
+            Evidence::Recalled => "°",
+            Evidence::Measured => "^",
+        };
+        let text = format!("{} {}{sign}", value.metric, value.value);
+        let key = (value.variant.as_str(), value.dataset.as_str(), value.source.as_str());
+        match groups.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, values)) => values.push(text),
+            None => groups.push((key, vec![text])),
+        }
+    }
+    let rows = groups.iter().map(|((variant, dataset, source), values)| {
+        format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            escape(variant),
+            escape(dataset),
+            escape(&values.join(", ")),
+            escape(source)
+        )
+    });
+    out += &format!(
+        "<details><summary>What papers report</summary>\n<div class=\"scroll\"><table class=\"prose\">\n<thead><tr><th>variant</th>\
+         <th>data</th><th>values</th><th>source</th></tr></thead>\n<tbody>\n{}</tbody>\n</table></div></details>\n",
+        rows.collect::<String>()
+    );
+    out
+}

@@ -1,0 +1,101 @@
+//! MAP against code length with 95 % intervals: a panel a direction, a line a method.
+
+use std::collections::BTreeMap;
+
+use super::Scene;
+use super::canvas::{Canvas, Point};
+use super::frame::{Axis, Entry, Figure, Kind};
+use crate::protocol::Direction;
+use crate::report::section::Row;
+use crate::report::words;
+use crate::stats::{Interval, metric::Metric};
+
+/// Draws the plot; `None` where no row sweeps code lengths.
+pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
+    let rows = &scene.section.rows;
+    let length = |row: &Row<'_>| row.bits().and_then(|bits| bits.parse::<f64>().ok()).filter(|bits| *bits > 0.0);
+    let metric = map(scene)?;
+    // A line is what rows share beside the code length.
+    let mut lines: Vec<(String, Vec<usize>)> = Vec::new();
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| length(row).is_some()) {
+        let others: BTreeMap<_, _> =
+            row.swept.iter().filter(|(key, _)| *key != "bits").map(|(k, v)| (k.clone(), v.clone())).collect();
+        let dagger = if row.dagger { "†" } else { "" };
+        let name = words::row(row.label, &others) + dagger;
+        match lines.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, line)) => line.push(at),
+            None => lines.push((name, vec![at])),
+        }
+    }
+    let mut panels = Vec::new();
+    for direction in [Direction::I2t, Direction::T2i] {
+        let scores = scene.scores.of(&Metric::parse(&format!("{direction} {metric}"))).to_vec();
+        let data: Vec<Vec<(f64, f64, Option<Interval>)>> = lines
+            .iter()
+            .map(|(_, line)| {
+                let point = |row: &usize| {
+                    let score = scores[*row].as_ref()?;
+                    Some((length(&rows[*row])?, score.mean, score.interval))
+                };
+                line.iter().filter_map(point).collect()
+            })
+            .collect();
+        if data.iter().any(|line| !line.is_empty()) {
+            panels.push((direction, data));
+        }
+    }
+    let mut lengths: Vec<f64> =
+        panels.iter().flat_map(|(_, lines)| lines.iter().flatten()).map(|point| point.0).collect();
+    lengths.sort_by(f64::total_cmp);
+    lengths.dedup();
+    if lengths.is_empty() {
+        return None;
+    }
+    let all: Vec<f64> = panels
+        .iter()
+        .flat_map(|(_, lines)| lines.iter().flatten())
+        .flat_map(|(_, mean, interval)| {
+            [*mean, interval.map_or(*mean, |it| it.low), interval.map_or(*mean, |it| it.high)]
+        })
+        .collect();
+    let look = |line: usize| scene.palette.look(scene.section, &rows[lines[line].1[0]]);
+    let axes = |(direction, _): &(Direction, Vec<_>)| {
+        let words = Metric::parse(&format!("{direction} MAP")).group().to_string();
+        (words, Axis::log_at("code length, bits", &lengths), Axis::linear(&metric, all.iter().copied(), false))
+    };
+    let dagger =
+        if lines.iter().any(|(name, _)| name.ends_with('†')) { " † selected on the test split." } else { "" };
+    let figure = Figure {
+        title,
+        footer: &scene.footer(&format!("Whiskers: 95 % interval.{dagger}")),
+        panels: panels.iter().map(axes).collect(),
+        stacked: false,
+        legend: lines
+            .iter()
+            .enumerate()
+            .map(|(i, (name, _))| Entry { text: name.clone(), look: look(i), kind: Kind::Line })
+            .collect(),
+    };
+    let (mut canvas, frames) = figure.frame();
+    for ((_, data), panel) in panels.iter().zip(&frames) {
+        for (i, line) in data.iter().enumerate() {
+            let places: Vec<Point> = line.iter().map(|(bits, mean, _)| panel.at(*bits, *mean)).collect();
+            look(i).line(&mut canvas, &places, 2.0);
+            for (bits, _, interval) in line {
+                if let Some(interval) = interval {
+                    panel.whisker(&mut canvas, *bits, interval.low, interval.high);
+                }
+            }
+            places.iter().for_each(|place| look(i).marker(&mut canvas, *place, 4.2));
+        }
+    }
+    Some(canvas)
+}
+
+/// The MAP to show, without direction: over the whole gallery if it was recorded, else the first there is.
+fn map(scene: &Scene<'_, '_>) -> Option<String> {
+    let names = scene.section.rows.iter().flat_map(|row| &row.trials).flat_map(|trial| trial.metrics.keys());
+    let shorts: Vec<String> = names.map(|name| Metric::parse(name).short().to_string()).collect();
+    let all = shorts.iter().find(|short| *short == "MAP@all");
+    all.or_else(|| shorts.iter().find(|short| short.starts_with("MAP"))).cloned()
+}

@@ -1,0 +1,287 @@
+//! The canvas that every plot draws on: shapes are collected in points of the page and then played to plotters' SVG and
+//! bitmap backends, so that both pictures are the same.
+
+use std::sync::Once;
+
+use anyhow::{Context, Result, anyhow};
+use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
+use plotters::style::text_anchor::{HPos, Pos, VPos};
+use plotters::style::{FontDesc, FontFamily, FontStyle, FontTransform, RGBAColor, ShapeStyle, TextStyle};
+
+/// Backends count in whole pixels: a point has this many of them, so that curves stay smooth.
+const FINE: f64 = 4.0;
+/// Pixels of the PNG file for each point.
+const SHARP: usize = 2;
+
+/// A place in points from the upper left corner.
+pub type Point = (f64, f64);
+
+/// A colour with its opacity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Colour(pub u8, pub u8, pub u8, pub f64);
+
+/// Text and axes.
+pub const INK: Colour = Colour(0x22, 0x22, 0x22, 1.0);
+/// Secondary text and controls.
+pub const GREY: Colour = Colour(0x6b, 0x6b, 0x6b, 1.0);
+/// Grid.
+pub const FAINT: Colour = Colour(0xe2, 0xe2, 0xe2, 1.0);
+/// Paper.
+pub const WHITE: Colour = Colour(0xff, 0xff, 0xff, 1.0);
+
+impl Colour {
+    /// The same colour, less opaque.
+    pub fn alpha(self, alpha: f64) -> Self {
+        Self(self.0, self.1, self.2, alpha)
+    }
+
+    /// Towards white by `share` in `[0, 1]`.
+    pub fn tint(self, share: f64) -> Self {
+        let mix = |part: u8| (f64::from(part) + (255.0 - f64::from(part)) * share).round() as u8;
+        Self(mix(self.0), mix(self.1), mix(self.2), self.3)
+    }
+}
+
+impl From<Colour> for RGBAColor {
+    fn from(Colour(r, g, b, alpha): Colour) -> Self {
+        Self(r, g, b, alpha)
+    }
+}
+
+/// Which part of a text stands at its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Its beginning.
+    Left,
+    /// Its middle.
+    Centre,
+    /// Its end.
+    Right,
+    /// Its middle, running upwards.
+    Upwards,
+}
+
+/// Lettering.
+#[derive(Debug, Clone, Copy)]
+pub struct Type {
+    /// Size in points.
+    pub size: f64,
+    /// Whether it is bold.
+    pub bold: bool,
+    /// Its colour.
+    pub colour: Colour,
+}
+
+/// Lettering of ticks, labels and legends.
+pub const BODY: Type = Type { size: 13.0, bold: false, colour: INK };
+/// Lettering of titles.
+pub const TITLE: Type = Type { size: 17.0, bold: true, colour: INK };
+/// Lettering of the protocol line.
+pub const SMALL: Type = Type { size: 10.5, bold: false, colour: GREY };
+
+#[derive(Debug)]
+enum Shape {
+    Line { points: Vec<Point>, colour: Colour, width: f64 },
+    Fill { points: Vec<Point>, colour: Colour },
+    Disc { centre: Point, radius: f64, colour: Colour },
+    Text { at: Point, text: String, lettering: Type, align: Align },
+}
+
+/// A picture in the making.
+#[derive(Debug)]
+pub struct Canvas {
+    size: Point,
+    shapes: Vec<Shape>,
+}
+
+impl Canvas {
+    /// An empty canvas of so many points.
+    pub fn new(width: f64, height: f64) -> Self {
+        Self { size: (width, height), shapes: Vec::new() }
+    }
+
+    /// A line through points.
+    pub fn line(&mut self, points: &[Point], colour: Colour, width: f64) {
+        if points.len() > 1 {
+            self.shapes.push(Shape::Line { points: points.to_vec(), colour, width });
+        }
+    }
+
+    /// A dashed line through points; strokes and gaps run on through the corners.
+    pub fn dashed(&mut self, points: &[Point], colour: Colour, width: f64, (stroke, gap): Point) {
+        let mut left = stroke;
+        let mut drawing = true;
+        let mut part: Vec<Point> = points.first().copied().into_iter().collect();
+        for pair in points.windows(2) {
+            let ((mut x, mut y), (to_x, to_y)) = (pair[0], pair[1]);
+            loop {
+                let length = (to_x - x).hypot(to_y - y);
+                if length <= left {
+                    left -= length;
+                    part.push((to_x, to_y));
+                    break;
+                }
+                x += (to_x - x) * left / length;
+                y += (to_y - y) * left / length;
+                part.push((x, y));
+                if drawing {
+                    self.line(&part, colour, width);
+                }
+                part = vec![(x, y)];
+                drawing = !drawing;
+                left = if drawing { stroke } else { gap };
+            }
+        }
+        if drawing {
+            self.line(&part, colour, width);
+        }
+    }
+
+    /// A filled polygon.
+    pub fn fill(&mut self, points: &[Point], colour: Colour) {
+        self.shapes.push(Shape::Fill { points: points.to_vec(), colour });
+    }
+
+    /// A filled rectangle between two corners.
+    pub fn bar(&mut self, (x0, y0): Point, (x1, y1): Point, colour: Colour) {
+        self.fill(&[(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour);
+    }
+
+    /// A filled circle.
+    pub fn disc(&mut self, centre: Point, radius: f64, colour: Colour) {
+        self.shapes.push(Shape::Disc { centre, radius, colour });
+    }
+
+    /// A text, centred on the height of its place.
+    pub fn text(&mut self, at: Point, text: &str, lettering: Type, align: Align) {
+        if !text.is_empty() {
+            self.shapes.push(Shape::Text { at, text: text.to_string(), lettering, align });
+        }
+    }
+
+    /// The picture as SVG of its size in points, described by `title` to those who do not see it.
+    pub fn svg(&self, title: &str) -> Result<String> {
+        let mut text = String::new();
+        let (width, height) = (self.size.0 * FINE, self.size.1 * FINE);
+        self.play(SVGBackend::with_string(&mut text, (width as u32, height as u32)), FINE)?;
+        let (was, is) = (
+            format!("<svg width=\"{width}\" height=\"{height}\""),
+            format!("<svg role=\"img\" width=\"{}\" height=\"{}\"", self.size.0, self.size.1),
+        );
+        let head = text.find(">\n").context("plotters wrote no SVG")?;
+        let title = format!("\n<title>{}</title>", crate::report::export::escape(title));
+        text.insert_str(head + 1, &title);
+        Ok(text.replacen(&was, &is, 1))
+    }
+
+    /// The picture as PNG with [`SHARP`] pixels a point.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        let scale = FINE as usize;
+        let (width, height) = (self.size.0 as usize * scale, self.size.1 as usize * scale);
+        let mut fine = vec![255; width * height * 3];
+        self.play(BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32)), FINE)?;
+        // The mean over squares of pixels smooths the edges that the backend leaves jagged.
+        let side = scale / SHARP;
+        let (columns, rows) = (width / side, height / side);
+        let mut coarse = Vec::with_capacity(columns * rows * 3);
+        for at in 0..columns * rows * 3 {
+            let (row, column, channel) = (at / 3 / columns, at / 3 % columns, at % 3);
+            let pixel = |i: usize| (row * side + i / side) * width + column * side + i % side;
+            let sum: usize = (0..side * side).map(|i| usize::from(fine[pixel(i) * 3 + channel])).sum();
+            coarse.push(((sum + side * side / 2) / (side * side)) as u8);
+        }
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        image::RgbImage::from_raw(columns as u32, rows as u32, coarse)
+            .context("a picture has another size than its pixels")?
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .context("cannot encode a PNG")?;
+        Ok(bytes.into_inner())
+    }
+
+    fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64) -> Result<()> {
+        fonts();
+        let place = |(x, y): Point| -> (i32, i32) { ((x * scale).round() as i32, (y * scale).round() as i32) };
+        let stroke = |colour: Colour, width: f64| ShapeStyle {
+            color: colour.into(),
+            filled: true,
+            stroke_width: (width * scale).round().max(1.0) as u32,
+        };
+        backend.ensure_prepared().map_err(failed)?;
+        let corner = (self.size.0, self.size.1);
+        backend.draw_rect((0, 0), place(corner), &stroke(WHITE, 0.0), true).map_err(failed)?;
+        for shape in &self.shapes {
+            match shape {
+                Shape::Line { points, colour, width } => {
+                    backend
+                        .draw_path(points.iter().map(|point| place(*point)), &stroke(*colour, *width))
+                        .map_err(failed)?;
+                }
+                Shape::Fill { points, colour } => {
+                    backend
+                        .fill_polygon(points.iter().map(|point| place(*point)), &stroke(*colour, 0.0))
+                        .map_err(failed)?;
+                }
+                Shape::Disc { centre, radius, colour } => {
+                    let radius = (radius * scale).round() as u32;
+                    backend.draw_circle(place(*centre), radius, &stroke(*colour, 0.0), true).map_err(failed)?;
+                }
+                Shape::Text { at, text, lettering, align } => {
+                    let h = match align {
+                        Align::Left => HPos::Left,
+                        Align::Right => HPos::Right,
+                        Align::Centre | Align::Upwards => HPos::Center,
+                    };
+                    let turn = if *align == Align::Upwards { FontTransform::Rotate270 } else { FontTransform::None };
+                    let colour = RGBAColor::from(lettering.colour);
+                    let style = TextStyle::from(font(*lettering, scale).transform(turn))
+                        .pos(Pos::new(h, VPos::Center))
+                        .color(&colour);
+                    backend.draw_text(text, &style, place(*at)).map_err(failed)?;
+                }
+            }
+        }
+        backend.present().map_err(failed)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> anyhow::Error {
+    anyhow!("cannot draw a plot: {error}")
+}
+
+/// Width of a text in points.
+pub fn measure(text: &str, lettering: Type) -> f64 {
+    fonts();
+    // Measured large, because the answer is in whole pixels.
+    font(lettering, 16.0).box_size(text).map_or(0.0, |(width, _)| f64::from(width) / 16.0)
+}
+
+/// Cuts a text into lines that are no wider than so many points.
+pub fn wrap(text: &str, lettering: Type, width: f64) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.last_mut().expect("there is always a line");
+        let joined = if last.is_empty() { word.to_string() } else { format!("{last} {word}") };
+        if last.is_empty() || measure(&joined, lettering) <= width {
+            *last = joined;
+        } else {
+            lines.push(word.to_string());
+        }
+    }
+    lines
+}
+
+fn font(lettering: Type, scale: f64) -> FontDesc<'static> {
+    let style = if lettering.bold { FontStyle::Bold } else { FontStyle::Normal };
+    FontDesc::new(FontFamily::SansSerif, lettering.size * scale, style)
+}
+
+/// Registers the font, once.
+fn fonts() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        for (style, bytes) in [(FontStyle::Normal, dejavu::sans::regular()), (FontStyle::Bold, dejavu::sans::bold())] {
+            let known = plotters::style::register_font("sans-serif", style, bytes);
+            assert!(known.is_ok(), "the bundled font is a font");
+        }
+    });
+}

@@ -1,0 +1,101 @@
+//! Precision against recall, and precision among the first N: a panel a direction, a line a row.
+
+use super::canvas::{Canvas, Point};
+use super::frame::{Axis, Entry, Figure, Kind};
+use super::{Scene, mean_curve};
+use crate::record::Control;
+use crate::report::words;
+
+/// Precision against recall.
+pub fn precision_recall(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
+    let axes = |values: &[Point]| {
+        let precision = values.iter().map(|(_, y)| *y);
+        (Axis::linear("recall", [0.0, 1.0], true), Axis::linear("precision", precision, true))
+    };
+    draw(scene, title, "precision-recall", axes)
+}
+
+/// Precision among the first N.
+pub fn top_n(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
+    let axes = |values: &[Point]| {
+        let precision = values.iter().map(|(_, y)| *y);
+        (
+            Axis::log("N, number of items shown", values.iter().map(|(x, _)| *x)),
+            Axis::linear("precision", precision, true),
+        )
+    };
+    draw(scene, title, "precision@n", axes)
+}
+
+fn draw(scene: &Scene<'_, '_>, title: &str, curve: &str, axes: impl Fn(&[Point]) -> (Axis, Axis)) -> Option<Canvas> {
+    let rows = &scene.section.rows;
+    // A dozen lines of one method at several code lengths cannot be told apart: the longest codes stand for it.
+    let longest = rows.iter().filter_map(|row| row.bits()).max_by_key(|bits| words::natural(bits));
+    let lines: Vec<Vec<(usize, Vec<Point>)>> = ["i2t", "t2i"]
+        .iter()
+        .map(|direction| {
+            let name = format!("{direction} {curve}");
+            let line = |row: usize| {
+                let curves: Vec<&[[f64; 2]]> =
+                    rows[row].trials.iter().filter_map(|trial| trial.curves.get(&name).map(Vec::as_slice)).collect();
+                let points = mean_curve(&curves);
+                (points.len() > 1 && curves.len() == rows[row].trials.len()).then_some((row, points))
+            };
+            let shown = (0..rows.len()).filter(|row| rows[*row].bits().is_none() || rows[*row].bits() == longest);
+            shown.filter_map(line).collect()
+        })
+        .collect();
+    let all: Vec<Point> = lines.iter().flatten().flat_map(|(_, points)| points.iter().copied()).collect();
+    if all.is_empty() {
+        return None;
+    }
+    let look = |row: usize| {
+        let look = scene.palette.look(scene.section, &rows[row]);
+        // Alone of its sweep, a row needs no paler shade.
+        let first = rows.iter().find(|other| other.label == rows[row].label).unwrap_or(&rows[row]);
+        match rows[row].bits() {
+            Some(_) => look.at(scene.palette.look(scene.section, first).colour),
+            None => look,
+        }
+    };
+    let kind = |row: usize| if rows[row].control == Control::None { Kind::Line } else { Kind::Plain };
+    let mut shown: Vec<usize> = lines.iter().flatten().map(|(row, _)| *row).collect();
+    shown.sort_unstable();
+    shown.dedup();
+    let panels = ["image to text", "text to image"].iter().zip(&lines).filter(|(_, lines)| !lines.is_empty());
+    let axes = |(words, _): (&&str, &Vec<_>)| {
+        let (x, y) = axes(&all);
+        (words.to_string(), x, y)
+    };
+    let remark = match longest {
+        Some(bits) => format!("Mean over seeds; the longest codes of the sweep, {bits} bits."),
+        None => "Mean over seeds.".to_string(),
+    };
+    let figure = Figure {
+        title,
+        footer: &scene.footer(&remark),
+        panels: panels.clone().map(axes).collect(),
+        stacked: false,
+        legend: shown
+            .iter()
+            .map(|row| Entry { text: rows[*row].name.clone(), look: look(*row), kind: kind(*row) })
+            .collect(),
+    };
+    let (mut canvas, frames) = figure.frame();
+    for ((_, lines), panel) in panels.zip(&frames) {
+        for (i, (row, points)) in lines.iter().enumerate() {
+            let places: Vec<Point> = points.iter().map(|(x, y)| panel.at(*x, *y)).collect();
+            look(*row).line(&mut canvas, &places, 2.0);
+            if kind(*row) == Kind::Line {
+                // Markers of different lines stand at different places along the axis.
+                let every = (places.len() / 6).max(1);
+                places
+                    .iter()
+                    .skip(i % every)
+                    .step_by(every)
+                    .for_each(|place| look(*row).marker(&mut canvas, *place, 3.6));
+            }
+        }
+    }
+    Some(canvas)
+}

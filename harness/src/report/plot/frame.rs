@@ -1,0 +1,281 @@
+//! Axes and the arrangement of a figure: title, panels, legend, protocol line.
+
+use super::canvas::{Align, BODY, Canvas, FAINT, GREY, INK, Point, SMALL, TITLE, Type, measure, wrap};
+use super::palette::Look;
+
+/// How values become places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Evenly.
+    Linear,
+    /// By their logarithm.
+    Log,
+}
+
+/// One axis.
+#[derive(Debug, Clone)]
+pub struct Axis {
+    /// Label with unit.
+    pub label: String,
+    /// Lowest and highest value.
+    pub range: (f64, f64),
+    /// How values become places.
+    pub scale: Scale,
+    /// Values with a tick.
+    pub ticks: Vec<f64>,
+}
+
+impl Axis {
+    /// A linear axis that holds all values, with round ticks; it starts at zero where `zero` says so.
+    pub fn linear(label: &str, values: impl IntoIterator<Item = f64>, zero: bool) -> Self {
+        let (mut low, mut high) = span(values);
+        if zero {
+            low = low.min(0.0);
+        }
+        if high - low < 1e-12 {
+            (low, high) = (low - 0.5 * low.abs().max(1.0), high + 0.5 * high.abs().max(1.0));
+        }
+        let step = round_step((high - low) / 5.0);
+        let first = (low / step + 1e-9).floor();
+        let last = (high / step - 1e-9).ceil();
+        let ticks: Vec<f64> = (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect();
+        Self { label: label.into(), range: (first * step, last * step), scale: Scale::Linear, ticks }
+    }
+
+    /// A logarithmic axis that holds all values, with ticks at 1, 2 and 5 of each decade or at decades alone.
+    pub fn log(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
+        let (low, high) = span(values.into_iter().filter(|value| *value > 0.0));
+        let (low, high) = (low.max(1e-12) / 1.25, high.max(1e-12) * 1.25);
+        let decades = (high / low).log10();
+        let steps: &[f64] = if decades <= 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let all = (low.log10().floor() as i32..=high.log10().ceil() as i32)
+            .flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
+        let mut ticks: Vec<f64> = all.filter(|tick| (low..=high).contains(tick)).collect();
+        if ticks.len() < 2 {
+            ticks = vec![low, high];
+        }
+        Self { label: label.into(), range: (low, high), scale: Scale::Log, ticks }
+    }
+
+    /// A logarithmic axis with a tick at each of the given values.
+    pub fn log_at(label: &str, values: &[f64]) -> Self {
+        let (low, high) = span(values.iter().copied());
+        let margin = if low == high { 2.0 } else { (high / low).powf(0.06) };
+        Self { label: label.into(), range: (low / margin, high * margin), scale: Scale::Log, ticks: values.to_vec() }
+    }
+
+    /// Where a value lies, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let (low, high) = self.range;
+        match self.scale {
+            Scale::Linear => (value - low) / (high - low),
+            Scale::Log => (value / low).ln() / (high / low).ln(),
+        }
+    }
+
+    fn tick(&self, value: f64) -> String {
+        if self.scale == Scale::Log {
+            return number(value);
+        }
+        let step = self.ticks.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+        let digits = if step.is_finite() { (-(step.log10() + 1e-9).floor()).clamp(0.0, 6.0) as usize } else { 0 };
+        let text = format!("{value:.digits$}");
+        if value.abs() < 1e-12 { text.trim_start_matches('-').to_string() } else { text }
+    }
+}
+
+fn span(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
+    let finite = values.into_iter().filter(|value| value.is_finite());
+    let (low, high) =
+        finite.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)));
+    if low <= high { (low, high) } else { (0.0, 1.0) }
+}
+
+/// The next of 1, 2, 5 times a power of ten.
+fn round_step(rough: f64) -> f64 {
+    let power = 10f64.powf(rough.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * power >= rough * (1.0 - 1e-9));
+    step.unwrap_or(10.0) * power
+}
+
+/// A number without trailing zeros.
+fn number(value: f64) -> String {
+    let digits = (2 - value.abs().log10().floor() as i32).clamp(0, 9) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
+/// A panel with two axes.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    /// Left, top, width, height of the field between the axes.
+    pub field: [f64; 4],
+    x: Axis,
+    y: Axis,
+}
+
+impl Panel {
+    /// The place of a value.
+    pub fn at(&self, x: f64, y: f64) -> Point {
+        let [left, top, width, height] = self.field;
+        (left + width * self.x.share(x), top + height * (1.0 - self.y.share(y)))
+    }
+
+    /// The place of a value, held inside the field.
+    pub fn clamp(&self, x: f64, y: f64) -> Point {
+        let [left, top, width, height] = self.field;
+        let (x, y) = self.at(x, y);
+        (x.clamp(left, left + width), y.clamp(top, top + height))
+    }
+
+    fn draw(&self, canvas: &mut Canvas, title: &str) {
+        let [left, top, width, height] = self.field;
+        let (right, bottom) = (left + width, top + height);
+        canvas.text((left + width / 2.0, top - 14.0), title, Type { bold: true, size: 14.0, ..BODY }, Align::Centre);
+        for tick in &self.y.ticks {
+            let (_, y) = self.at(self.x.range.0, *tick);
+            canvas.line(&[(left, y), (right, y)], FAINT, 1.0);
+            canvas.text((left - 7.0, y), &self.y.tick(*tick), BODY, Align::Right);
+        }
+        for tick in &self.x.ticks {
+            let (x, _) = self.at(*tick, self.y.range.0);
+            canvas.line(&[(x, bottom), (x, bottom + 5.0)], INK, 1.0);
+            canvas.text((x, bottom + 14.0), &self.x.tick(*tick), BODY, Align::Centre);
+        }
+        canvas.line(&[(left, top), (left, bottom), (right, bottom)], INK, 1.0);
+        canvas.text((left + width / 2.0, bottom + 34.0), &self.x.label, BODY, Align::Centre);
+        canvas.text((left - 48.0, top + height / 2.0), &self.y.label, BODY, Align::Upwards);
+    }
+
+    /// A value with its interval as a thin upright line with feet.
+    pub fn whisker(&self, canvas: &mut Canvas, x: f64, low: f64, high: f64) {
+        let ((at, bottom), (_, top)) = (self.clamp(x, low), self.clamp(x, high));
+        canvas.line(&[(at, bottom), (at, top)], INK, 1.2);
+        for y in [bottom, top] {
+            canvas.line(&[(at - 3.0, y), (at + 3.0, y)], INK, 1.2);
+        }
+    }
+}
+
+/// What a line of the legend shows.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Text.
+    pub text: String,
+    /// Its look.
+    pub look: Look,
+    /// How the look is shown.
+    pub kind: Kind,
+}
+
+/// How a legend shows a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A filled square.
+    Bar,
+    /// A line with a marker.
+    Line,
+    /// A line without.
+    Plain,
+    /// A marker.
+    Marker,
+}
+
+/// A figure before its data are drawn.
+pub struct Figure<'a> {
+    /// Title.
+    pub title: &'a str,
+    /// Protocol and whatever else must stand below.
+    pub footer: &'a str,
+    /// Title and axes of each panel.
+    pub panels: Vec<(String, Axis, Axis)>,
+    /// Whether the panels stand one below the other.
+    pub stacked: bool,
+    /// Legend; it stands below the panels and so covers no data.
+    pub legend: Vec<Entry>,
+}
+
+/// Width of every figure.
+const WIDTH: f64 = 860.0;
+const MARGIN: f64 = 18.0;
+const LEFT: f64 = 70.0;
+const LINE: f64 = 20.0;
+
+impl Figure<'_> {
+    /// Draws everything but the data, and returns the panels to draw them in.
+    pub fn frame(&self) -> (Canvas, Vec<Panel>) {
+        let inner = WIDTH - 2.0 * MARGIN;
+        let titles = wrap(self.title, TITLE, inner);
+        let footer = wrap(self.footer, SMALL, inner);
+        let legend = self.legend_lines(inner);
+        let columns = if self.stacked { 1 } else { self.panels.len().max(1) };
+        let rows = self.panels.len().div_ceil(columns);
+        let height = if rows > 1 { 240.0 } else { 320.0 };
+        let titled = self.panels.iter().any(|(title, _, _)| !title.is_empty());
+        let top = MARGIN + 24.0 * titles.len() as f64 + if titled { 28.0 } else { 10.0 };
+        let pitch = height + 46.0 + if titled { 32.0 } else { 12.0 };
+        let below = top + pitch * rows as f64 - if titled { 22.0 } else { 4.0 };
+        let legend_height = LINE * legend.len() as f64;
+        let total = below + legend_height + 14.0 + 14.0 * footer.len() as f64 + 12.0;
+        let mut canvas = Canvas::new(WIDTH, total.ceil());
+        for (i, line) in titles.iter().enumerate() {
+            canvas.text((MARGIN, MARGIN + 10.0 + 24.0 * i as f64), line, TITLE, Align::Left);
+        }
+        let pane = inner / columns as f64;
+        let mut panels = Vec::new();
+        for (i, (title, x, y)) in self.panels.iter().enumerate() {
+            let left = MARGIN + pane * (i % columns) as f64 + LEFT - 8.0;
+            let field = [left, top + pitch * (i / columns) as f64, pane - LEFT - 8.0, height];
+            let panel = Panel { field, x: x.clone(), y: y.clone() };
+            panel.draw(&mut canvas, title);
+            panels.push(panel);
+        }
+        for (i, line) in legend.iter().enumerate() {
+            let width: f64 = line.iter().map(|entry| entry_width(entry)).sum();
+            let mut x = MARGIN + (inner - width).max(0.0) / 2.0;
+            for entry in line {
+                key(&mut canvas, (x, below + LINE * (i as f64 + 0.5)), entry);
+                x += entry_width(entry);
+            }
+        }
+        let start = below + legend_height + 18.0;
+        canvas.line(&[(MARGIN, start - 8.0), (WIDTH - MARGIN, start - 8.0)], FAINT, 1.0);
+        for (i, line) in footer.iter().enumerate() {
+            canvas.text((MARGIN, start + 4.0 + 14.0 * i as f64), line, SMALL, Align::Left);
+        }
+        (canvas, panels)
+    }
+
+    fn legend_lines(&self, width: f64) -> Vec<Vec<&Entry>> {
+        let mut lines: Vec<Vec<&Entry>> = Vec::new();
+        let mut used = f64::INFINITY;
+        for entry in &self.legend {
+            let wide = entry_width(entry);
+            if used + wide > width {
+                lines.push(Vec::new());
+                used = 0.0;
+            }
+            used += wide;
+            lines.last_mut().expect("a line was started").push(entry);
+        }
+        lines
+    }
+}
+
+fn entry_width(entry: &Entry) -> f64 {
+    34.0 + measure(&entry.text, BODY) * 1.04 + 18.0
+}
+
+fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
+    let middle = x + 14.0;
+    match entry.kind {
+        Kind::Bar => canvas.bar((x + 8.0, y - 6.0), (x + 26.0, y + 6.0), entry.look.colour),
+        Kind::Line | Kind::Plain => entry.look.line(canvas, &[(x, y), (x + 28.0, y)], 2.0),
+        Kind::Marker => {}
+    }
+    if matches!(entry.kind, Kind::Line | Kind::Marker) {
+        entry.look.marker(canvas, (middle, y), 4.0);
+    }
+    let colour = if entry.look.colour == GREY { GREY } else { INK };
+    canvas.text((x + 34.0, y), &entry.text, Type { colour, ..BODY }, Align::Left);
+}

@@ -1,0 +1,119 @@
+//! Plots: one file each, all on one canvas.
+
+mod bits;
+mod canvas;
+mod curves;
+mod frame;
+mod palette;
+mod pareto;
+mod recall;
+mod training;
+
+use anyhow::{Result, bail};
+
+use super::score::Scores;
+use super::section::Section;
+use super::words;
+use crate::stats;
+use canvas::Canvas;
+pub use palette::Palette;
+
+/// A plot in both formats.
+#[derive(Debug)]
+pub struct Picture {
+    /// Name of the files.
+    pub stem: String,
+    /// What it shows.
+    pub title: String,
+    /// SVG.
+    pub svg: String,
+    /// PNG.
+    pub png: Vec<u8>,
+}
+
+/// What a plot draws from.
+struct Scene<'a, 'b> {
+    section: &'a Section<'a>,
+    scores: &'b mut Scores<'a>,
+    palette: &'a Palette,
+}
+
+/// Draws a scene, or nothing where the section has no data for the plot.
+type Draw = fn(&mut Scene<'_, '_>, title: &str) -> Option<Canvas>;
+
+/// Every plot: its name in an experiment, what it shows, how it is drawn.
+const PLOTS: [(&str, &str, Draw); 6] = [
+    ("recall", "recall at K", recall::draw),
+    ("pr", "precision and recall", curves::precision_recall),
+    ("topn", "precision of the first N", curves::top_n),
+    ("bits", "MAP by code length", bits::draw),
+    ("pareto", "accuracy against query time", pareto::draw),
+    ("training", "training", training::draw),
+];
+
+/// The plots that the experiment asks for and that the section has data for.
+///
+/// # Errors
+/// If the experiment names a plot that does not exist, or if a backend fails.
+pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: &'a Palette) -> Result<Vec<Picture>> {
+    let mut pictures = Vec::new();
+    for name in &section.note.plots {
+        let Some((_, what, draw)) = PLOTS.iter().find(|(known, _, _)| known == name) else {
+            let known = PLOTS.map(|(known, _, _)| known).join(", ");
+            bail!("experiment {}: no plot is called '{name}'; choose from {known}", section.experiment);
+        };
+        let title = format!("{} ({}): {what}", section.title(), section.dataset);
+        if let Some(canvas) = draw(&mut Scene { section, scores, palette }, &title) {
+            let stem = format!("{}-{name}", section.stem);
+            pictures.push(Picture { stem, svg: canvas.svg(&title)?, png: canvas.png()?, title });
+        }
+    }
+    Ok(pictures)
+}
+
+impl Scene<'_, '_> {
+    /// Protocol and seeds, after a remark on what the plot shows.
+    fn footer(&self, remark: &str) -> String {
+        let seeds = match self.section.seeds.as_slice() {
+            [] => "each row's own seeds".to_string(),
+            [seed] => format!("seed {seed}"),
+            seeds => format!("seeds {}", words::seeds(seeds)),
+        };
+        format!("{remark} Protocol: {}; {seeds}.", words::protocol(self.section.protocol))
+    }
+}
+
+/// The mean of several curves at the places of the first, linear in between. Curves that do not reach a place are left out
+/// of its mean.
+fn mean_curve(curves: &[&[[f64; 2]]]) -> Vec<(f64, f64)> {
+    let places = curves.first().copied().unwrap_or_default().iter().map(|[x, _]| *x);
+    let mean = |x: f64| {
+        let values: Vec<f64> = curves.iter().filter_map(|curve| interpolate(curve, x)).collect();
+        stats::mean(&values).map(|y| (x, y))
+    };
+    places.filter_map(mean).filter(|(x, y)| x.is_finite() && y.is_finite()).collect()
+}
+
+fn interpolate(curve: &[[f64; 2]], x: f64) -> Option<f64> {
+    if let Some([_, y]) = curve.iter().find(|[at, _]| *at == x) {
+        return Some(*y);
+    }
+    let pair = curve.windows(2).find(|pair| pair[0][0] < x && x < pair[1][0])?;
+    let share = (x - pair[0][0]) / (pair[1][0] - pair[0][0]);
+    Some(pair[0][1] + share * (pair[1][1] - pair[0][1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn curves_are_averaged_where_the_first_has_points() {
+        let (a, b) = ([[0.0, 1.0], [0.5, 0.8], [1.0, 0.2]], [[0.0, 0.6], [1.0, 0.0]]);
+        let mean = mean_curve(&[&a, &b]);
+        assert_eq!(mean.len(), 3);
+        for ((x, y), (expected_x, expected_y)) in mean.into_iter().zip([(0.0, 0.8), (0.5, 0.55), (1.0, 0.1)]) {
+            assert!((x - expected_x).abs() < 1e-12 && (y - expected_y).abs() < 1e-12);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The table of metrics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xmbench_datasets::Split;
+use xmbench_methods::card::Evidence;
+
+use super::score::{Score, Scores};
+use super::section::{Row as Trials, Section};
+use super::table::{Cell, Column, Head, Mark, Note, Raw, Row, RowKind, Table, Verdict};
+use super::words;
+use crate::protocol::{Direction, Task};
+use crate::record::{Control, Expected, Manifest};
+use crate::stats::{Interval, metric::Metric};
+
+/// The metrics of a section.
+pub fn table(section: &Section<'_>, scores: &mut Scores<'_>, manifest: &Manifest) -> Table {
+    let mut metrics: Vec<Metric> = section.columns().iter().map(|name| Metric::parse(name)).collect();
+    let groups: Vec<&str> = metrics.iter().map(Metric::group).collect();
+    metrics.sort_by_key(|metric| groups.iter().position(|group| *group == metric.group()));
+    let columns: Vec<Vec<Option<Score>>> = metrics.iter().map(|metric| scores.of(metric).to_vec()).collect();
+    let mut reasons = Vec::new();
+    let mut rows = Vec::new();
+    for (at, trials) in section.rows.iter().enumerate() {
+        let own: Vec<Option<&Score>> = columns.iter().map(|scores| scores[at].as_ref()).collect();
+        rows.push(result(section, trials, &metrics, &own, &mut reasons));
+        rows.extend(ties(&metrics, &own));
+        rows.extend(stated(section, trials, &metrics, &own, &mut reasons));
+    }
+    let columns = metrics
+        .iter()
+        .map(|metric| Column {
+            group: metric.group().to_string(),
+            title: metric.short().to_string(),
+            name: metric.name.clone(),
+        })
+        .collect();
+    let mut table = Table {
+        name: section.stem.clone(),
+        title: format!("{} ({})", section.title(), section.dataset),
+        context: context(section, manifest),
+        columns,
+        rows,
+        notes: Vec::new(),
+    };
+    table.notes = notes(section, &table, scores, manifest, &reasons);
+    table
+}
+
+/// What every row shares.
+pub fn context(section: &Section<'_>, manifest: &Manifest) -> Vec<(&'static str, String)> {
+    vec![
+        ("experiment", section.experiment.to_string()),
+        ("dataset", section.dataset.to_string()),
+        ("checksum", section.checksum.to_string()),
+        ("profile", manifest.profile.clone()),
+        ("protocol", words::protocol(section.protocol)),
+    ]
+}
+
+fn result(
+    section: &Section<'_>,
+    trials: &Trials<'_>,
+    metrics: &[Metric],
+    scores: &[Option<&Score>],
+    reasons: &mut Vec<String>,
+) -> Row {
+    let cell = |(metric, score): (&Metric, &Option<&Score>)| {
+        let Some(score) = score else { return Cell::default() };
+        Cell {
+            text: metric.format(score.mean),
+            spread: score.deviation.map(|deviation| metric.format(deviation)).unwrap_or_default(),
+            bold: score.best,
+            raw: Raw {
+                mean: Some(score.mean),
+                deviation: score.deviation,
+                count: Some(score.values.len()),
+                interval: score.interval,
+            },
+            ..Cell::default()
+        }
+    };
+    let mut marks = Vec::new();
+    if trials.dagger {
+        marks.push(Mark::Dagger);
+    }
+    let mut remark = |text: String| marks.push(number(reasons, text));
+    let mut by_reason: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    for (seed, reason) in &trials.failures {
+        by_reason.entry(reason).or_default().push(*seed);
+    }
+    for (reason, seeds) in by_reason {
+        let plural = if seeds.len() > 1 { "s" } else { "" };
+        remark(format!("failed for seed{plural} {}: {}", words::seeds(&seeds), reason.trim()));
+    }
+    let ran: Vec<u64> = trials.trials.iter().map(|trial| trial.seed).collect();
+    if !ran.is_empty() && ran != section.seeds && trials.control != Control::Chance {
+        let plural = if ran.len() > 1 { "s" } else { "" };
+        remark(format!("n = {}: over seed{plural} {}", ran.len(), words::seeds(&ran)));
+    }
+    let kind = match trials.control {
+        Control::None if trials.trials.is_empty() => RowKind::Failed,
+        Control::None => RowKind::Result,
+        _ => RowKind::Control,
+    };
+    Row { kind, name: trials.name.clone(), marks, cells: metrics.iter().zip(scores).map(cell).collect() }
+}
+
+/// The mark of a numbered note, which equal texts share.
+fn number(notes: &mut Vec<String>, text: String) -> Mark {
+    let at = notes.iter().position(|note| *note == text).unwrap_or_else(|| {
+        notes.push(text);
+        notes.len() - 1
+    });
+    Mark::Number(at + 1)
+}
+
+/// The span that ties leave, if they leave one anywhere.
+fn ties(metrics: &[Metric], scores: &[Option<&Score>]) -> Option<Row> {
+    let cell = |(metric, score): (&Metric, &Option<&Score>)| match score.and_then(|score| score.ties) {
+        Some([low, high]) => Cell {
+            text: format!("{}–{}", metric.format(low.min(high)), metric.format(low.max(high))),
+            raw: Raw { interval: Some(Interval { low: low.min(high), high: low.max(high) }), ..Raw::default() },
+            ..Cell::default()
+        },
+        None => Cell::default(),
+    };
+    let cells: Vec<Cell> = metrics.iter().zip(scores).map(cell).collect();
+    let row = Row { kind: RowKind::Ties, name: "ties".to_string(), marks: Vec::new(), cells };
+    row.cells.iter().any(|cell| !cell.text.is_empty()).then_some(row)
+}
+
+/// One row a source that stated values for this row in advance.
+fn stated(
+    section: &Section<'_>,
+    trials: &Trials<'_>,
+    metrics: &[Metric],
+    scores: &[Option<&Score>],
+    notes: &mut Vec<String>,
+) -> Vec<Row> {
+    let alone = section.rows.iter().filter(|row| row.label == trials.label).count() == 1;
+    let named = |value: &Expected| value.label == trials.name || (alone && value.label == trials.label);
+    let here = |value: &&Expected| named(value) && (value.dataset.is_empty() || value.dataset == section.dataset);
+    let values: Vec<&Expected> = section.note.expected.iter().filter(here).collect();
+    let mut sources: Vec<&str> = Vec::new();
+    for value in &values {
+        if !sources.contains(&value.source.as_str()) {
+            sources.push(&value.source);
+        }
+    }
+    let row = |source: &str| {
+        let cell = |(metric, score): (&Metric, &Option<&Score>)| {
+            let Some(value) = values.iter().find(|value| value.source == source && value.metric == metric.name) else {
+                return Cell::default();
+            };
+            Cell {
+                text: metric.format(value.value),
+                marks: evidence(value.evidence).into_iter().collect(),
+                verdict: value.tolerance.map(|tolerance| verdict(value.value, tolerance, *score)),
+                raw: Raw { mean: Some(value.value), ..Raw::default() },
+                ..Cell::default()
+            }
+        };
+        let cells: Vec<Cell> = metrics.iter().zip(scores).map(cell).collect();
+        let marks = vec![number(notes, source.trim().to_string())];
+        Row { kind: RowKind::Stated, name: "stated".to_string(), marks, cells }
+    };
+    // Values of metrics that the table does not show need no row.
+    let shown = |source: &&str| {
+        values.iter().any(|value| value.source == *source && metrics.iter().any(|metric| metric.name == value.metric))
+    };
+    sources.into_iter().filter(shown).map(row).collect()
+}
+
+fn verdict(stated: f64, tolerance: f64, score: Option<&Score>) -> Verdict {
+    match score {
+        None => Verdict::NotRun,
+        // The last bit of a decimal that is not a binary number must not decide.
+        Some(score) if (score.mean - stated).abs() <= tolerance + 1e-9 => Verdict::Ok,
+        Some(_) => Verdict::Off,
+    }
+}
+
+/// The mark of a grade of evidence; what was verified needs none.
+pub fn evidence(evidence: Evidence) -> Option<Mark> {
+    match evidence {
+        Evidence::Verified => None,
+        Evidence::Recalled => Some(Mark::Recalled),
+        Evidence::Measured => Some(Mark::Measured),
+    }
+}
+
+fn notes(
+    section: &Section<'_>,
+    table: &Table,
+    scores: &Scores<'_>,
+    manifest: &Manifest,
+    reasons: &[String],
+) -> Vec<Note> {
+    let mut notes = vec![Note::word("Protocol", words::protocol(section.protocol)), Note::word("Data", data(section))];
+    notes.push(Note::word("Seeds", seeds(section)));
+    notes.push(Note::word("Made by", made_by(manifest)));
+    if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
+        let lengths = section.rows.iter().any(|row| row.bits().is_some());
+        let among = if lengths { " among codes of its length" } else { "" };
+        let text = format!(
+            "not distinguishable from the best of the column{among}: the 95 % interval of the paired difference \
+             (bootstrap over images and seeds, or Student's over seeds where a metric is no mean over queries) holds zero"
+        );
+        notes.push(Note { head: Head::Bold, text });
+    }
+    if table.rows.iter().any(|row| row.kind == RowKind::Ties) {
+        let text = "span of the value if every tie went against or for the query, where that is more than half a point";
+        notes.push(Note::word("Ties", text));
+    }
+    if table.rows.iter().any(|row| row.kind == RowKind::Stated) {
+        let mut text =
+            "values that a paper or another program gave in advance; the number names the source".to_string();
+        if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.verdict.is_some())) {
+            text += "; OK / OFF: our value is within / outside the stated tolerance";
+            if manifest.profile != "full" {
+                text += &format!(", which is meant for the full profile and not for {}", manifest.profile);
+            }
+        }
+        notes.push(Note::word("Stated", text));
+    }
+    if table.rows.iter().any(|row| row.kind == RowKind::Control) {
+        notes.push(Note::word("Controls", "rows below the rule learn nothing about pairs and do not compete"));
+    }
+    let legend = [
+        (Mark::Dagger, "selected on the test split, as the paper did; does not compete"),
+        (Mark::Recalled, "from memory, not seen in the source"),
+        (Mark::Measured, "from a small independent re-run"),
+    ];
+    notes.extend(legend.into_iter().filter(|(mark, _)| table.uses(*mark)).map(|(mark, text)| Note::mark(mark, text)));
+    for (metric, row) in &scores.inconsistent {
+        let text = format!("{metric}: no bootstrap, because the stored queries of {row} do not give its stored value");
+        notes.push(Note::word("Interval", text));
+    }
+    notes.extend(reasons.iter().enumerate().map(|(i, reason)| Note::mark(Mark::Number(i + 1), reason)));
+    notes
+}
+
+/// Dataset, sizes, terms.
+pub fn data(section: &Section<'_>) -> String {
+    let data = &section.data;
+    let title = if data.title.is_empty() { section.dataset } else { &data.title };
+    let variant = if data.variant.is_empty() { String::new() } else { format!(" [{}]", data.variant) };
+    let mut parts =
+        vec![format!("{title}{variant}"), sizes(section), format!("SHA-256 {}", words::checksum(section.checksum))];
+    parts.extend([data.attribution.clone(), data.caveat.clone()]);
+    let parts = parts.iter().map(|part| part.trim().trim_end_matches('.')).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(". ")
+}
+
+/// Number of queries and of gallery items.
+fn sizes(section: &Section<'_>) -> String {
+    let protocol = section.protocol;
+    let gallery = match protocol.task {
+        Task::Pairs { .. } => protocol.split,
+        Task::Category { gallery, .. } => gallery,
+    };
+    let size = |split: Split| section.data.sizes.get(&words::split(split));
+    let counted = section.asked().map(|trial| {
+        let of = |direction: Direction| {
+            let asked = trial.queries.iter().filter(|query| query.direction == direction);
+            asked.map(|query| query.query).collect::<BTreeSet<_>>().len()
+        };
+        [of(Direction::I2t), of(Direction::T2i)]
+    });
+    let queries = counted.or(size(protocol.split).copied());
+    let queries = queries.map(|[i, t]| format!("{i} image and {t} text queries"));
+    let gallery = size(gallery).map(|[i, t]| format!("gallery of {i} images and {t} texts"));
+    words::join(&[queries.unwrap_or_default(), gallery.unwrap_or_default()])
+}
+
+fn seeds(section: &Section<'_>) -> String {
+    let mut text = match section.seeds.as_slice() {
+        [] => "no seed was run by every row: means are over each row's own seeds".to_string(),
+        [seed] => format!("one seed, {seed}"),
+        seeds => format!("means over seeds {} ± standard deviation", words::seeds(seeds)),
+    };
+    if !section.left_out.is_empty() && !section.seeds.is_empty() {
+        text += &format!("; left out because not every row ran them: {}", words::seeds(&section.left_out));
+    }
+    text
+}
+
+/// Program, command, profile, machine, date.
+pub fn made_by(manifest: &Manifest) -> String {
+    let command = if manifest.command.is_empty() { String::new() } else { format!("`{}`", manifest.command) };
+    words::join(&[
+        words::program(manifest),
+        command,
+        format!("profile {}", manifest.profile),
+        words::machine(manifest),
+        manifest.started.clone(),
+    ])
+}

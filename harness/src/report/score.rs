@@ -1,0 +1,130 @@
+//! The score of every row under one metric: mean, spread, interval, and whether it can be told from the best.
+
+use std::collections::BTreeMap;
+
+use super::section::Section;
+use crate::record::Control;
+use crate::stats::{
+    self, Interval,
+    bootstrap::{self, Draws, Sample},
+    metric::Metric,
+};
+
+/// A row's score.
+#[derive(Debug, Clone)]
+pub struct Score {
+    /// One value a seed.
+    pub values: Vec<f64>,
+    /// Their mean.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub deviation: Option<f64>,
+    /// 95 % interval of the mean: over queries and seeds where queries were kept, else over seeds.
+    pub interval: Option<Interval>,
+    /// Whether no other row is distinguishably better.
+    pub best: bool,
+    /// Pessimistic and optimistic value where ties move them apart by more than half a point.
+    pub ties: Option<[f64; 2]>,
+    sample: Option<(Sample, Vec<f64>)>,
+}
+
+/// Scores of one section, each made once.
+#[derive(Debug)]
+pub struct Scores<'a> {
+    section: &'a Section<'a>,
+    draws: BTreeMap<(usize, usize), Draws>,
+    done: BTreeMap<String, Vec<Option<Score>>>,
+    /// Metrics whose stored queries do not give the stored value, with the first row where that is so.
+    pub inconsistent: BTreeMap<String, String>,
+}
+
+impl<'a> Scores<'a> {
+    /// No scores yet.
+    pub fn new(section: &'a Section<'a>) -> Self {
+        Self { section, draws: BTreeMap::new(), done: BTreeMap::new(), inconsistent: BTreeMap::new() }
+    }
+
+    /// One score a row; `None` where the row has no value.
+    pub fn of(&mut self, metric: &Metric) -> &[Option<Score>] {
+        if !self.done.contains_key(&metric.name) {
+            let mut scores: Vec<_> = (0..self.section.rows.len()).map(|row| self.score(row, metric)).collect();
+            self.mark_best(&mut scores, metric);
+            self.done.insert(metric.name.clone(), scores);
+        }
+        &self.done[&metric.name]
+    }
+
+    fn score(&mut self, row: usize, metric: &Metric) -> Option<Score> {
+        let row = &self.section.rows[row];
+        // One seed without the value, and the mean would be over other seeds than its neighbours'.
+        let values: Option<Vec<f64>> =
+            row.trials.iter().map(|trial| trial.metrics.get(&metric.name).copied()).collect();
+        let values = values.filter(|values| values.iter().all(|value| value.is_finite()))?;
+        let mean = stats::mean(&values)?;
+        let sample = Sample::of(metric, &row.trials).filter(|sample| {
+            let agrees = (sample.value() - mean).abs() <= 1e-6 * mean.abs().max(1.0);
+            if !agrees {
+                self.inconsistent.entry(metric.name.clone()).or_insert_with(|| row.name.clone());
+            }
+            agrees
+        });
+        let sample = sample.map(|sample| {
+            let draws = self.draws.entry(sample.shape()).or_insert_with(|| sample.draws());
+            let replicates = sample.replicates(draws);
+            (sample, replicates)
+        });
+        let interval = match &sample {
+            Some((_, replicates)) => Interval::of_replicates(replicates),
+            None => Interval::of_mean(&values),
+        };
+        let end = |i: usize| {
+            let ends: Option<Vec<f64>> =
+                row.trials.iter().map(|trial| trial.envelope.get(&metric.name).map(|ends| ends[i])).collect();
+            ends.and_then(|ends| stats::mean(&ends))
+        };
+        let ties = end(0).zip(end(1)).filter(|(low, high)| (high - low).abs() > metric.half_a_point());
+        let deviation = stats::deviation(&values);
+        Some(Score { values, mean, deviation, interval, best: false, ties: ties.map(|(a, b)| [a, b]), sample })
+    }
+
+    /// Codes of one length compete with each other. Controls do not compete, and a row that was selected on the test
+    /// split does so among its like alone.
+    fn mark_best(&self, scores: &mut [Option<Score>], metric: &Metric) {
+        let rows = &self.section.rows;
+        let mut leagues: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            if row.control == Control::None && scores[at].is_some() {
+                leagues.entry(row.bits()).or_default().push(at);
+            }
+        }
+        let sign = if metric.less_is_better() { -1.0 } else { 1.0 };
+        for mut league in leagues.into_values() {
+            if league.iter().any(|row| !rows[*row].dagger) {
+                league.retain(|row| !rows[*row].dagger);
+            }
+            let mean = |row: &usize| scores[*row].as_ref().map_or(f64::NAN, |score| sign * score.mean);
+            let best = league.iter().copied().max_by(|a, b| mean(a).total_cmp(&mean(b)));
+            let Some(top) = best.and_then(|best| scores[best].clone()).filter(|_| league.len() > 1) else { continue };
+            for row in league {
+                if let Some(score) = &mut scores[row] {
+                    score.best = Some(row) == best || indistinguishable(&top, score);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the 95 % interval of the paired difference holds zero.
+fn indistinguishable(a: &Score, b: &Score) -> bool {
+    if let (Some((one, drawn)), Some((other, also))) = (&a.sample, &b.sample)
+        && one.pairs_with(other)
+    {
+        let interval = Interval::of_replicates(&bootstrap::differences(drawn, also));
+        return interval.is_some_and(|interval| interval.contains(0.0));
+    }
+    let differences: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
+    match Interval::of_mean(&differences).filter(|_| a.values.len() == b.values.len()) {
+        Some(interval) => interval.contains(0.0),
+        None => a.mean == b.mean,
+    }
+}

@@ -1,0 +1,191 @@
+//! The trials of one experiment on one dataset under one protocol, as rows: what one table and its plots show.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use xmbench_datasets::Split;
+
+use super::words;
+use crate::protocol::Protocol;
+use crate::record::{Control, DatasetNote, ExperimentNote, Outcome, Recording, Trial};
+
+/// One table's worth of trials.
+#[derive(Debug)]
+pub struct Section<'a> {
+    /// Name of the files: `01-recall-f8k`.
+    pub stem: String,
+    /// Experiment.
+    pub experiment: &'a str,
+    /// Dataset.
+    pub dataset: &'a str,
+    /// Its checksum.
+    pub checksum: &'a str,
+    /// What the recording says of the experiment.
+    pub note: ExperimentNote,
+    /// What the recording says of the dataset.
+    pub data: DatasetNote,
+    /// The protocol of every row, which may differ in `select_on` alone.
+    pub protocol: &'a Protocol,
+    /// Rows in the order of the experiment, controls last.
+    pub rows: Vec<Row<'a>>,
+    /// The seeds that every learned row ran, or nothing if there is no such seed.
+    pub seeds: Vec<u64>,
+    /// Seeds that some row ran and that are left out of the means because another row did not.
+    pub left_out: Vec<u64>,
+}
+
+/// The trials of one method under one setting.
+#[derive(Debug)]
+pub struct Row<'a> {
+    /// Label without the swept parameters: one colour in every plot.
+    pub label: &'a str,
+    /// Label with the swept parameters.
+    pub name: String,
+    /// Method in the registry.
+    pub method: &'a str,
+    /// What stands beside learned results.
+    pub control: Control,
+    /// Whether anything was selected on the test split.
+    pub dagger: bool,
+    /// The parameters that tell rows of one label apart.
+    pub swept: &'a BTreeMap<String, String>,
+    /// Trials that ran through and count for means, by seed.
+    pub trials: Vec<&'a Trial>,
+    /// Seeds and reasons of trials that did not.
+    pub failures: Vec<(u64, &'a str)>,
+}
+
+/// Cuts a recording into sections, sorted by experiment and dataset.
+pub fn sections(recording: &Recording) -> Vec<Section<'_>> {
+    let mut groups: BTreeMap<(&str, &str, &str), Vec<(Protocol, Vec<&Trial>)>> = BTreeMap::new();
+    for trial in &recording.trials {
+        let protocols = groups.entry((&trial.experiment, &trial.dataset, &trial.checksum)).or_default();
+        // Selection is the one field in which rows of a table may differ: a dagger says so.
+        let protocol = Protocol { select_on: Split::Val, ..trial.protocol.clone() };
+        match protocols.iter_mut().find(|(other, _)| *other == protocol) {
+            Some((_, trials)) => trials.push(trial),
+            None => protocols.push((protocol, vec![trial])),
+        }
+    }
+    let mut sections = Vec::new();
+    let mut stems = BTreeSet::new();
+    for ((experiment, dataset, checksum), protocols) in groups {
+        for (_, trials) in protocols {
+            let base = words::stem(&format!("{experiment}-{dataset}"));
+            let numbered = (2..).map(|i| format!("{base}-{i}"));
+            let stem = std::iter::once(base.clone()).chain(numbered).find(|stem| !stems.contains(stem));
+            let stem = stem.expect("an endless sequence holds a free name");
+            stems.insert(stem.clone());
+            let rows = rows(&trials);
+            let (seeds, left_out) = common_seeds(&rows);
+            let mut section = Section {
+                stem,
+                experiment,
+                dataset,
+                checksum,
+                note: recording.manifest.experiments.get(experiment).cloned().unwrap_or_default(),
+                data: recording.manifest.datasets.get(dataset).cloned().unwrap_or_default(),
+                protocol: &trials[0].protocol,
+                rows,
+                seeds,
+                left_out,
+            };
+            section.restrict();
+            sections.push(section);
+        }
+    }
+    sections
+}
+
+impl<'a> Section<'a> {
+    /// Keeps the common seeds of each row. A control that ran none of them keeps its own: chance knows no seed.
+    fn restrict(&mut self) {
+        for row in &mut self.rows {
+            let common = row.trials.iter().any(|trial| self.seeds.contains(&trial.seed));
+            if common && row.control != Control::Chance {
+                row.trials.retain(|trial| self.seeds.contains(&trial.seed));
+            }
+        }
+    }
+
+    /// Heading: the experiment's title, else its name.
+    pub fn title(&self) -> &str {
+        if self.note.title.is_empty() { self.experiment } else { &self.note.title }
+    }
+
+    /// Metrics that the table shows: those that the experiment names, else all that were recorded.
+    pub fn columns(&self) -> Vec<String> {
+        if !self.note.columns.is_empty() {
+            return self.note.columns.clone();
+        }
+        let all = self.rows.iter().flat_map(|row| &row.trials).flat_map(|trial| trial.metrics.keys());
+        all.collect::<BTreeSet<_>>().into_iter().cloned().collect()
+    }
+
+    /// A trial that kept its queries, to count them.
+    pub fn asked(&self) -> Option<&'a Trial> {
+        self.rows.iter().flat_map(|row| &row.trials).copied().find(|trial| !trial.queries.is_empty())
+    }
+}
+
+impl<'a> Row<'a> {
+    /// Code length, where the experiment varies it.
+    pub fn bits(&self) -> Option<&'a str> {
+        self.swept.get("bits").map(String::as_str)
+    }
+}
+
+fn rows<'a>(trials: &[&'a Trial]) -> Vec<Row<'a>> {
+    let mut rows: Vec<(usize, Row<'a>)> = Vec::new();
+    for trial in trials {
+        let dagger = trial.protocol.select_on == Split::Test;
+        let same = |(position, row): &&mut (usize, Row<'a>)| {
+            (*position, row.label, row.control, row.dagger, row.swept)
+                == (trial.position, &trial.label, trial.control, dagger, &trial.swept)
+        };
+        let (_, row) = match rows.iter_mut().find(same) {
+            Some(at) => at,
+            None => {
+                let row = Row {
+                    label: &trial.label,
+                    name: words::row(&trial.label, &trial.swept),
+                    method: &trial.method,
+                    control: trial.control,
+                    dagger,
+                    swept: &trial.swept,
+                    trials: Vec::new(),
+                    failures: Vec::new(),
+                };
+                rows.push((trial.position, row));
+                rows.last_mut().expect("a row was just added")
+            }
+        };
+        match &trial.outcome {
+            Outcome::Done => row.trials.push(trial),
+            Outcome::Failed { reason } => row.failures.push((trial.seed, reason)),
+        }
+    }
+    let rank = |control| match control {
+        Control::None => 0,
+        Control::Shuffled => 1,
+        Control::Chance => 2,
+    };
+    let key = |(position, row): &(usize, Row<'a>)| {
+        let swept: Vec<_> = row.swept.values().map(|value| words::natural(value)).collect();
+        (rank(row.control), *position, swept, row.name.clone(), row.dagger)
+    };
+    rows.sort_by_cached_key(key);
+    for (_, row) in &mut rows {
+        row.trials.sort_by_key(|trial| trial.seed);
+        row.failures.sort();
+    }
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// The seeds that all rows with numbers ran, controls aside, and the others that some ran.
+fn common_seeds(rows: &[Row<'_>]) -> (Vec<u64>, Vec<u64>) {
+    let ran = rows.iter().filter(|row| row.control == Control::None && !row.trials.is_empty());
+    let sets: Vec<BTreeSet<u64>> = ran.map(|row| row.trials.iter().map(|trial| trial.seed).collect()).collect();
+    let all: BTreeSet<u64> = sets.iter().flatten().copied().collect();
+    let (common, left_out): (Vec<u64>, _) = all.iter().partition(|seed| sets.iter().all(|set| set.contains(seed)));
+    (common, left_out)
+}

@@ -1,0 +1,404 @@
+//! Experiments as TOML: what to run, under which protocol, and what the report says of it.
+//!
+//! ```toml
+//! title = "Emoji: pairs"
+//! analysis = "What the table shows."
+//! seeds = [1, 2, 3]
+//! columns = ["i2t R@1", "rsum"]
+//! plots = ["recall"]
+//! protocol = { task = { kind = "pairs" } }
+//!
+//! [[datasets]]
+//! name = "emoji"                  # every other key is an option of the dataset
+//!
+//! [[methods]]
+//! method = "vse"                  # every other key is a parameter of the method; an array sweeps over its values
+//! label = "VSE++"
+//! shuffled = true                 # also fitted on shuffled pairs, as a control
+//!
+//! [profile.smoke]                 # `off = true` leaves the experiment out of a profile
+//! seeds = [1]
+//! params."VSE++" = { epochs = 2 } # by label or by method
+//! ```
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+
+use super::nearest;
+use crate::{protocol::Protocol, record::Expected};
+
+/// How much is run: `smoke` in a minute, `quick` in ten, `full` as the papers train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// About a minute: does everything work?
+    Smoke,
+    /// At most ten minutes on two cores: do the orderings hold?
+    #[default]
+    Quick,
+    /// As the papers train.
+    Full,
+}
+
+impl std::fmt::Display for Profile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Smoke => "smoke",
+            Self::Quick => "quick",
+            Self::Full => "full",
+        })
+    }
+}
+
+/// An experiment under one profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment {
+    /// File name without `.toml`: `01-emoji-pairs`.
+    pub name: String,
+    /// Heading.
+    pub title: String,
+    /// The paragraph above the table.
+    pub analysis: String,
+    /// Root seeds; every method is run with each.
+    pub seeds: Vec<u64>,
+    /// Metrics that the table shows.
+    pub columns: Vec<String>,
+    /// Plots to draw.
+    pub plots: Vec<String>,
+    /// Values that are stated in advance.
+    pub expected: Vec<Expected>,
+    /// What the numbers mean.
+    pub protocol: Protocol,
+    /// What is run on.
+    pub datasets: Vec<DatasetEntry>,
+    /// What is run.
+    pub methods: Vec<MethodEntry>,
+    /// Whether the profile leaves the experiment out.
+    pub off: bool,
+}
+
+/// A dataset with its options.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetEntry {
+    /// Name: `emoji`.
+    pub name: String,
+    /// What tables call it; name and options when absent.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Everything else in the entry.
+    #[serde(flatten)]
+    pub options: toml::Table,
+}
+
+impl DatasetEntry {
+    /// What tables call it: `emoji (split=random)`.
+    pub fn label(&self) -> String {
+        if let Some(label) = &self.label {
+            return label.clone();
+        }
+        if self.options.is_empty() {
+            return self.name.clone();
+        }
+        let plain = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+        let options: Vec<String> = self.options.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
+        format!("{} ({})", self.name, options.join(", "))
+    }
+}
+
+/// A method with its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MethodEntry {
+    /// Name in the registry.
+    pub method: String,
+    /// Row label; the card's when absent.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Whether the method is also fitted on shuffled pairs.
+    #[serde(default)]
+    pub shuffled: bool,
+    /// Everything else in the entry: parameters, with an array for each that is swept.
+    #[serde(flatten)]
+    pub params: toml::Table,
+}
+
+/// The file as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wire {
+    title: String,
+    #[serde(default)]
+    analysis: String,
+    seeds: Vec<u64>,
+    #[serde(default)]
+    columns: Vec<String>,
+    #[serde(default)]
+    plots: Vec<String>,
+    #[serde(default)]
+    expected: Vec<Expected>,
+    protocol: Protocol,
+    datasets: Vec<DatasetEntry>,
+    methods: Vec<MethodEntry>,
+    #[serde(default)]
+    profile: Profiles,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Profiles {
+    smoke: Override,
+    quick: Override,
+    full: Override,
+}
+
+/// What a profile changes.
+#[derive(Deserialize, Default, Clone)]
+#[serde(deny_unknown_fields, default)]
+struct Override {
+    off: bool,
+    seeds: Option<Vec<u64>>,
+    datasets: Option<Vec<DatasetEntry>>,
+    params: BTreeMap<String, toml::Table>,
+}
+
+/// What a plot may be called.
+const PLOTS: [&str; 6] = ["recall", "pr", "topn", "bits", "pareto", "training"];
+
+macro_rules! builtin {
+    ($($name:literal),* $(,)?) => {
+        /// The experiments that are part of the program: name and text.
+        pub const BUILTIN: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../experiments/", $name, ".toml")))),*];
+    };
+}
+builtin!["01-emoji-pairs", "02-emoji-hashing", "03-wiki-correlation", "04-f8k-pairs"];
+
+impl Experiment {
+    /// Every built-in experiment, in the order of their numbers.
+    ///
+    /// # Errors
+    /// If one is malformed; a test reads them all.
+    pub fn builtin(profile: Profile) -> Result<Vec<Self>> {
+        BUILTIN.iter().map(|(name, text)| Self::parse(name, &format!("{name}.toml"), text, profile)).collect()
+    }
+
+    /// The experiment of that name, of that name without its number, or in that file.
+    ///
+    /// # Errors
+    /// If there is none, or it is malformed.
+    pub fn find(name: &str, profile: Profile) -> Result<Self> {
+        if name.ends_with(".toml") {
+            let path = Path::new(name);
+            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read experiment {name}"))?;
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            return Self::parse(&stem, name, &text, profile);
+        }
+        let short = |full: &str| full.split_once('-').map_or(full.to_string(), |(_, rest)| rest.to_string());
+        let found = BUILTIN.iter().find(|(full, _)| *full == name || short(full) == name);
+        let Some((full, text)) = found else {
+            let names = BUILTIN.iter().map(|(full, _)| *full);
+            bail!(
+                "no experiment `{name}`{}; `xmbench list experiments` shows them all, and a path to a .toml file works too",
+                nearest(name, names)
+            );
+        };
+        Self::parse(full, &format!("{full}.toml"), text, profile)
+    }
+
+    /// Reads an experiment; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// Wrong TOML, an unknown or missing key, or values that make no sense; file and line are named.
+    pub fn parse(name: &str, file: &str, text: &str, profile: Profile) -> Result<Self> {
+        let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
+        let Profiles { smoke, quick, full } = wire.profile;
+        let mut methods = wire.methods;
+        for (profile, change) in [(Profile::Smoke, &smoke), (Profile::Quick, &quick), (Profile::Full, &full)] {
+            for target in change.params.keys() {
+                if !methods.iter().any(|entry| entry.answers(target)) {
+                    let names = methods.iter().flat_map(|entry| entry.label.iter().chain([&entry.method]));
+                    bail!(
+                        "{file}: profile.{profile}.params names `{target}`, which is neither a method nor a label here{}",
+                        nearest(target, names.map(String::as_str))
+                    );
+                }
+            }
+        }
+        let chosen = match profile {
+            Profile::Smoke => smoke,
+            Profile::Quick => quick,
+            Profile::Full => full,
+        };
+        // By method first, so that a label has the last word.
+        for by_label in [false, true] {
+            for entry in &mut methods {
+                let target = if by_label { entry.label.as_ref() } else { Some(&entry.method) };
+                let change = target.and_then(|target| chosen.params.get(target)).cloned().unwrap_or_default();
+                entry.params.extend(change);
+            }
+        }
+        let experiment = Self {
+            name: name.into(),
+            title: wire.title,
+            analysis: wire.analysis.trim().into(),
+            seeds: chosen.seeds.unwrap_or(wire.seeds),
+            columns: wire.columns,
+            plots: wire.plots,
+            expected: wire.expected,
+            protocol: wire.protocol,
+            datasets: chosen.datasets.unwrap_or(wire.datasets),
+            methods,
+            off: chosen.off,
+        };
+        experiment.check().with_context(|| file.to_string())?;
+        Ok(experiment)
+    }
+
+    fn check(&self) -> Result<()> {
+        for (key, empty) in [
+            ("seeds", self.seeds.is_empty()),
+            ("datasets", self.datasets.is_empty()),
+            ("methods", self.methods.is_empty()),
+        ] {
+            if empty {
+                bail!("`{key}` is empty: an experiment needs at least one");
+            }
+        }
+        if let Some(seed) = self.seeds.iter().find(|&&seed| seed > i64::MAX as u64) {
+            bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
+        }
+        if let Some(plot) = self.plots.iter().find(|plot| !PLOTS.contains(&plot.as_str())) {
+            bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
+        }
+        Ok(())
+    }
+}
+
+impl MethodEntry {
+    fn answers(&self, target: &str) -> bool {
+        self.method == target || self.label.as_deref() == Some(target)
+    }
+}
+
+/// A parser's message with file, line and the nearest known key.
+fn explain(file: &str, text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let message = error.message().trim();
+    let Some(span) = error.span() else { return anyhow!("{file}: {message}") };
+    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
+    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let hint = unknown_key(message).map(|(key, known)| nearest(key, known)).unwrap_or_default();
+    anyhow!("{file}, line {line}: {}{hint}\n  | {shown}", message.replace('\n', "; "))
+}
+
+/// The key and the known ones in serde's "unknown field `a`, expected one of `b`, `c`".
+fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
+    let (key, rest) = message.strip_prefix("unknown field `")?.split_once('`')?;
+    Some((key, rest.split('`').skip(1).step_by(2).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"
+title = "Example"
+seeds = [1, 2]
+protocol = { task = { kind = "pairs" } }
+
+[[datasets]]
+name = "emoji"
+
+[[datasets]]
+name = "emoji"
+split = "random"
+
+[[methods]]
+method = "vse"
+label = "VSE++"
+shuffled = true
+embedding = [64, 128]
+
+[[methods]]
+method = "cca"
+
+[profile.smoke]
+seeds = [7]
+params.vse = { epochs = 1, margin = 0.1 }
+params."VSE++" = { epochs = 2 }
+
+[profile.full]
+off = true
+"#;
+
+    fn parse(text: &str) -> String {
+        format!("{:#}", Experiment::parse("example", "example.toml", text, Profile::Quick).unwrap_err())
+    }
+
+    #[test]
+    fn entries_keep_options_and_parameters() {
+        let experiment = Experiment::parse("example", "example.toml", TEXT, Profile::Quick).unwrap();
+        assert_eq!(experiment.seeds, [1, 2]);
+        let labels: Vec<String> = experiment.datasets.iter().map(DatasetEntry::label).collect();
+        assert_eq!(labels, ["emoji", "emoji (split=random)"]);
+        assert_eq!(experiment.methods[0].params, toml::toml! { embedding = [64, 128] });
+        assert!(experiment.methods[0].shuffled && !experiment.methods[1].shuffled && !experiment.off);
+    }
+
+    #[test]
+    fn a_profile_changes_seeds_and_parameters_and_the_label_wins() {
+        let smoke = Experiment::parse("example", "example.toml", TEXT, Profile::Smoke).unwrap();
+        assert_eq!(smoke.seeds, [7]);
+        assert_eq!(
+            smoke.methods[0].params,
+            toml::toml! { embedding = [64, 128]
+            epochs = 2
+            margin = 0.1 }
+        );
+        assert!(smoke.methods[1].params.is_empty());
+        assert!(Experiment::parse("example", "example.toml", TEXT, Profile::Full).unwrap().off);
+    }
+
+    #[test]
+    fn messages_name_file_line_and_what_was_meant() {
+        insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `methods`, `profile`; did you mean `title`?
+          | titel = "Example"
+        "#);
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"
+        example.toml, line 4: missing comma between array elements, expected `,`
+          | protocol = { task = { kind = "pairs" } }
+        "#);
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = 3")), @r"
+        example.toml, line 3: invalid type: integer `3`, expected a sequence
+          | seeds = 3
+        ");
+        insta::assert_snapshot!(parse(&TEXT.replace("\"pairs\"", "\"pears\"")), @r#"
+        example.toml, line 4: unknown variant `pears`, expected `pairs` or `category`
+          | protocol = { task = { kind = "pears" } }
+        "#);
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @r"
+        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `params`; did you mean `seeds`?
+          | seed = [7]
+        ");
+        insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, pareto, training; did you mean `recall`?");
+    }
+
+    #[test]
+    fn built_in_experiments_are_well_formed_in_every_profile() {
+        for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
+            let all = Experiment::builtin(profile).unwrap();
+            assert_eq!(all.len(), BUILTIN.len());
+            assert!(all.iter().all(|experiment| !experiment.analysis.is_empty() && !experiment.columns.is_empty()));
+        }
+    }
+
+    #[test]
+    fn names_work_with_and_without_their_number() {
+        assert_eq!(Experiment::find("emoji-pairs", Profile::Smoke).unwrap().name, "01-emoji-pairs");
+        let error = Experiment::find("emoji-pears", Profile::Smoke).unwrap_err().to_string();
+        assert!(error.contains("did you mean `01-emoji-pairs`?"), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! What a person sees of a long run: bars with an ETA on a terminal, plain lines otherwise. All of it on stderr.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use xmbench_methods::method::{Epoch, Observer};
+
+/// Plain lines about one trial are at least this far apart.
+const BETWEEN: Duration = Duration::from_secs(20);
+
+/// The progress of a run.
+pub struct Progress {
+    bar: ProgressBar,
+    plain: bool,
+    total: u64,
+    current: String,
+    last: Instant,
+}
+
+impl Progress {
+    /// Of a run of `total` trials; `quiet` shows nothing.
+    pub fn new(total: usize, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal();
+        let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::hidden());
+        if terminal && !quiet {
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+            let style = "{bar:24} {pos}/{len} trials, {elapsed_precise} passed, {eta_precise} left | {wide_msg}";
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+            bar.enable_steady_tick(Duration::from_millis(500));
+        }
+        Self { bar, plain: !terminal && !quiet, total: total as u64, current: String::new(), last: Instant::now() }
+    }
+
+    /// A trial begins.
+    pub fn begin(&mut self, label: &str) {
+        self.current = label.into();
+        self.last = Instant::now();
+        self.bar.set_message(self.current.clone());
+    }
+
+    /// A trial is over; `outcome` is what is worth saying of it.
+    pub fn end(&mut self, outcome: &str) {
+        self.bar.inc(1);
+        self.say(&format!("[{}/{}] {}: {outcome}", self.bar.position(), self.total, self.current));
+    }
+
+    /// Trials need not run.
+    pub fn skip(&mut self, trials: usize) {
+        self.bar.inc(trials as u64);
+    }
+
+    /// A line that stays.
+    pub fn say(&self, line: &str) {
+        if self.plain {
+            eprintln!("{line}");
+        } else {
+            self.bar.println(line);
+        }
+    }
+
+    /// Nothing more is to come.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn within(&mut self, message: &str) {
+        if self.plain && self.last.elapsed() >= BETWEEN {
+            self.last = Instant::now();
+            eprintln!("        {}: {message}", self.current);
+        }
+        self.bar.set_message(format!("{}: {message}", self.current));
+    }
+}
+
+impl Observer for Progress {
+    fn step(&mut self, done: usize, total: usize, loss: f64) {
+        self.within(&format!("step {done} of {total}, loss {loss:.4}"));
+    }
+
+    fn epoch(&mut self, epoch: &Epoch) {
+        let validation = epoch.validation.map(|score| format!(", validation {score:.2}")).unwrap_or_default();
+        self.within(&format!("epoch {}, loss {:.4}{validation}", epoch.epoch, epoch.loss));
+    }
+}

@@ -1,0 +1,116 @@
+//! What the name of a metric says: direction, unit, precision, which end is better.
+
+use crate::protocol::Direction;
+
+/// A metric by its stored name: `i2t R@1`, `t2i MAP@all`, `rsum`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metric {
+    /// The stored name.
+    pub name: String,
+    /// Who asks; none for metrics over both directions.
+    pub direction: Option<Direction>,
+    /// What it measures.
+    pub kind: Kind,
+}
+
+/// What a metric measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// R@K, percent.
+    Recall(usize),
+    /// The sum of every R@K of the protocol, percent.
+    RecallSum,
+    /// MAP over the whole gallery, a fraction.
+    MeanAveragePrecision,
+    /// Median or mean rank: less is better.
+    Rank,
+    /// Another fraction: MAP@k, precision@k, nDCG@k.
+    Fraction,
+    /// A number of which nothing is known but that more is better.
+    Other,
+}
+
+impl Metric {
+    /// Reads a stored name.
+    pub fn parse(name: &str) -> Self {
+        let (direction, short) = match name.split_once(' ') {
+            Some(("i2t", rest)) => (Some(Direction::I2t), rest),
+            Some(("t2i", rest)) => (Some(Direction::T2i), rest),
+            _ => (None, name),
+        };
+        let lower = short.to_lowercase();
+        let fraction = ["map", "p@", "precision", "ndcg", "mrr"].iter().any(|start| lower.starts_with(start));
+        let kind = match lower.strip_prefix("r@").map(str::parse) {
+            Some(Ok(k)) => Kind::Recall(k),
+            _ if lower == "rsum" => Kind::RecallSum,
+            _ if lower == "map@all" => Kind::MeanAveragePrecision,
+            _ if lower == "medr" || lower == "meanr" => Kind::Rank,
+            _ if fraction => Kind::Fraction,
+            _ => Kind::Other,
+        };
+        Self { name: name.to_string(), direction, kind }
+    }
+
+    /// The name without its direction.
+    pub fn short(&self) -> &str {
+        self.direction.map_or(self.name.as_str(), |_| &self.name[4..])
+    }
+
+    /// The direction in words; empty for metrics over both.
+    pub fn group(&self) -> &'static str {
+        match self.direction {
+            Some(Direction::I2t) => "image to text",
+            Some(Direction::T2i) => "text to image",
+            None => "",
+        }
+    }
+
+    /// Whether smaller values are better.
+    pub fn less_is_better(&self) -> bool {
+        self.kind == Kind::Rank
+    }
+
+    /// Half a point: what ties must move for the envelope to be shown.
+    pub fn half_a_point(&self) -> f64 {
+        match self.kind {
+            Kind::MeanAveragePrecision | Kind::Fraction => 0.005,
+            _ => 0.5,
+        }
+    }
+
+    /// Digits after the point.
+    pub fn decimals(&self) -> usize {
+        match self.kind {
+            Kind::Recall(_) | Kind::RecallSum | Kind::Rank => 1,
+            Kind::MeanAveragePrecision | Kind::Fraction => 3,
+            Kind::Other => 2,
+        }
+    }
+
+    /// A value in the table's precision.
+    pub fn format(&self, value: f64) -> String {
+        let text = format!("{value:.*}", self.decimals());
+        // "-0.0" would read as a sign of something.
+        if text.trim_start_matches('-').chars().all(|c| matches!(c, '0' | '.')) {
+            text.trim_start_matches('-').to_string()
+        } else {
+            text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_unit_and_direction() {
+        let recall = Metric::parse("i2t R@10");
+        assert_eq!((recall.kind, recall.direction), (Kind::Recall(10), Some(Direction::I2t)));
+        assert_eq!((recall.short(), recall.format(-0.04).as_str()), ("R@10", "0.0"));
+        assert_eq!(Metric::parse("t2i MAP@all").kind, Kind::MeanAveragePrecision);
+        assert_eq!(Metric::parse("t2i MAP@50").kind, Kind::Fraction);
+        assert!(Metric::parse("t2i MedR").less_is_better());
+        assert_eq!(Metric::parse("total correlation").short(), "total correlation");
+    }
+}

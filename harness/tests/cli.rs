@@ -1,0 +1,90 @@
+//! The command line, as a person meets it.
+
+mod common;
+
+use common::{EXPERIMENT, Place};
+
+#[test]
+fn help_lists_every_command_and_the_exit_codes() {
+    let output = Place::new().run("--help").code(0);
+    for word in ["list", "data", "run", "report", "compare", "exit codes"] {
+        assert!(output.stdout.contains(word), "`{word}` is not in\n{}", output.stdout);
+    }
+    for command in ["list", "data", "run", "report", "compare"] {
+        Place::new().run(&format!("{command} --help")).code(0);
+    }
+}
+
+#[test]
+fn wrong_usage_exits_with_2() {
+    for arguments in
+        ["", "fly", "run --profile huge", "run --device gpu", "run --threads 0", "run --seeds one", "run --all x"]
+    {
+        Place::new().run(arguments).code(2);
+    }
+    Place::new().run("run").code(2).says(&["error: nothing to run", "--all"]);
+}
+
+#[test]
+fn names_that_do_not_exist_are_told_the_nearest() {
+    let place = Place::new();
+    let error = place.run("run emoji-pear").code(2).stderr;
+    insta::assert_snapshot!(error, @"error: no experiment `emoji-pear`; did you mean `01-emoji-pairs`?; `xmbench list experiments` shows them all, and a path to a .toml file works too");
+    place.write("a.toml", &EXPERIMENT.replace("\"cca\"", "\"ccca\""));
+    let error = place.run("run a.toml").code(2).stderr;
+    insta::assert_snapshot!(error, @"error: experiment a, methods entry 1: no method `ccca`; did you mean `cca`?; `xmbench list methods` shows them all");
+    place.write("b.toml", &EXPERIMENT.replace("components", "component"));
+    let error = place.run("run b.toml").code(2).stderr;
+    assert!(error.contains("`component`") && error.contains("did you mean `components`?"), "{error}");
+    place.write("c.toml", &EXPERIMENT.replace("planted-linear", "planted-liner"));
+    place.run("run c.toml --out out").code(2).says(&["planted-liner", "planted-linear"]);
+    place.run("run d.toml").code(2).says(&["cannot read experiment d.toml"]);
+}
+
+#[test]
+fn a_typing_error_in_an_experiment_is_shown_with_its_line() {
+    let place = Place::new();
+    place.write("a.toml", &EXPERIMENT.replace("columns =", "colums ="));
+    let error = place.run("run a.toml").code(2).stderr;
+    insta::assert_snapshot!(error, @r#"
+    error: a.toml, line 5: unknown field `colums`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `methods`, `profile`; did you mean `columns`?
+      | colums = ["i2t R@1", "t2i R@1", "rsum"]
+    "#);
+}
+
+#[test]
+fn a_dry_run_lists_trials_and_writes_nothing() {
+    let place = Place::new();
+    place.write("a.toml", EXPERIMENT);
+    let json = place.run("run a.toml --dry-run --json --seeds 4,5").code(0).json();
+    // Two grid points, two seeds, and one shuffled control each.
+    assert_eq!(json["trials"].as_array().unwrap().len(), 6);
+    assert_eq!(json["trials"][0]["swept"]["components"], "2");
+    assert!(!place.path("results").exists());
+}
+
+#[test]
+fn lists_are_readable_by_machines() {
+    let json = Place::new().run("list --json").code(0).json();
+    assert!(json["methods"].as_array().unwrap().iter().any(|method| method["name"] == "cca"));
+    assert!(json["datasets"].as_array().unwrap().iter().any(|dataset| dataset["name"] == "emoji"));
+    let experiments = json["experiments"].as_array().unwrap();
+    assert!(
+        experiments.iter().any(|experiment| experiment["name"] == "01-emoji-pairs" && experiment["profile"] == "smoke")
+    );
+}
+
+#[test]
+fn data_that_is_not_there_is_an_error_when_it_was_asked_for_by_name() {
+    let output = Place::new().run("run 03-wiki-correlation --out out").code(2);
+    output.says(&["wiki", "--data-dir", "XMBENCH_DATA"]);
+}
+
+#[test]
+fn cuda_that_is_not_built_in_says_how_to_build_it() {
+    if !cfg!(feature = "cuda") {
+        let place = Place::new();
+        place.write("a.toml", EXPERIMENT);
+        place.run("run a.toml --device cuda").code(2).says(&["built without CUDA", "--features cuda"]);
+    }
+}

@@ -1,0 +1,38 @@
+# Each recipe is a line that a person could have typed; `cargo` alone is enough.
+
+default: bench-all
+
+# Train and time every method, then write tables, plots and one HTML page into reports/.
+bench-all *ARGS:
+    cargo bench-all {{ARGS}}
+
+# The tests.
+test:
+    cargo test --workspace
+
+# Render reports/ from the newest recording again.
+report *ARGS:
+    cargo run --release --package xmbench -- report {{ARGS}}
+
+# Compare our functions with the authors' inputs and outputs.
+verify GOLDEN="../shared/golden":
+    cargo run --release --package xmbench -- verify --golden {{GOLDEN}}
+
+# Speed: exact search, scoring, training steps.
+bench:
+    cargo bench --workspace
+
+# Everything that has to hold before a commit.
+check:
+    cargo fmt --all -- --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo test --workspace
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# A second binary for machines with an NVIDIA GPU, built without one.
+cuda-build:
+    bash scripts/cuda-build.sh
+
+# Where the time of a clean build goes.
+timings:
+    cargo build --release --workspace --timings

@@ -1,0 +1,124 @@
+//! Stacked cross attention: every query vector attends to the vectors of the other item and is compared with what it saw.
+//!
+//! For one image and one text, `C` (`c × d`) are the context's vectors and `Q` (`q × d`) those that ask: words ask regions
+//! (`t2i`) or regions ask words (`i2t`).
+//! ```text
+//! S = C Qᵀ                                                      (1)
+//! A = normalised S, along the queries, for each context row      (2)
+//! W = softmax over the context of lambda_softmax A               (3)
+//! a_q = sum_c W_cq C_c                                           (4)
+//! r_q = Q_q · a_q / max(|Q_q| |a_q|, 1e-8)                       (5)
+//! score = LogSumExp, maximum, sum or mean of r_q over q          (6)
+//! ```
+//! The attended vectors `a_q` are never built. With the Gram matrix `G = C Cᵀ` of the context item, made once an item,
+//! ```text
+//! Q_q · a_q = sum_c W_cq S_cq        |a_q|² = w_qᵀ G w_q          (7)
+//! ```
+//! so that beside the one product (1) for a whole block of items nothing costs `d` operations any more.
+//! [`Contexts::Direct`] builds them nevertheless, as the released code does, to compare.
+//!
+//! Departures from the paper, all those of the released code: LeakyReLU of slope 0.1 where the paper has `max(0, x)`;
+//! no mean inside LogSumExp (a maximum is taken out before, so that it cannot overflow). The gradient at a zero vector is
+//! the derivative of the clamped formula, where the released code's is NaN.
+
+mod backward;
+mod composed;
+pub(super) mod golden;
+mod kernel;
+mod op;
+mod panel;
+mod real;
+mod scorer;
+mod stack;
+#[cfg(test)]
+mod tests;
+
+use serde::{Deserialize, Serialize};
+
+pub use backward::gradients;
+pub use composed::composed_scores;
+pub use golden::operations;
+pub use kernel::{attention, scores};
+pub use op::batch_scores;
+pub use real::Real;
+pub use scorer::CrossScorer;
+pub use stack::Stack;
+
+/// Which side asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Words ask, regions answer.
+    T2i,
+    /// Regions ask, words answer.
+    I2t,
+}
+
+/// How similarities are normalised along the queries before the softmax, equation (2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Norm {
+    /// Softmax.
+    Softmax,
+    /// Divided by the L2 norm + 1e-8.
+    L2norm,
+    /// Divided by the L1 norm + 1e-8.
+    L1norm,
+    /// LeakyReLU of slope 0.1.
+    Clipped,
+    /// LeakyReLU of slope 0.1, then divided by the L2 norm + 1e-8.
+    ClippedL2norm,
+    /// LeakyReLU of slope 0.1, then divided by the L1 norm + 1e-8.
+    ClippedL1norm,
+    /// As it is.
+    NoNorm,
+}
+
+/// How the relevances of the query vectors become one score, equation (6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Aggregation {
+    /// `log(sum exp(lambda_lse r)) / lambda_lse`.
+    LogSumExp,
+    /// Maximum.
+    Max,
+    /// Sum.
+    Sum,
+    /// Mean.
+    Mean,
+}
+
+/// Whether attended vectors are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contexts {
+    /// No: inner products and norms come from similarities and Gram matrices, equation (7).
+    Gram,
+    /// Yes, equation (4).
+    Direct,
+}
+
+/// The settings of stacked cross attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossAttention {
+    /// Which side asks.
+    pub direction: Direction,
+    /// Equation (2).
+    pub norm: Norm,
+    /// Equation (6).
+    pub aggregation: Aggregation,
+    /// Inverse temperature of the attention, above 0.
+    pub lambda_softmax: f64,
+    /// Inverse temperature of LogSumExp, above 0.
+    pub lambda_lse: f64,
+}
+
+impl Norm {
+    fn clips(self) -> bool {
+        matches!(self, Self::Clipped | Self::ClippedL2norm | Self::ClippedL1norm)
+    }
+}
+
+/// LeakyReLU's slope below zero.
+const SLOPE: f64 = 0.1;
+/// Added to a norm before dividing by it, and the least product of norms in a cosine.
+const EPS: f64 = 1e-8;

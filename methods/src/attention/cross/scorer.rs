@@ -1,0 +1,60 @@
+//! Scores of encoded items, shard by shard.
+
+use std::ops::Range;
+
+use super::{Contexts, CrossAttention, Direction, Stack, scores};
+use crate::{Codes, Error, PairScorer, Result};
+
+/// Compares fragments of images with fragments of texts by stacked cross attention.
+#[derive(Debug, Clone, Copy)]
+pub struct CrossScorer {
+    /// The settings.
+    pub settings: CrossAttention,
+    /// Whether attended vectors are built.
+    pub form: Contexts,
+}
+
+impl PairScorer for CrossScorer {
+    fn score(
+        &self,
+        images: &Codes,
+        rows: Range<usize>,
+        texts: &Codes,
+        columns: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let (Codes::Fragments(images), Codes::Fragments(texts)) = (images, texts) else {
+            return Err(Error::Numeric(
+                "cross attention compares fragments; encode both sides with this matcher".into(),
+            ));
+        };
+        if images.dim != texts.dim || images.dim == 0 {
+            return Err(Error::Numeric(format!(
+                "cross attention: expected image and text vectors of one width above 0, found {} and {}",
+                images.dim, texts.dim
+            )));
+        }
+        let (height, width) = (rows.len(), columns.len());
+        if out.len() != height * width {
+            return Err(Error::Numeric(format!(
+                "expected room for {height} times {width} scores, found {}",
+                out.len()
+            )));
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (images, texts) = (Stack::of(images, rows)?, Stack::of(texts, columns)?);
+        match self.settings.direction {
+            Direction::T2i => out.copy_from_slice(&scores(&self.settings, self.form, images, texts)),
+            Direction::I2t => {
+                for (j, column) in scores(&self.settings, self.form, texts, images).chunks_exact(height).enumerate() {
+                    for (i, &score) in column.iter().enumerate() {
+                        out[i * width + j] = score;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

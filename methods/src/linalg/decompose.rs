@@ -1,0 +1,131 @@
+use faer::{
+    Mat, MatRef, Par,
+    diag::Diag,
+    dyn_stack::{MemBuffer, MemStack},
+    linalg::{
+        evd::{ComputeEigenvectors, self_adjoint_evd, self_adjoint_evd_scratch},
+        svd::{ComputeSvdVectors, svd_scratch},
+    },
+};
+
+use crate::{Error, Result};
+
+/// Eigenvalues of a symmetric matrix, largest first, and its eigenvectors as columns in the same order.
+#[derive(Debug, Clone)]
+pub struct Eigen {
+    /// `n` values, descending.
+    pub values: Vec<f64>,
+    /// `[n, n]`.
+    pub vectors: Mat<f64>,
+}
+
+/// Thin singular value decomposition `u * diag(s) * vᵀ`.
+#[derive(Debug, Clone)]
+pub struct Svd {
+    /// Left singular vectors `[m, min(m, n)]`.
+    pub u: Mat<f64>,
+    /// `min(m, n)` values, descending.
+    pub s: Vec<f64>,
+    /// Right singular vectors `[n, min(m, n)]`.
+    pub v: Mat<f64>,
+}
+
+/// Eigendecomposition of a symmetric matrix, of which only the lower triangle is read.
+///
+/// # Errors
+/// Entries that are not finite, or no convergence.
+pub fn eigen(matrix: MatRef<'_, f64>) -> Result<Eigen> {
+    let n = matrix.nrows();
+    finite("eigendecomposition", matrix)?;
+    let (mut values, mut vectors) = (Diag::<f64>::zeros(n), Mat::zeros(n, n));
+    // The entry points with an explicit `Par`: the convenient ones follow a global that depends on the machine.
+    let scratch = self_adjoint_evd_scratch::<f64>(n, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+    self_adjoint_evd(
+        matrix,
+        values.as_mut(),
+        Some(vectors.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .map_err(|error| {
+        Error::Numeric(format!("the eigendecomposition of a {n}x{n} matrix did not converge: {error:?}"))
+    })?;
+    let values = (0..n).rev().map(|j| values.column_vector()[j]).collect();
+    Ok(Eigen { values, vectors: Mat::from_fn(n, n, |i, j| vectors[(i, n - 1 - j)]) })
+}
+
+/// Thin singular value decomposition.
+///
+/// # Errors
+/// Entries that are not finite, or no convergence.
+pub fn svd(matrix: MatRef<'_, f64>) -> Result<Svd> {
+    let (m, n) = (matrix.nrows(), matrix.ncols());
+    finite("singular value decomposition", matrix)?;
+    let k = m.min(n);
+    let (mut s, mut u, mut v) = (Diag::<f64>::zeros(k), Mat::zeros(m, k), Mat::zeros(n, k));
+    let thin = ComputeSvdVectors::Thin;
+    let scratch = svd_scratch::<f64>(m, n, thin, thin, Par::Seq, Default::default());
+    faer::linalg::svd::svd(
+        matrix,
+        s.as_mut(),
+        Some(u.as_mut()),
+        Some(v.as_mut()),
+        Par::Seq,
+        MemStack::new(&mut MemBuffer::new(scratch)),
+        Default::default(),
+    )
+    .map_err(|error| {
+        Error::Numeric(format!("the singular value decomposition of a {m}x{n} matrix did not converge: {error:?}"))
+    })?;
+    Ok(Svd { u, s: (0..k).map(|j| s.column_vector()[j]).collect(), v })
+}
+
+fn finite(what: &str, matrix: MatRef<'_, f64>) -> Result<()> {
+    for j in 0..matrix.ncols() {
+        for i in 0..matrix.nrows() {
+            if !matrix[(i, j)].is_finite() {
+                return Err(Error::Numeric(format!(
+                    "{what}: expected finite entries, found {} at row {i}, column {j}; check the features",
+                    matrix[(i, j)]
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn eigenvalues_of_a_known_matrix() {
+        let matrix = Mat::from_fn(2, 2, |i, j| [[2.0, 1.0], [1.0, 2.0]][i][j]);
+        let Eigen { values, vectors } = eigen(matrix.as_ref()).unwrap();
+        assert!((values[0] - 3.0).abs() < 1e-14 && (values[1] - 1.0).abs() < 1e-14);
+        assert!((vectors[(0, 0)] - vectors[(1, 0)]).abs() < 1e-14);
+    }
+
+    #[test]
+    fn singular_values_rebuild_tall_and_wide() {
+        for (m, n) in [(6, 3), (3, 6)] {
+            let matrix = Mat::from_fn(m, n, |i, j| ((1 + i) * (2 + 3 * j)) as f64 + ((i * j) as f64).cos());
+            let Svd { u, s, v } = svd(matrix.as_ref()).unwrap();
+            assert!(s.is_sorted_by(|a, b| a >= b));
+            for i in 0..m {
+                for j in 0..n {
+                    let rebuilt: f64 = (0..s.len()).map(|k| u[(i, k)] * s[k] * v[(j, k)]).sum();
+                    assert!((rebuilt - matrix[(i, j)]).abs() < 1e-12);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nan_is_an_error() {
+        let matrix = Mat::from_fn(2, 2, |i, _| if i == 1 { f64::NAN } else { 1.0 });
+        assert!(eigen(matrix.as_ref()).unwrap_err().to_string().contains("row 1, column 0"));
+        assert!(svd(matrix.as_ref()).is_err());
+    }
+}
