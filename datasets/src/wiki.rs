@@ -1,15 +1,214 @@
-//! wip
-use crate::{options::Options, *};
-use std::path::Path;
+//! Wikipedia featured articles (Rasiwasia et al., ACM MM 2010): 2866 documents of 10 classes, a 128-d SIFT histogram and a 10-d topic
+//! proportion each, 2173 for training and 693 for testing.
+//!
+//! `raw_features.mat` (MAT v5) holds `I_tr`, `T_tr`, `I_te`, `T_te`, a document a row; the third tab-separated column of the list files is the
+//! class, 1 to 10, named by `categories.list`.
+
+use std::{fs::File, path::Path};
+
+use matfile::{MatFile, NumericData};
+
+use crate::{
+    Collection, Dataset, Error, Hasher, Labels, Matrix, Notice, OptionSpec, OptionValue, Result, Source, draft::twins,
+    npy, options::Options, precomp::lines, source::folder,
+};
+
 pub(crate) const SOURCE: Source = Source {
     name: "wiki",
-    doc: "x",
-    options: &[OptionSpec { name: "path", doc: "x", default: OptionValue::Text("wiki") }],
-    representations: &["x"],
-    get: "svcl.ucsd.edu",
+    doc: "Wikipedia featured articles with the original features: SIFT histograms and topic proportions",
+    options: &[
+        OptionSpec { name: "path", doc: "the folder, relative to the data folder", default: OptionValue::Text("wiki") },
+        OptionSpec {
+            name: "validation",
+            doc: "share of the training documents that is held out for selection; 0 for none, as in the paper",
+            default: OptionValue::Float(0.0),
+        },
+        OptionSpec { name: "seed", doc: "which documents are held out", default: OptionValue::Integer(1) },
+    ],
+    representations: &["image global", "text global", "labels"],
+    get: "get raw_features.mat, trainset_txt_img_cat.list, testset_txt_img_cat.list and categories.list from \
+          svcl.ucsd.edu/projects/crossmodal and put them into the folder",
     load,
 };
+
+const FEATURES: &str = "raw_features.mat";
+
 fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
-    crate::source::folder(options, root, SOURCE.get)?;
-    Err(Error::option("wiki", "", "", ""))
+    let folder = folder(options, root, SOURCE.get)?;
+    let validation = options.float("validation", 0.0..=0.9)?;
+    let classes: Vec<String> =
+        lines(&folder.join("categories.list"))?.into_iter().filter(|line| !line.is_empty()).collect();
+    let path = folder.join(FEATURES);
+    let features = Features::read(&path)?;
+    let part = |suffix: &str, list: &str| -> Result<(Vec<String>, Matrix, Matrix, Vec<Vec<u32>>)> {
+        let (image, text) = (features.matrix(&format!("I_{suffix}"))?, features.matrix(&format!("T_{suffix}"))?);
+        let (ids, labels) = documents(&folder.join(list), classes.len())?;
+        for (name, rows) in [(format!("I_{suffix}"), image.rows), (format!("T_{suffix}"), text.rows)] {
+            if rows != ids.len() {
+                return Err(Error::content(
+                    folder.join(FEATURES),
+                    name,
+                    format!("{} rows, one a line of {list}", ids.len()),
+                    format!("{rows} rows"),
+                    "take both files from the same source",
+                ));
+            }
+        }
+        Ok((ids, image, text, labels))
+    };
+    let (ids, image, text, labels) = part("tr", "trainset_txt_img_cat.list")?;
+    let (test_ids, test_image, test_text, test_labels) = part("te", "testset_txt_img_cat.list")?;
+
+    let order = options.seed()?.stream(&["wiki", "validation"]).permutation(ids.len());
+    let (held, kept) = order.split_at((validation * ids.len() as f64).round() as usize);
+    let select = |rows: &[usize]| -> Collection {
+        let mut rows = rows.to_vec();
+        rows.sort_unstable();
+        let take = |from: &Matrix| Matrix {
+            rows: rows.len(),
+            cols: from.cols,
+            data: rows.iter().flat_map(|&row| from.row(row)).copied().collect(),
+        };
+        let of = rows.iter().map(|&row| labels[row].clone()).collect();
+        let ids = rows.iter().map(|&row| ids[row].clone()).collect();
+        twins(ids, take(&image), take(&text), Some(Labels { classes: classes.len(), of }))
+    };
+    let mut hasher = Hasher::default();
+    hasher.add("name", SOURCE.name.as_bytes()).add("options", options.canonical().as_bytes());
+    for file in [FEATURES, "trainset_txt_img_cat.list", "testset_txt_img_cat.list", "categories.list"] {
+        hasher.add(file, &npy::digest(&folder.join(file))?);
+    }
+    Ok(Dataset {
+        name: SOURCE.name.into(),
+        variant: options.variant(),
+        checksum: hasher.finish(),
+        notice: Notice {
+            title: "Wikipedia featured articles (Rasiwasia et al., ACM MM 2010; Costa Pereira et al., TPAMI 2014)"
+                .into(),
+            licence: "no explicit licence; research use".into(),
+            attribution: String::new(),
+            caveat: "the original features of 2010: SIFT bag of visual words and topic proportions".into(),
+        },
+        words: [].into(),
+        train: select(kept),
+        val: if held.is_empty() { None } else { Some(select(held)) },
+        test: twins(test_ids, test_image, test_text, Some(Labels { classes: classes.len(), of: test_labels })),
+        classes,
+    })
+}
+
+/// Identifier and class (counted from 0) of each line `text <tab> image <tab> class`.
+fn documents(path: &Path, classes: usize) -> Result<(Vec<String>, Vec<Vec<u32>>)> {
+    let (mut ids, mut labels) = (Vec::new(), Vec::new());
+    for (number, line) in lines(path)?.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let class = match columns[..] {
+            [_, _, class] => class.trim().parse::<usize>().ok().filter(|class| (1..=classes).contains(class)),
+            _ => None,
+        };
+        let Some(class) = class else {
+            return Err(Error::content(
+                path,
+                format!("line {}", number + 1),
+                format!("text, image and a class from 1 to {classes}, separated by tabs"),
+                format!("`{line}`"),
+                SOURCE.get,
+            ));
+        };
+        ids.push(columns[0].to_string());
+        labels.push(vec![class as u32 - 1]);
+    }
+    Ok((ids, labels))
+}
+
+/// The variables of a MAT file.
+struct Features<'a> {
+    path: &'a Path,
+    file: MatFile,
+}
+
+impl<'a> Features<'a> {
+    fn read(path: &'a Path) -> Result<Self> {
+        let file = MatFile::parse(File::open(path).map_err(Error::io(path))?)
+            .map_err(|error| Error::content(path, "", "a MAT file of version 5", error.to_string(), SOURCE.get))?;
+        Ok(Self { path, file })
+    }
+
+    /// A real matrix of f64, turned from columns to rows.
+    fn matrix(&self, name: &str) -> Result<Matrix> {
+        let wrong =
+            |found: String| Error::content(self.path, name, "a real matrix of doubles, finite", found, SOURCE.get);
+        let array = self.file.find_by_name(name).ok_or_else(|| {
+            let names: Vec<&str> = self.file.arrays().iter().map(|array| array.name()).collect();
+            wrong(format!("no such variable, but {}", names.join(", ")))
+        })?;
+        let (NumericData::Double { real, imag: None }, &[rows, cols]) = (array.data(), &array.size()[..]) else {
+            return Err(wrong(format!("another type or shape {:?}", array.size())));
+        };
+        if rows == 0 || rows.checked_mul(cols) != Some(real.len()) {
+            return Err(wrong(format!("{} values for {rows} x {cols}", real.len())));
+        }
+        if let Some(at) = real.iter().position(|value| !(*value as f32).is_finite()) {
+            return Err(wrong(format!("{} in row {}, column {}", real[at], at % rows, at / rows)));
+        }
+        let data = (0..rows).flat_map(|i| (0..cols).map(move |j| real[j * rows + i] as f32)).collect();
+        Ok(Matrix { rows, cols, data })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data() -> Option<std::path::PathBuf> {
+        let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
+        let root = std::env::var_os("XMBENCH_DATA").map_or_else(|| default.into(), std::path::PathBuf::from);
+        let there = root.join("wiki").join(FEATURES).exists();
+        if !there {
+            println!("skipped: no wiki folder under {}", root.display());
+        }
+        there.then_some(root)
+    }
+
+    #[test]
+    fn the_original_features_have_their_known_shape() {
+        let Some(root) = data() else { return };
+        let dataset = crate::open("wiki", &toml::Table::new(), Some(&root)).unwrap();
+        assert_eq!((dataset.train.images.len(), dataset.test.texts.len(), dataset.classes.len()), (2173, 693, 10));
+        let image = dataset.train.images.global.as_ref().unwrap();
+        let text = dataset.test.texts.global.as_ref().unwrap();
+        assert_eq!((image.width(), text.width()), (128, 10));
+        for table in [image, text] {
+            for row in table.all().unwrap().data.chunks(table.width()) {
+                assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-4, "histograms and proportions sum to 1");
+            }
+        }
+        let held = crate::open("wiki", &toml::toml! { validation = 0.1 }, Some(&root)).unwrap();
+        assert_eq!((held.train.images.len(), held.val.as_ref().unwrap().images.len()), (1956, 217));
+        assert_ne!(held.checksum, dataset.checksum);
+    }
+
+    #[test]
+    fn broken_files_are_named() {
+        let Some(root) = data() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("wiki");
+        std::fs::create_dir(&copy).unwrap();
+        for entry in std::fs::read_dir(root.join("wiki")).unwrap().flatten() {
+            std::fs::write(copy.join(entry.file_name()), std::fs::read(entry.path()).unwrap()).unwrap();
+        }
+        let message = || crate::open("wiki", &toml::Table::new(), Some(folder.path())).unwrap_err().to_string();
+        let mat = std::fs::read(copy.join(FEATURES)).unwrap();
+        for cut in [0, 64, 200, mat.len() / 2] {
+            std::fs::write(copy.join(FEATURES), &mat[..cut]).unwrap();
+            assert!(message().contains(FEATURES), "{}", message());
+        }
+        std::fs::write(copy.join(FEATURES), &mat).unwrap();
+        let list = std::fs::read_to_string(copy.join("trainset_txt_img_cat.list")).unwrap();
+        std::fs::write(copy.join("trainset_txt_img_cat.list"), list.replacen("\t6", "\t11", 1)).unwrap();
+        assert!(message().contains("line 1") && message().contains("class from 1 to 10"), "{}", message());
+        let shorter: Vec<&str> = list.lines().skip(1).collect();
+        std::fs::write(copy.join("trainset_txt_img_cat.list"), shorter.join("\n")).unwrap();
+        assert!(message().contains("I_tr") && message().contains("2173 rows"), "{}", message());
+    }
 }

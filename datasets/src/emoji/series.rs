@@ -103,7 +103,7 @@ pub(super) fn series(items: &[Item], small: &Matrix) -> Vec<usize> {
 
 /// Pairs of rows that differ by less than [`LEAST_DIFFERENCE`].
 fn lookalikes(small: &Matrix) -> Vec<(usize, usize)> {
-    let ink: Vec<f32> = (0..small.rows).map(|i| small.row(i).iter().map(|value| (1.0 - value).powi(2)).sum()).collect();
+    let ink: Vec<f32> = (0..small.rows).map(|i| small.row(i).iter().map(|value| value * value).sum()).collect();
     let close = &|a: usize, b: usize| {
         let most = LEAST_DIFFERENCE.powi(2) * ink[a].max(ink[b]);
         let mut sum = 0.0;

@@ -1,11 +1,14 @@
 //! `xmbench data`: what there is to read, how to get it, what is in a dataset.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde_json::json;
-use xmbench_datasets::{Source, Split, sources};
+use xmbench_datasets::{Dataset, Severity, Source, Split, sources};
 
 use super::{Status, list, print, table};
 
@@ -29,19 +32,39 @@ enum Command {
         name: Option<String>,
     },
     /// Open a dataset and show its splits, representations and terms
-    Show {
-        /// The dataset
-        name: String,
-        /// Options of the dataset: split=random
-        #[arg(value_name = "KEY=VALUE")]
-        options: Vec<String>,
-        /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
-        #[arg(long, value_name = "DIR")]
-        data_dir: Option<PathBuf>,
+    Show(Named),
+    /// Say what a file or folder is recognised as, and why
+    Inspect {
+        /// The file or folder
+        path: PathBuf,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+    /// Look for overlap, near duplicates, leaks and bad values; exit code 1 when something is wrong
+    Audit {
+        #[command(flatten)]
+        named: Named,
+        /// Number of images that a split must have: test=1000
+        #[arg(long, value_name = "SPLIT=N")]
+        expect: Vec<String>,
+    },
+}
+
+/// A dataset with its options.
+#[derive(clap::Args)]
+struct Named {
+    /// The dataset
+    name: String,
+    /// Options of the dataset: split=random
+    #[arg(value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(args: &Args) -> Result<Status> {
@@ -49,7 +72,9 @@ pub fn run(args: &Args) -> Result<Status> {
         Command::List { json: true } => print(&list::datasets_json().to_string()),
         Command::List { json: false } => print(&listing()),
         Command::Get { name } => print(&how_to_get(name.as_deref())?),
-        Command::Show { name, options, data_dir, json } => show(name, options, data_dir.clone(), *json)?,
+        Command::Show(named) => show(&open(named)?, named.json),
+        Command::Inspect { path, json } => inspect(path, *json)?,
+        Command::Audit { named, expect } => return audit(named, expect),
     }
     Ok(Status::Done)
 }
@@ -77,16 +102,58 @@ fn how_to_get(name: Option<&str>) -> Result<String> {
     Ok(chosen.iter().map(|source| format!("{}: {}", source.name, source.get)).collect::<Vec<_>>().join("\n"))
 }
 
-fn show(name: &str, options: &[String], data_dir: Option<PathBuf>, as_json: bool) -> Result<()> {
-    let mut table_of_options = toml::Table::new();
-    for option in options {
-        let (key, value) = option.split_once('=').with_context(|| format!("`{option}`: expected KEY=VALUE"))?;
+fn open(named: &Named) -> Result<Dataset> {
+    let mut options = toml::Table::new();
+    for option in &named.options {
+        let (key, word) = option.split_once('=').with_context(|| format!("`{option}`: expected KEY=VALUE"))?;
         // What does not read as a TOML value is a plain word.
-        let value = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
-        let word = option.split_once('=').map(|(_, word)| word.to_string()).unwrap_or_default();
-        table_of_options.insert(key.into(), value.unwrap_or(toml::Value::String(word)));
+        let value = format!("value = {word}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+        options.insert(key.into(), value.unwrap_or_else(|| toml::Value::String(word.into())));
     }
-    let dataset = xmbench_datasets::open(name, &table_of_options, super::data_folder(data_dir).as_deref())?;
+    let folder = super::data_folder(named.data_dir.clone());
+    Ok(xmbench_datasets::open(&named.name, &options, folder.as_deref())?)
+}
+
+fn inspect(path: &Path, as_json: bool) -> Result<()> {
+    let found = xmbench_datasets::inspect(path)?;
+    if as_json {
+        print(&serde_json::to_string(&found)?);
+    } else {
+        print(&format!("{}: {}\nbecause: {}", path.display(), found.kind, found.because));
+        found.content.iter().for_each(|line| print(&format!("  {line}")));
+        print(&format!("next: {}", found.next));
+    }
+    Ok(())
+}
+
+fn audit(named: &Named, expect: &[String]) -> Result<Status> {
+    let mut sizes = BTreeMap::new();
+    for entry in expect {
+        let parsed = entry.split_once('=').and_then(|(split, n)| {
+            let split = serde_json::from_value::<Split>(json!(split)).ok()?;
+            Some((split, n.parse::<usize>().ok()?))
+        });
+        let (split, n) = parsed.with_context(|| format!("`{entry}`: expected SPLIT=N with train, val or test"))?;
+        sizes.insert(split, n);
+    }
+    let dataset = open(named)?;
+    let findings = xmbench_datasets::audit(&dataset, &sizes)?;
+    if named.json {
+        print(&serde_json::to_string(&findings)?);
+    } else {
+        for finding in &findings {
+            let severity = json!(finding.severity).as_str().unwrap_or_default().to_string();
+            print(&format!("{severity}: {}: {}", finding.check, finding.message));
+            finding.examples.iter().for_each(|example| print(&format!("  {example}")));
+        }
+        let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        print(&format!("{}: {errors} errors, {} warnings", dataset.name, findings.len() - errors));
+    }
+    let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(if wrong { Status::Failed } else { Status::Done })
+}
+
+fn show(dataset: &Dataset, as_json: bool) {
     let splits: Vec<_> = [Split::Train, Split::Val, Split::Test]
         .into_iter()
         .filter_map(|split| dataset.split(split).map(|collection| (split, collection)))
@@ -106,7 +173,7 @@ fn show(name: &str, options: &[String], data_dir: Option<PathBuf>, as_json: bool
             })
             .to_string(),
         );
-        return Ok(());
+        return;
     }
     let mut rows = vec![["SPLIT", "IMAGES", "TEXTS", "PAIRS", "REPRESENTATIONS"].map(str::to_string).to_vec()];
     for (split, collection) in &splits {
@@ -144,5 +211,4 @@ fn show(name: &str, options: &[String], data_dir: Option<PathBuf>, as_json: bool
             print(&format!("{what}: {text}"));
         }
     }
-    Ok(())
 }

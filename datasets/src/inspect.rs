@@ -1,0 +1,151 @@
+//! What a path holds, and why it was taken for that.
+
+use std::path::Path;
+
+use matfile::MatFile;
+use serde::Serialize;
+
+use crate::{Error, Result, npy};
+
+/// What a path was recognised as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// `precomp folder`, `wiki folder`, `npy`, `mat`, `captions`, or `unknown`.
+    pub kind: &'static str,
+    /// Why: what was seen that tells.
+    pub because: String,
+    /// What is inside, a line each.
+    pub content: Vec<String>,
+    /// What the user can do with it.
+    pub next: String,
+}
+
+/// Looks at a file or folder.
+///
+/// # Errors
+/// A path that does not exist or cannot be read.
+pub fn inspect(path: &Path) -> Result<Inspection> {
+    let meta = std::fs::metadata(path).map_err(Error::io(path))?;
+    if meta.is_dir() { folder(path) } else { file(path) }
+}
+
+fn folder(path: &Path) -> Result<Inspection> {
+    let mut names = Vec::new();
+    for entry in walkdir::WalkDir::new(path).min_depth(1).max_depth(1).sort_by_file_name() {
+        let entry = entry.map_err(|error| Error::Io { path: path.into(), source: error.into() })?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    let name = path.display();
+    let content = names.iter().map(|name| line_of(&path.join(name), name)).collect();
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let splits: Vec<&str> = ["train", "dev", "test", "testall"]
+        .into_iter()
+        .filter(|split| has(&format!("{split}_ims.npy")) && has(&format!("{split}_caps.txt")))
+        .collect();
+    Ok(if splits.contains(&"train") {
+        Inspection {
+            kind: "precomp folder",
+            because: format!("*_ims.npy and *_caps.txt for {}", splits.join(", ")),
+            content,
+            next: format!("xmbench data audit precomp path={name}"),
+        }
+    } else if has("raw_features.mat") && has("categories.list") {
+        let because = "raw_features.mat and categories.list".into();
+        Inspection { kind: "wiki folder", because, content, next: format!("xmbench data audit wiki path={name}") }
+    } else {
+        Inspection {
+            kind: "unknown",
+            because: "neither train_ims.npy with train_caps.txt nor raw_features.mat with categories.list".into(),
+            content,
+            next: "see `xmbench data get` for the layouts".into(),
+        }
+    })
+}
+
+/// One line on a file of a folder.
+fn line_of(path: &Path, name: &str) -> String {
+    match inspect_quietly(path) {
+        Some(found) => format!("{name}: {}", found.content.join("; ")),
+        None => name.to_string(),
+    }
+}
+
+fn inspect_quietly(path: &Path) -> Option<Inspection> {
+    let known = ["npy", "mat", "txt"].iter().any(|e| path.extension().is_some_and(|extension| extension == *e));
+    if known && path.is_file() { file(path).ok() } else { None }
+}
+
+fn file(path: &Path) -> Result<Inspection> {
+    let mut head = [0u8; 8];
+    let read = std::io::Read::read(&mut std::fs::File::open(path).map_err(Error::io(path))?, &mut head)
+        .map_err(Error::io(path))?;
+    let head = &head[..read];
+    if head.starts_with(b"\x93NUMPY") {
+        let info = npy::info(path)?;
+        let order = if info.fortran_order { "Fortran order" } else { "C order" };
+        let shape = info.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        return Ok(Inspection {
+            kind: "npy",
+            because: "it begins with \\x93NUMPY".into(),
+            content: vec![format!("[{shape}] {} in {order}", info.dtype)],
+            next: "name it train_ims.npy beside train_caps.txt to use it as a precomp folder".into(),
+        });
+    }
+    if head.starts_with(b"MATLAB 5") {
+        let file = std::fs::File::open(path).map_err(Error::io(path))?;
+        let parsed = MatFile::parse(file).map_err(|error| {
+            Error::content(path, "", "a MAT file of version 5", error.to_string(), "save it again with -v7")
+        })?;
+        let line = |array: &matfile::Array| format!("{} {:?}", array.name(), array.size());
+        return Ok(Inspection {
+            kind: "mat",
+            because: "it begins with `MATLAB 5`".into(),
+            content: parsed.arrays().iter().map(line).collect(),
+            next: "raw_features.mat of a wiki folder has I_tr, T_tr, I_te and T_te".into(),
+        });
+    }
+    let text = std::fs::read(path).map_err(Error::io(path))?;
+    Ok(match std::str::from_utf8(&text) {
+        Ok(text) => Inspection {
+            kind: "captions",
+            because: "it is text in UTF-8".into(),
+            content: vec![format!(
+                "{} lines, {} of them empty",
+                text.lines().count(),
+                text.lines().filter(|l| l.trim().is_empty()).count()
+            )],
+            next: "name it train_caps.txt beside train_ims.npy to use it as a precomp folder".into(),
+        },
+        Err(_) => Inspection {
+            kind: "unknown",
+            because: "neither the beginning of a .npy nor of a MAT v5 file, and no text in UTF-8".into(),
+            content: vec![format!("{} bytes", text.len())],
+            next: "convert it with numpy.save".into(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_seen_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("train_caps.txt"), "a cat\n\na dog\n").unwrap();
+        assert_eq!(inspect(&at("train_caps.txt")).unwrap().content, ["3 lines, 1 of them empty"]);
+        std::fs::write(at("junk.bin"), [0xff, 0xfe, 0x00]).unwrap();
+        assert_eq!(inspect(&at("junk.bin")).unwrap().kind, "unknown");
+        assert_eq!(inspect(folder.path()).unwrap().kind, "unknown");
+        let mut npy = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (1, 2), }".to_vec();
+        npy.resize(127, b' ');
+        npy.push(b'\n');
+        npy.extend([0u8; 8]);
+        std::fs::write(at("train_ims.npy"), &npy).unwrap();
+        let found = inspect(folder.path()).unwrap();
+        assert_eq!(found.kind, "precomp folder");
+        assert!(found.content.contains(&"train_ims.npy: [1, 2] <f4 in C order".to_string()), "{:?}", found.content);
+        assert!(inspect(&at("absent")).unwrap_err().to_string().contains("absent"));
+    }
+}
