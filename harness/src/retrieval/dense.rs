@@ -76,7 +76,7 @@ impl Index for Dense<'_> {
         same_width(queries, &self.gallery)?;
         let cols = queries.cols;
         let block = slice(queries, rows.clone());
-        let block = if self.cosine { unit_rows(&block)?.into_owned() } else { block.into_owned() };
+        let block = if self.cosine { unit_rows(&block, "queries")?.into_owned() } else { block.into_owned() };
         finite(&block, "queries")?;
         let k = k.min(self.len());
         let blocks: Vec<Range<usize>> =
@@ -238,8 +238,8 @@ pub fn finite(matrix: &Matrix, what: &str) -> Result<()> {
 }
 
 /// Rows of unit L2 norm; a zero row stays zero, so that its cosine with anything is 0.
-pub fn unit_rows(matrix: &Matrix) -> Result<Cow<'static, Matrix>> {
-    finite(matrix, "items")?;
+pub fn unit_rows(matrix: &Matrix, what: &str) -> Result<Cow<'static, Matrix>> {
+    finite(matrix, what)?;
     let mut out = matrix.clone();
     if out.cols > 0 {
         out.data.par_chunks_mut(out.cols).for_each(|row| {

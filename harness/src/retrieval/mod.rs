@@ -55,7 +55,9 @@ pub struct TopK {
 /// If the codes are not of the kind that `similarity` compares, or not finite.
 pub fn index<'a>(gallery: &'a Codes, similarity: Similarity<'a>, direction: Direction) -> Result<Box<dyn Index + 'a>> {
     Ok(match similarity {
-        Similarity::Cosine => Box::new(dense::Dense::new(dense::unit_rows(dense::matrix(gallery, "gallery")?)?, true)?),
+        Similarity::Cosine => {
+            Box::new(dense::Dense::new(dense::unit_rows(dense::matrix(gallery, "gallery")?, "gallery")?, true)?)
+        }
         Similarity::Dot => {
             let matrix = dense::matrix(gallery, "gallery")?;
             Box::new(dense::Dense::new(std::borrow::Cow::Borrowed(matrix), false)?)

@@ -50,8 +50,8 @@ impl<'a> Scores<'a> {
     pub fn new(images: &'a Codes, texts: &'a Codes, similarity: Similarity<'a>) -> Result<Self> {
         let kind = match similarity {
             Similarity::Cosine => Kind::Dense(
-                dense::unit_rows(dense::matrix(images, "images")?)?,
-                dense::unit_rows(dense::matrix(texts, "texts")?)?,
+                dense::unit_rows(dense::matrix(images, "images")?, "images")?,
+                dense::unit_rows(dense::matrix(texts, "texts")?, "texts")?,
             ),
             Similarity::Dot => {
                 let (images, texts) = (dense::matrix(images, "images")?, dense::matrix(texts, "texts")?);

@@ -252,7 +252,13 @@ fn wrong_codes_are_named() {
         fails(&two, &dense(2, 2, f32::NAN), Similarity::Cosine),
         fails(&dense(2, 2, f32::INFINITY), &two, Similarity::Dot),
     ];
-    insta::assert_snapshot!(messages.join("\n"), @r"");
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    codes of the queries: expected 3 values, as in the gallery, found 2 values; compare codes that one matcher wrote, by its own similarity
+    codes of the gallery: expected dense codes, found binary codes; compare codes that one matcher wrote, by its own similarity
+    codes of the queries: expected binary codes, found dense codes; compare codes that one matcher wrote, by its own similarity
+    codes of the gallery, row 0, column 0: expected a finite number, found NaN; check the method's codes
+    codes of the queries, row 0, column 0: expected a finite number, found inf; check the method's codes
+    ");
 }
 
 #[test]
