@@ -53,6 +53,43 @@ fn a_typing_error_in_an_experiment_is_shown_with_its_line() {
 }
 
 #[test]
+fn a_column_or_a_label_that_does_not_exist_is_found_before_anything_is_fitted() {
+    let place = Place::new();
+    place.write("a.toml", &EXPERIMENT.replace("\"t2i R@1\"", "\"t2i R@2\""));
+    place
+        .run("run a.toml --out out")
+        .code(2)
+        .says(&["its protocol gives no metric `t2i R@2`; did you mean `t2i R@1`?"]);
+    let expected =
+        "[[expected]]\nlabel = \"CCAA\"\nmetric = \"rsum\"\nvalue = 1\nsource = \"x\"\nevidence = \"measured\"\n";
+    place.write("b.toml", &format!("{EXPERIMENT}\n{expected}"));
+    place.run("run b.toml --out out").code(2).says(&["`CCAA`", "did you mean `CCA`?"]);
+    place.write("c.toml", &EXPERIMENT.replace("kind = \"pairs\"", "kind = \"pairs\", cutoffs = [0]"));
+    place.run("run c.toml --out out").code(2).says(&["c.toml: protocol, `cutoffs`"]);
+}
+
+#[test]
+fn two_rows_and_two_recordings_compare() {
+    let place = Place::new();
+    place.write("a.toml", EXPERIMENT);
+    let other = EXPERIMENT.replace("kind = \"pairs\"", "kind = \"pairs\", cutoffs = [1, 5]");
+    place.write("other/a.toml", &other);
+    for (experiment, out) in [("a.toml", "one"), ("a.toml", "again"), ("other/a.toml", "other")] {
+        place.run(&format!("run {experiment} --profile smoke --no-report --out {out}")).code(0);
+    }
+    let same = place.run("compare one again --json").code(0).json();
+    // Two grid points and their shuffled controls, three columns each.
+    assert_eq!(same.as_array().unwrap().len(), 12);
+    for row in same.as_array().unwrap() {
+        assert_eq!((&row["difference"], &row["verdict"]), (&0.0.into(), &"no difference found".into()), "{row}");
+    }
+    place.run("compare one other").code(2).says(&["task.cutoffs", "[1,5,10]", "[1,5]"]);
+    place.run("compare one nowhere").code(2).says(&["not of one kind"]);
+    place.run("compare CCC CCA --recording one").code(2).says(&["has no row `CCC`", "`CCA components=2`"]);
+    place.run("compare CCA CCA").code(2).says(&["there is no recording under results/"]);
+}
+
+#[test]
 fn a_dry_run_lists_trials_and_writes_nothing() {
     let place = Place::new();
     place.write("a.toml", EXPERIMENT);

@@ -268,6 +268,7 @@ impl Experiment {
         if let Some(seed) = self.seeds.iter().find(|&&seed| seed > i64::MAX as u64) {
             bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
         }
+        self.protocol.check()?;
         if let Some(plot) = self.plots.iter().find(|plot| !PLOTS.contains(&plot.as_str())) {
             bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
         }

@@ -60,6 +60,17 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
             trials.extend(experiment.seeds.first().filter(|_| entry.shuffled).map(|&seed| of(seed, Control::Shuffled)));
         }
     }
+    for expected in &experiment.expected {
+        if !rows.iter().any(|(label, _)| *label == expected.label) {
+            let labels = rows.iter().map(|(label, _)| label.as_str());
+            let hint = super::nearest(&expected.label, labels);
+            bail!(
+                "experiment {}: a value is expected of `{}`, which is no label of it{hint}",
+                experiment.name,
+                expected.label
+            );
+        }
+    }
     Ok(trials)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::atomic::AtomicBool};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use serde_json::json;
 use xmbench_datasets::{Dataset, Split, random::Seed};
@@ -137,6 +137,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     fn run(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
+        self.chance(plan, summary)?;
         let mut mixed: BTreeMap<u64, Dataset> = BTreeMap::new();
         for planned in plan {
             let mut trial = self.head(planned);
@@ -175,12 +176,11 @@ impl Bench<'_> {
             }
             self.store.add(trial)?;
         }
-        self.chance(plan, summary)?;
         self.forget_stale(plan);
         Ok(End::Done)
     }
 
-    /// Records the expectation of a random order.
+    /// Records the expectation of a random order, and makes sure that the protocol gives what the table shows.
     fn chance(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<()> {
         let mut trial = self.row("chance", "chance", json!({}), 0, Control::Chance);
         trial.position = plan.iter().map(|planned| planned.position + 1).max().unwrap_or(0);
@@ -192,12 +192,18 @@ impl Bench<'_> {
         }
         match execute::chance(&self.experiment.protocol, self.dataset) {
             Ok(numbers) => {
+                for column in &self.experiment.columns {
+                    if !numbers.metrics.contains_key(column) {
+                        let hint = super::nearest(column, numbers.metrics.keys().map(String::as_str));
+                        bail!("experiment {}: its protocol gives no metric `{column}`{hint}", self.experiment.name);
+                    }
+                }
                 self.progress.end(&headline(&self.experiment.columns, &numbers));
                 take(&mut trial, numbers);
                 summary.done += 1;
             }
-            Err(Failure::Interrupted) => return Ok(()),
-            Err(Failure::Reason(reason)) => {
+            Err(failure) => {
+                let reason = failure.to_string();
                 self.progress.end(&format!("failed: {reason}"));
                 summary.failed.push((trial.key(), reason.clone()));
                 trial.outcome = Outcome::Failed { reason };
