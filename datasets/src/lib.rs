@@ -13,6 +13,7 @@ mod error;
 mod features;
 mod inspect;
 mod labels;
+mod mat;
 mod npy;
 mod options;
 mod pairs;
@@ -36,3 +37,15 @@ pub use options::{OptionSpec, OptionValue};
 pub use pairs::Pairs;
 pub use source::{Source, open, sources};
 pub use sparse::SparseRows;
+
+/// The folder of data that tests run on where it is present: `XMBENCH_DATA`, or beside the repository.
+#[cfg(test)]
+pub(crate) fn test_data(name: &str) -> Option<std::path::PathBuf> {
+    let beside = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data").into();
+    let root = std::env::var_os("XMBENCH_DATA").map_or_else(beside, std::path::PathBuf::from);
+    if root.join(name).is_dir() {
+        return Some(root);
+    }
+    println!("skipped: {} is not there", root.join(name).display());
+    None
+}

@@ -336,3 +336,6 @@ impl Features for Mean {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

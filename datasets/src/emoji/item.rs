@@ -11,7 +11,7 @@ pub(super) struct Item {
     pub emoji: &'static emojis::Emoji,
     /// PNG of 72 x 72 pixels.
     pub png: &'static [u8],
-    /// One of 99; absent from emoji younger than Unicode 13.1.
+    /// One of 98; absent from emoji younger than Unicode 13.1.
     pub subgroup: Option<&'static str>,
     keywords: &'static [&'static str],
 }

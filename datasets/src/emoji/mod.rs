@@ -2,7 +2,7 @@
 //!
 //! An image is a Twemoji picture of 72 x 72 pixels on white; its captions are its Unicode name, its shortcodes and its English
 //! keywords. The images' global vector is the ink of the picture at 32 x 32 (3072 values in `[0, 1]`), the fragments are 36 windows
-//! of it. Classes are Unicode's 9 groups or, by option, its 99 subgroups, which the youngest emoji lack.
+//! of it. Classes are Unicode's 9 groups or, by option, its 98 subgroups, which the youngest emoji lack.
 //!
 //! Many emoji come in near twins (man, woman and person; the hours of a clock; the flags), so that a split by item would test on
 //! what was trained on. Therefore a split keeps a series together; `split = "random"` does not.
@@ -25,7 +25,7 @@ pub(crate) const SOURCE: Source = Source {
     options: &[
         OptionSpec {
             name: "labels",
-            doc: "the classes: `group` (9) or `subgroup` (99)",
+            doc: "the classes: `group` (9) or `subgroup` (98)",
             default: OptionValue::Text("group"),
         },
         OptionSpec {

@@ -134,13 +134,17 @@ fn pool(rgb: &[u8], x: usize, y: usize, out: &mut [f32]) {
 }
 
 fn count_edges(grey: &[f32], x: usize, y: usize, out: &mut [f32]) {
-    let at = |column: usize, row: usize| grey[row.min(SIDE - 1) * SIDE + column.min(SIDE - 1)];
+    // Beyond the picture it is white; columns and rows count from 1 here.
+    let at = |column: usize, row: usize| match (column.checked_sub(1), row.checked_sub(1)) {
+        (Some(column), Some(row)) if column < SIDE && row < SIDE => grey[row * SIDE + column],
+        _ => 0.0,
+    };
     let cell = WINDOW / CELLS;
     for row in 0..WINDOW {
         for column in 0..WINDOW {
-            let (c, r) = (x + column, y + row);
-            let dx = at(c + 1, r) - at(c.saturating_sub(1), r);
-            let dy = at(c, r + 1) - at(c, r.saturating_sub(1));
+            let (c, r) = (x + column + 1, y + row + 1);
+            let dx = at(c + 1, r) - at(c - 1, r);
+            let dy = at(c, r + 1) - at(c, r - 1);
             let magnitude = dx.hypot(dy);
             if magnitude > 0.0 {
                 let turn = dy.atan2(dx).rem_euclid(std::f32::consts::PI) / std::f32::consts::PI;
