@@ -283,7 +283,7 @@ mod tests {
         clean.row_mut(6)[0] = 1.0;
         dataset.test.images.global = Some(Arc::new(test));
         dataset.test.images.ids[7] = dataset.train.images.ids[0].clone();
-        dataset.test.texts.raw.as_mut().unwrap()[2] = " - ".into();
+        dataset.test.texts.raw.as_mut().unwrap()[2] = "  ".into();
         dataset.words = dataset.words.iter().cloned().chain(["zebra".to_string()]).collect();
         let found = audit(&dataset, &[(Split::Test, 1000)].into()).unwrap();
         let of = |check: &str| {

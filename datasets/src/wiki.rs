@@ -18,12 +18,12 @@ pub(crate) const SOURCE: Source = Source {
     doc: "Wikipedia featured articles with the original features: SIFT histograms and topic proportions",
     options: &[
         OptionSpec { name: "path", doc: "the folder, relative to the data folder", default: OptionValue::Text("wiki") },
+        OptionSpec { name: "seed", doc: "which documents are held out", default: OptionValue::Integer(1) },
         OptionSpec {
             name: "validation",
             doc: "share of the training documents that is held out for selection; 0 for none, as in the paper",
             default: OptionValue::Float(0.0),
         },
-        OptionSpec { name: "seed", doc: "which documents are held out", default: OptionValue::Integer(1) },
     ],
     representations: &["image global", "text global", "labels"],
     get: "get raw_features.mat, trainset_txt_img_cat.list, testset_txt_img_cat.list and categories.list from \

@@ -109,7 +109,7 @@ fn no_near_twin_crosses_the_splits() {
         for j in (0..i).filter(|&j| of[i] != of[j]) {
             let pairs = || small.row(i).iter().zip(small.row(j));
             let (difference, ink) = pairs().fold((0.0, [0.0; 2]), |(d, [p, q]): (f32, [f32; 2]), (a, b)| {
-                (d + (a - b).powi(2), [p + (1.0 - a).powi(2), q + (1.0 - b).powi(2)])
+                (d + (a - b).powi(2), [p + a.powi(2), q + b.powi(2)])
             });
             let relative = (difference / ink[0].max(ink[1])).sqrt();
             assert!(relative > series::LEAST_DIFFERENCE * 0.999, "{} {}", items[i].emoji, items[j].emoji);
