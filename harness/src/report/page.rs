@@ -134,7 +134,7 @@ fn failures(recording: &Recording) -> String {
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td class=\"failure\">{}</td></tr>\n",
                 escape(&trial.experiment),
                 escape(&trial.dataset),
-                escape(&words::row(&trial.label, &trial.swept)),
+                escape(&words::row(trial)),
                 trial.seed,
                 code(reason)
             )),

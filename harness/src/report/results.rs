@@ -54,7 +54,7 @@ pub fn context(section: &Section<'_>, manifest: &Manifest) -> Vec<(&'static str,
         ("dataset", section.dataset.to_string()),
         ("checksum", section.checksum.to_string()),
         ("profile", manifest.profile.clone()),
-        ("protocol", words::protocol(section.protocol)),
+        ("protocol", section.protocol.to_string()),
     ]
 }
 
@@ -138,7 +138,8 @@ fn stated(
     scores: &[Option<&Score>],
     notes: &mut Vec<String>,
 ) -> Vec<Row> {
-    let alone = section.rows.iter().filter(|row| row.label == trials.label).count() == 1;
+    let learned = |row: &&Trials<'_>| row.label == trials.label && row.control == Control::None;
+    let alone = trials.control == Control::None && section.rows.iter().filter(learned).count() == 1;
     let named = |value: &Expected| value.label == trials.name || (alone && value.label == trials.label);
     let here = |value: &&Expected| named(value) && (value.dataset.is_empty() || value.dataset == section.dataset);
     let values: Vec<&Expected> = section.note.expected.iter().filter(here).collect();
@@ -197,7 +198,7 @@ fn notes(
     manifest: &Manifest,
     reasons: &[String],
 ) -> Vec<Note> {
-    let mut notes = vec![Note::word("Protocol", words::protocol(section.protocol)), Note::word("Data", data(section))];
+    let mut notes = vec![Note::word("Protocol", section.protocol.to_string()), Note::word("Data", data(section))];
     notes.push(Note::word("Seeds", seeds(section)));
     notes.push(Note::word("Made by", made_by(manifest)));
     if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
@@ -260,7 +261,7 @@ fn sizes(section: &Section<'_>) -> String {
         Task::Pairs { .. } => protocol.split,
         Task::Category { gallery, .. } => gallery,
     };
-    let size = |split: Split| section.data.sizes.get(&words::split(split));
+    let size = |split: Split| section.data.sizes.get(&split.to_string());
     let counted = section.asked().map(|trial| {
         let of = |direction: Direction| {
             let asked = trial.queries.iter().filter(|query| query.direction == direction);

@@ -40,8 +40,6 @@ pub struct Row<'a> {
     pub label: &'a str,
     /// Label with the swept parameters.
     pub name: String,
-    /// Method in the registry.
-    pub method: &'a str,
     /// What stands beside learned results.
     pub control: Control,
     /// Whether anything was selected on the test split.
@@ -84,7 +82,12 @@ pub fn sections(recording: &Recording) -> Vec<Section<'_>> {
                 checksum,
                 note: recording.manifest.experiments.get(experiment).cloned().unwrap_or_default(),
                 data: recording.manifest.datasets.get(dataset).cloned().unwrap_or_default(),
-                protocol: &trials[0].protocol,
+                // A protocol that a dagger row bent must not stand for all.
+                protocol: trials
+                    .iter()
+                    .map(|trial| &trial.protocol)
+                    .find(|protocol| protocol.select_on != Split::Test)
+                    .unwrap_or(&trials[0].protocol),
                 rows,
                 seeds,
                 left_out,
@@ -147,8 +150,7 @@ fn rows<'a>(trials: &[&'a Trial]) -> Vec<Row<'a>> {
             None => {
                 let row = Row {
                     label: &trial.label,
-                    name: words::row(&trial.label, &trial.swept),
-                    method: &trial.method,
+                    name: words::row(trial),
                     control: trial.control,
                     dagger,
                     swept: &trial.swept,

@@ -150,6 +150,7 @@ fn cost(trial: &mut Trial, skill: f64, bytes: f64) {
 }
 
 fn hashing(trials: &mut Vec<Trial>, seed: u64) {
+    trials.push(real_valued(seed));
     for (position, label, level) in [(0, "CVH", 0.19), (1, "DJSRH", 0.24), (2, "CMFH", 0.21)] {
         for bits in [16u32, 32, 64, 128] {
             let mut one = trial("02-hashing", position, label, "wiki", seed);
@@ -170,6 +171,15 @@ fn hashing(trials: &mut Vec<Trial>, seed: u64) {
             trials.push(one);
         }
     }
+}
+
+/// A row of real-valued codes beside the sweep.
+fn real_valued(seed: u64) -> Trial {
+    let mut one = trial("02-hashing", 3, "CCA", "wiki", seed);
+    one.protocol.task = Task::Category { gallery: Split::Train, cutoffs: vec![50], denominator: Denominator::Hits };
+    category(&mut one, 0.23);
+    cost(&mut one, 0.3, 512.0);
+    one
 }
 
 fn category(trial: &mut Trial, level: f64) {

@@ -2,49 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::{Denominator, Protocol, Task, Ties};
-use crate::record::Manifest;
-
-/// The protocol in one line.
-pub fn protocol(protocol: &Protocol) -> String {
-    let list = |cutoffs: &[usize]| cutoffs.iter().map(usize::to_string).collect::<Vec<_>>().join("/");
-    let split = split(protocol.split);
-    let task = match &protocol.task {
-        Task::Pairs { cutoffs, folds } => {
-            let gallery = match folds {
-                0 | 1 => format!("whole {split} split"),
-                folds => format!("mean over {folds} folds of the {split} split"),
-            };
-            format!("pairs; {gallery}; R@{} as hit rate (an image's best-ranked own text counts)", list(cutoffs))
-        }
-        Task::Category { gallery, cutoffs, denominator } => {
-            let gallery = match self::split(*gallery) {
-                gallery if gallery == split => "gallery of the same split".to_string(),
-                gallery => format!("gallery of the {gallery} split"),
-            };
-            let denominator = match denominator {
-                Denominator::Relevant => "all relevant items",
-                Denominator::Hits => "the hits within k",
-                Denominator::MinKRelevant => "min(k, relevant items)",
-            };
-            format!(
-                "category; queries of the {split} split, {gallery}; k = {}; MAP@k divided by {denominator}",
-                list(cutoffs)
-            )
-        }
-    };
-    let ties = match protocol.ties {
-        Ties::Expected => "ties count as the expectation over their orders",
-        Ties::Optimistic => "ties count for the query",
-        Ties::Pessimistic => "ties count against the query",
-    };
-    format!("{task}; {ties}; selected on {}", self::split(protocol.select_on))
-}
-
-/// A split as written in TOML.
-pub fn split(split: xmbench_datasets::Split) -> String {
-    serde_json::to_value(split).ok().and_then(|value| value.as_str().map(String::from)).unwrap_or_default()
-}
+use crate::record::{Control, Manifest, Trial};
 
 /// The machine in one line.
 pub fn machine(manifest: &Manifest) -> String {
@@ -77,17 +35,22 @@ pub fn join(parts: &[String]) -> String {
     parts.iter().filter(|part| !part.trim().is_empty()).cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// A row: label and swept parameters, `DJSRH 16 bits`.
-pub fn row(label: &str, swept: &BTreeMap<String, String>) -> String {
-    let parts: Vec<String> = swept
-        .iter()
-        .map(
-            |(key, value)| {
-                if key == "bits" { format!("{value} bits") } else { format!("{} {value}", key.replace('_', " ")) }
-            },
-        )
-        .collect();
-    format!("{label} {}", parts.join(", ")).trim().to_string()
+/// A row: label and swept parameters, `DJSRH 16 bits`; a control that shuffled its pairs says so.
+pub fn row(trial: &Trial) -> String {
+    let name = label(&trial.label, &trial.swept);
+    match trial.control {
+        Control::Shuffled if !name.contains("shuffled") => format!("{name}, shuffled pairs"),
+        _ => name,
+    }
+}
+
+/// Label and swept parameters.
+pub fn label(label: &str, swept: &BTreeMap<String, String>) -> String {
+    let part = |(key, value): (&String, &String)| match key.as_str() {
+        "bits" => format!("{value} bits"),
+        _ => format!("{} {value}", key.replace('_', " ")),
+    };
+    format!("{label} {}", swept.iter().map(part).collect::<Vec<_>>().join(", ")).trim().to_string()
 }
 
 /// A key that sorts 16 before 128 and 0.05 before 0.2: numbers by value, then words.

@@ -52,6 +52,9 @@ impl Exporter for Html {
             out += "</tbody>\n";
         }
         out += "</table></div>\n<ul class=\"notes\">\n";
+        if table.rows.iter().any(|row| !row.kind.below() && row.cells.iter().any(|cell| cell.raw.interval.is_some())) {
+            out += "<li><b>Small print</b> below a value: its 95 % interval</li>\n";
+        }
         for note in &table.notes {
             let head = match &note.head {
                 Head::Word(word) => format!("<b>{word}</b> "),

@@ -183,6 +183,8 @@ fn escape(text: &str) -> String {
             '‘' | '’' => out.push('\''),
             '“' => out.push_str("``"),
             '”' => out.push_str("''"),
+            '†' => out.push_str("\\textdagger{}"),
+            '‡' => out.push_str("\\textdaggerdbl{}"),
             '±' => out.push_str("$\\pm$"),
             '×' => out.push_str("$\\times$"),
             '·' => out.push_str("$\\cdot$"),

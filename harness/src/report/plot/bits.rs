@@ -6,6 +6,7 @@ use super::Scene;
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind};
 use crate::protocol::Direction;
+use crate::record::Control;
 use crate::report::section::Row;
 use crate::report::words;
 use crate::stats::{Interval, metric::Metric};
@@ -17,11 +18,12 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let metric = map(scene)?;
     // A line is what rows share beside the code length.
     let mut lines: Vec<(String, Vec<usize>)> = Vec::new();
-    for (at, row) in rows.iter().enumerate().filter(|(_, row)| length(row).is_some()) {
+    let swept = |row: &Row<'_>| row.control == Control::None && length(row).is_some();
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| swept(row)) {
         let others: BTreeMap<_, _> =
             row.swept.iter().filter(|(key, _)| *key != "bits").map(|(k, v)| (k.clone(), v.clone())).collect();
         let dagger = if row.dagger { "†" } else { "" };
-        let name = words::row(row.label, &others) + dagger;
+        let name = words::label(row.label, &others) + dagger;
         match lines.iter_mut().find(|(other, _)| *other == name) {
             Some((_, line)) => line.push(at),
             None => lines.push((name, vec![at])),
@@ -40,12 +42,15 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
                 line.iter().filter_map(point).collect()
             })
             .collect();
+        // Rows without a code length, real-valued codes and chance, are levels to compare with.
+        let level = |row: usize| Some((row, scores[row].as_ref().filter(|_| rows[row].bits().is_none())?.mean));
+        let levels: Vec<(usize, f64)> = (0..rows.len()).filter_map(level).collect();
         if data.iter().any(|line| !line.is_empty()) {
-            panels.push((direction, data));
+            panels.push((direction, data, levels));
         }
     }
     let mut lengths: Vec<f64> =
-        panels.iter().flat_map(|(_, lines)| lines.iter().flatten()).map(|point| point.0).collect();
+        panels.iter().flat_map(|(_, lines, _)| lines.iter().flatten()).map(|point| point.0).collect();
     lengths.sort_by(f64::total_cmp);
     lengths.dedup();
     if lengths.is_empty() {
@@ -53,13 +58,26 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     }
     let all: Vec<f64> = panels
         .iter()
-        .flat_map(|(_, lines)| lines.iter().flatten())
+        .flat_map(|(_, lines, _)| lines.iter().flatten())
         .flat_map(|(_, mean, interval)| {
             [*mean, interval.map_or(*mean, |it| it.low), interval.map_or(*mean, |it| it.high)]
         })
+        .chain(panels.iter().flat_map(|(_, _, levels)| levels.iter().map(|(_, mean)| *mean)))
         .collect();
-    let look = |line: usize| scene.palette.look(scene.section, &rows[lines[line].1[0]]);
-    let axes = |(direction, _): &(Direction, Vec<_>)| {
+    let mut flat: Vec<usize> = panels.iter().flat_map(|(_, _, levels)| levels.iter().map(|(row, _)| *row)).collect();
+    flat.sort_unstable();
+    flat.dedup();
+    let level = |row: usize| scene.palette.look(scene.section, &rows[row]).dashed((6.0, 4.0));
+    // Lines of one label share its colour and differ in their dashes.
+    let look = |line: usize| {
+        let label = |line: &(String, Vec<usize>)| rows[line.1[0]].label;
+        let plain = scene.palette.plain(label(&lines[line]));
+        match lines[..line].iter().filter(|other| label(other) == label(&lines[line])).count() {
+            0 => plain,
+            before => plain.dashed((10.0 / before as f64, 3.0)),
+        }
+    };
+    let axes = |(direction, _, _): &(Direction, Vec<_>, Vec<_>)| {
         let words = Metric::parse(&format!("{direction} MAP")).group().to_string();
         (words, Axis::log_at("code length, bits", &lengths), Axis::linear(&metric, all.iter().copied(), false))
     };
@@ -74,10 +92,16 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             .iter()
             .enumerate()
             .map(|(i, (name, _))| Entry { text: name.clone(), look: look(i), kind: Kind::Line })
+            .chain(flat.iter().map(|row| Entry { text: rows[*row].name.clone(), look: level(*row), kind: Kind::Plain }))
             .collect(),
     };
     let (mut canvas, frames) = figure.frame();
-    for ((_, data), panel) in panels.iter().zip(&frames) {
+    for ((_, data, levels), panel) in panels.iter().zip(&frames) {
+        for (row, mean) in levels {
+            let [left, _, width, _] = panel.field;
+            let (_, y) = panel.at(lengths[0], *mean);
+            level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
+        }
         for (i, line) in data.iter().enumerate() {
             let places: Vec<Point> = line.iter().map(|(bits, mean, _)| panel.at(*bits, *mean)).collect();
             look(i).line(&mut canvas, &places, 2.0);

@@ -13,6 +13,9 @@ const FINE: f64 = 4.0;
 /// Pixels of the PNG file for each point.
 const SHARP: usize = 2;
 
+/// How much too high the bitmap backend centres a text, in sizes of the type.
+const DROP: f64 = 0.13;
+
 /// A place in points from the upper left corner.
 pub type Point = (f64, f64);
 
@@ -163,7 +166,7 @@ impl Canvas {
     pub fn svg(&self, title: &str) -> Result<String> {
         let mut text = String::new();
         let (width, height) = (self.size.0 * FINE, self.size.1 * FINE);
-        self.play(SVGBackend::with_string(&mut text, (width as u32, height as u32)), FINE)?;
+        self.play(SVGBackend::with_string(&mut text, (width as u32, height as u32)), FINE, 0.0)?;
         let (was, is) = (
             format!("<svg width=\"{width}\" height=\"{height}\""),
             format!("<svg role=\"img\" width=\"{}\" height=\"{}\"", self.size.0, self.size.1),
@@ -179,7 +182,7 @@ impl Canvas {
         let scale = FINE as usize;
         let (width, height) = (self.size.0 as usize * scale, self.size.1 as usize * scale);
         let mut fine = vec![255; width * height * 3];
-        self.play(BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32)), FINE)?;
+        self.play(BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32)), FINE, DROP)?;
         // The mean over squares of pixels smooths the edges that the backend leaves jagged.
         let side = scale / SHARP;
         let (columns, rows) = (width / side, height / side);
@@ -198,7 +201,7 @@ impl Canvas {
         Ok(bytes.into_inner())
     }
 
-    fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64) -> Result<()> {
+    fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64, drop: f64) -> Result<()> {
         fonts();
         let place = |(x, y): Point| -> (i32, i32) { ((x * scale).round() as i32, (y * scale).round() as i32) };
         let stroke = |colour: Colour, width: f64| ShapeStyle {
@@ -236,7 +239,12 @@ impl Canvas {
                     let style = TextStyle::from(font(*lettering, scale).transform(turn))
                         .pos(Pos::new(h, VPos::Center))
                         .color(&colour);
-                    backend.draw_text(text, &style, place(*at)).map_err(failed)?;
+                    let drop = drop * lettering.size;
+                    let at = match align {
+                        Align::Upwards => (at.0 + drop, at.1),
+                        _ => (at.0, at.1 + drop),
+                    };
+                    backend.draw_text(text, &style, place(at)).map_err(failed)?;
                 }
             }
         }

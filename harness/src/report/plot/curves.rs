@@ -10,7 +10,7 @@ use crate::report::words;
 pub fn precision_recall(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let axes = |values: &[Point]| {
         let precision = values.iter().map(|(_, y)| *y);
-        (Axis::linear("recall", [0.0, 1.0], true), Axis::linear("precision", precision, true))
+        (Axis::linear("recall", [0.0, 1.0], true), Axis::linear("interpolated precision", precision, true))
     };
     draw(scene, title, "precision-recall", axes)
 }
@@ -49,14 +49,10 @@ fn draw(scene: &Scene<'_, '_>, title: &str, curve: &str, axes: impl Fn(&[Point])
     if all.is_empty() {
         return None;
     }
-    let look = |row: usize| {
-        let look = scene.palette.look(scene.section, &rows[row]);
-        // Alone of its sweep, a row needs no paler shade.
-        let first = rows.iter().find(|other| other.label == rows[row].label).unwrap_or(&rows[row]);
-        match rows[row].bits() {
-            Some(_) => look.at(scene.palette.look(scene.section, first).colour),
-            None => look,
-        }
+    // Alone of its sweep, a row needs no paler shade.
+    let look = |row: usize| match rows[row].bits() {
+        Some(_) if rows[row].control == Control::None => scene.palette.plain(rows[row].label),
+        _ => scene.palette.look(scene.section, &rows[row]),
     };
     let kind = |row: usize| if rows[row].control == Control::None { Kind::Line } else { Kind::Plain };
     let mut shown: Vec<usize> = lines.iter().flatten().map(|(row, _)| *row).collect();

@@ -177,8 +177,6 @@ pub enum Kind {
     Line,
     /// A line without.
     Plain,
-    /// A marker.
-    Marker,
 }
 
 /// A figure before its data are drawn.
@@ -213,7 +211,8 @@ impl Figure<'_> {
         let height = if rows > 1 { 240.0 } else { 320.0 };
         let titled = self.panels.iter().any(|(title, _, _)| !title.is_empty());
         let top = MARGIN + 24.0 * titles.len() as f64 + if titled { 28.0 } else { 10.0 };
-        let pitch = height + 46.0 + if titled { 32.0 } else { 12.0 };
+        let labelled = self.panels.iter().any(|(_, x, _)| !x.label.is_empty());
+        let pitch = height + if labelled { 46.0 } else { 26.0 } + if titled { 32.0 } else { 12.0 };
         let below = top + pitch * rows as f64 - if titled { 22.0 } else { 4.0 };
         let legend_height = LINE * legend.len() as f64;
         let total = below + legend_height + 14.0 + 14.0 * footer.len() as f64 + 12.0;
@@ -271,9 +270,8 @@ fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
     match entry.kind {
         Kind::Bar => canvas.bar((x + 8.0, y - 6.0), (x + 26.0, y + 6.0), entry.look.colour),
         Kind::Line | Kind::Plain => entry.look.line(canvas, &[(x, y), (x + 28.0, y)], 2.0),
-        Kind::Marker => {}
     }
-    if matches!(entry.kind, Kind::Line | Kind::Marker) {
+    if entry.kind == Kind::Line {
         entry.look.marker(canvas, (middle, y), 4.0);
     }
     let colour = if entry.look.colour == GREY { GREY } else { INK };

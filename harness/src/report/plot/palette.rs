@@ -27,7 +27,7 @@ pub struct Look {
     /// Marker.
     shape: usize,
     /// Stroke and gap of its lines; none for a full line.
-    pub dash: Option<Point>,
+    dash: Option<Point>,
 }
 
 /// The places of all labels in the order of colours and shapes.
@@ -63,24 +63,30 @@ impl Palette {
             Control::Shuffled => return Look { colour: GREY.tint(0.35), shape: 6, dash: Some((5.0, 3.0)) },
             Control::None => {}
         }
-        let place = self.0.get(row.label).copied().unwrap_or(0);
         let alike = || section.rows.iter().filter(|other| other.label == row.label && other.control == Control::None);
         let at = alike().position(|other| std::ptr::eq(other, row)).unwrap_or(0);
         let share = at as f64 / alike().count().max(2) as f64;
+        let plain = self.plain(row.label);
+        Look { colour: plain.colour.tint(0.7 * share), ..plain }
+    }
+
+    /// How a label looks without the paler shades of a sweep.
+    pub fn plain(&self, label: &str) -> Look {
+        let place = self.0.get(label).copied().unwrap_or(0);
         let rounds = place / COLOURS.len();
         let dash = match rounds % 3 {
             0 => None,
             1 => Some((7.0, 3.0)),
             _ => Some((2.5, 2.5)),
         };
-        Look { colour: COLOURS[place % COLOURS.len()].tint(0.7 * share), shape: (place + rounds) % 7, dash }
+        Look { colour: COLOURS[place % COLOURS.len()], shape: (place + rounds) % 7, dash }
     }
 }
 
 impl Look {
-    /// The look without the paler shade of a sweep.
-    pub fn at(self, colour: Colour) -> Self {
-        Self { colour, ..self }
+    /// The look with dashed lines.
+    pub fn dashed(self, dash: Point) -> Self {
+        Self { dash: Some(dash), ..self }
     }
 
     /// A line in this look.

@@ -27,7 +27,8 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         _ => format!("{}, mean of both directions", metrics[0].short()),
     };
     let mut points: Vec<(usize, f64, f64)> = Vec::new();
-    for row in 0..rows.len() {
+    // A control's accuracy is no reason to wait for it.
+    for row in (0..rows.len()).filter(|row| rows[*row].control == Control::None) {
         let values: Option<Vec<f64>> =
             metrics.iter().map(|metric| scene.scores.of(metric)[row].as_ref().map(|score| score.mean)).collect();
         let time = cost::samples(&rows[row], "query single", |seconds, items| 1e3 * seconds / items.max(1) as f64);
@@ -40,17 +41,22 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         return None;
     }
     let x = Axis::log("median time of one query, ms (less is better)", points.iter().map(|point| point.1));
-    let y = Axis::linear(&label, points.iter().map(|point| point.2), false);
+    // Room for the names of the highest and the lowest.
+    let (low, high) =
+        points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.2), high.max(point.2)));
+    let room = 0.08 * (high - low);
+    let y = Axis::linear(&label, [low - room, high + room], false);
     let figure = Figure {
         title,
-        footer: &scene.footer("Dashed: rows that no other row beats in both accuracy and time; controls aside."),
+        footer: &scene.footer("Dashed: rows that no other row beats in both accuracy and time; rows selected on the test split (†) aside."),
         panels: vec![(String::new(), x, y)],
         stacked: false,
         legend: Vec::new(),
     };
     let (mut canvas, frames) = figure.frame();
     let panel = &frames[0];
-    let front = front(points.iter().filter(|point| rows[point.0].control == Control::None));
+    let fair = |point: &&(usize, f64, f64)| !rows[point.0].dagger || rows.iter().all(|row| row.dagger);
+    let front = front(points.iter().filter(fair));
     let [left, _, width, _] = panel.field;
     let mut steps: Vec<Point> = Vec::new();
     for (time, value) in &front {
@@ -66,11 +72,11 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     canvas.dashed(&steps, GREY, 1.4, (5.0, 4.0));
     let places: Vec<Point> = points.iter().map(|(_, time, value)| panel.at(*time, *value)).collect();
     for ((row, _, _), place) in points.iter().zip(&places) {
-        scene.palette.look(scene.section, &rows[*row]).marker(&mut canvas, *place, 5.0);
+        scene.palette.plain(rows[*row].label).marker(&mut canvas, *place, 5.0);
     }
     let names: Vec<String> =
         points.iter().map(|(row, _, _)| rows[*row].name.clone() + if rows[*row].dagger { "†" } else { "" }).collect();
-    write_names(&mut canvas, panel, &places, &names);
+    write_names(&mut canvas, panel, (&places, &names), &steps);
     Some(canvas)
 }
 
@@ -87,27 +93,32 @@ fn front<'a>(points: impl Iterator<Item = &'a (usize, f64, f64)>) -> Vec<(f64, f
     sorted
 }
 
-type Box = [f64; 4];
+type Bounds = [f64; 4];
 
-fn overlap(a: &Box, b: &Box) -> f64 {
+fn overlap(a: &Bounds, b: &Bounds) -> f64 {
     let side = |low: usize, high: usize| (a[high].min(b[high]) - a[low].max(b[low])).max(0.0);
     side(0, 2) * side(1, 3)
 }
 
 /// Writes each name at the free place nearest to its point, with a thin line where that is not right beside it.
-fn write_names(canvas: &mut Canvas, panel: &Panel, places: &[Point], names: &[String]) {
+fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[String]), line: &[Point]) {
     let [left, top, width, height] = panel.field;
-    let mut taken: Vec<Box> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
+    let mut taken: Vec<Bounds> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
+    // The line is thin: a name across it is worse than a name farther away, and better than one on a name.
+    taken.extend(line.windows(2).map(|pair| {
+        let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
+        [x.min(to_x) - 1.5, y.min(to_y) - 1.5, x.max(to_x) + 1.5, y.max(to_y) + 1.5]
+    }));
     for ((x, y), name) in places.iter().zip(names) {
         // Browsers letter an SVG in a font of their own, which may run wider.
         let (wide, half) = (measure(name, NAME) * 1.05, 8.0);
-        let place = |radius: f64, angle: f64| -> (Point, Box) {
+        let place = |radius: f64, angle: f64| -> (Point, Bounds) {
             let angle = angle.to_radians();
             let (cos, sin) = (angle.cos(), angle.sin());
             let centre = (x + radius * cos + wide / 2.0 * cos.signum() * cos.abs().powf(0.4), y - radius * sin);
             (centre, [centre.0 - wide / 2.0, centre.1 - half, centre.0 + wide / 2.0, centre.1 + half])
         };
-        let cost = |bounds: &Box| {
+        let cost = |bounds: &Bounds| {
             let covered: f64 = taken.iter().map(|other| overlap(bounds, other)).sum();
             let outside = (left + 2.0 - bounds[0]).max(0.0)
                 + (bounds[2] - left - width).max(0.0)
@@ -118,7 +129,7 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, places: &[Point], names: &[St
         let angles = [0.0, 180.0, 90.0, 270.0, 40.0, 140.0, 220.0, 320.0];
         let choices =
             [12.0, 20.0, 32.0, 48.0, 66.0, 90.0].into_iter().flat_map(|radius| angles.map(|angle| (radius, angle)));
-        let mut best: Option<(f64, f64, Point, Box)> = None;
+        let mut best: Option<(f64, f64, Point, Bounds)> = None;
         for (radius, angle) in choices {
             let (centre, bounds) = place(radius, angle);
             let cost = cost(&bounds) + 0.05 * radius;
