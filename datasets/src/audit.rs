@@ -250,6 +250,19 @@ fn vocabulary(dataset: &Dataset, found: &mut Vec<Finding>) {
         let message = format!("{} words of the vocabulary stand in no training caption", leaked.len());
         found.push(finding(Severity::Error, "vocabulary", message, leaked));
     }
+    for (split, texts) in [(Split::Val, dataset.val.as_ref()), (Split::Test, Some(&dataset.test))]
+        .into_iter()
+        .filter_map(|(split, collection)| Some((split, &collection?.texts)))
+    {
+        let Some(bow) = &texts.bow else { continue };
+        let unknown: Vec<String> =
+            bow.rows.iter().zip(&texts.ids).filter(|(row, _)| row.is_empty()).map(|(_, id)| id.clone()).collect();
+        if !unknown.is_empty() {
+            let message =
+                format!("{split}: {} of {} captions have no word of the vocabulary", unknown.len(), texts.len());
+            found.push(finding(Severity::Warning, "vocabulary", message, unknown));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use matfile::MatFile;
 use serde::Serialize;
 
-use crate::{Error, Result, npy};
+use crate::{Error, Result, mat, npy};
 
 /// What a path was recognised as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,11 +91,8 @@ fn file(path: &Path) -> Result<Inspection> {
         });
     }
     if head.starts_with(b"MATLAB 5") {
-        let file = std::fs::File::open(path).map_err(Error::io(path))?;
-        let parsed = MatFile::parse(file).map_err(|error| {
-            Error::content(path, "", "a MAT file of version 5", error.to_string(), "save it again with -v7")
-        })?;
-        let line = |array: &matfile::Array| format!("{} {:?}", array.name(), array.size());
+        let parsed = mat::read(path)?;
+        let line = |array: &matfile::Array| format!("{} {:?} {}", array.name(), array.size(), mat::kind(array.data()));
         return Ok(Inspection {
             kind: "mat",
             because: "it begins with `MATLAB 5`".into(),

@@ -141,3 +141,83 @@ pub(crate) fn kind(data: &NumericData) -> &'static str {
         NumericData::Double { .. } => "double",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A matrix element of doubles, as MATLAB writes it without compression.
+    fn element(name: &str, size: [i32; 2], values: &[f64]) -> Vec<u8> {
+        let mut body = Vec::new();
+        let mut part = |kind: u32, bytes: Vec<u8>| {
+            body.extend(kind.to_le_bytes());
+            body.extend((bytes.len() as u32).to_le_bytes());
+            body.extend(&bytes);
+            body.resize(body.len().next_multiple_of(8), 0);
+        };
+        part(6, [6u32, 0].iter().flat_map(|word| word.to_le_bytes()).collect());
+        part(5, size.iter().flat_map(|length| length.to_le_bytes()).collect());
+        part(1, name.as_bytes().to_vec());
+        part(9, values.iter().flat_map(|value| value.to_le_bytes()).collect());
+        let mut out = MATRIX.to_le_bytes().to_vec();
+        out.extend((body.len() as u32).to_le_bytes());
+        out.extend(body);
+        out
+    }
+
+    fn write(path: &Path, elements: &[Vec<u8>]) {
+        let mut bytes = b"MATLAB 5.0 MAT-file".to_vec();
+        bytes.resize(124, b' ');
+        bytes.extend([0, 1, b'I', b'M']);
+        bytes.extend(elements.concat());
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn message(path: &Path, name: &str) -> String {
+        let error = read(path).and_then(|file| matrix(path, &file, name)).unwrap_err().to_string();
+        error.replace(&*path.parent().unwrap().to_string_lossy(), "DIR")
+    }
+
+    #[test]
+    fn columns_become_rows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mat");
+        write(&path, &[element("a", [2, 3], &[1., 4., 2., 5., 3., 6.]), element("b", [1, 1], &[7.])]);
+        let file = read(&path).unwrap();
+        let a = matrix(&path, &file, "a").unwrap();
+        assert_eq!((a.rows, a.cols, a.row(1)), (2, 3, [4., 5., 6.].as_slice()));
+        assert_eq!(matrix(&path, &file, "b").unwrap().data, [7.]);
+        assert_eq!(kind(file.arrays()[0].data()), "double");
+        insta::assert_snapshot!(message(&path, "c"), @r#"DIR/a.mat: expected an array `c`, found ["a", "b"]; check that this is the features file of the dataset"#);
+    }
+
+    #[test]
+    fn damaged_files_are_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.mat");
+        write(&path, &[element("a", [1, 2], &[1., f64::NAN])]);
+        insta::assert_snapshot!(message(&path, "a"), @"DIR/a.mat, a, row 0, column 1: expected a finite number, found NaN; compute the features again");
+        write(&path, &[element("a", [1, 3], &[1., 2.])]);
+        assert!(message(&path, "a").contains("expected the arrays of a MAT-file"));
+        write(&path, &[element("a", [i32::MAX, i32::MAX], &[1., 2.])]);
+        assert!(message(&path, "a").contains("a.mat"));
+        std::fs::write(&path, b"\x89HDF\r\n").unwrap();
+        insta::assert_snapshot!(message(&path, "a"), @"DIR/a.mat, header: expected a MAT-file of version 5, found version 7.3; save it in MATLAB with `save FILE -v7`, or from Python with scipy.io.savemat");
+        // Every prefix and every damaged byte: an error or other values, never a panic.
+        write(&path, &[element("a", [2, 2], &[1., 2., 3., 4.]), element("b", [1, 1], &[7.])]);
+        let whole = std::fs::read(&path).unwrap();
+        insta::assert_snapshot!({ std::fs::write(&path, &whole[..200]).unwrap(); message(&path, "a") }, @"DIR/a.mat, byte 128: expected an element of 88 bytes, found 64 bytes before the end of the file; the copy is incomplete or damaged: get the file again");
+        for end in 0..whole.len() {
+            std::fs::write(&path, &whole[..end]).unwrap();
+            assert!(read(&path).and_then(|file| matrix(&path, &file, "b")).is_err(), "{end}");
+        }
+        for at in 124..whole.len() {
+            for byte in [0, 0x7f, 0xff] {
+                let mut damaged = whole.clone();
+                damaged[at] = byte;
+                std::fs::write(&path, damaged).unwrap();
+                let _ = read(&path).and_then(|file| matrix(&path, &file, "a"));
+            }
+        }
+    }
+}

@@ -37,3 +37,29 @@ impl Pairs {
         &self.images_of[text]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Both directions say what a search through the list says.
+        #[test]
+        fn both_sides_agree_with_the_list(list in prop::collection::vec((0u32..7, 0u32..9), 0..40)) {
+            let pairs = Pairs::new(7, 9, list.clone());
+            for image in 0..7 {
+                for text in 0..9 {
+                    let together = list.contains(&(image, text));
+                    prop_assert_eq!(pairs.texts_of(image as usize).contains(&text), together);
+                    prop_assert_eq!(pairs.images_of(text as usize).contains(&image), together);
+                    prop_assert_eq!(pairs.all().binary_search(&(image, text)).is_ok(), together);
+                }
+            }
+            let count: usize = (0..7).map(|image| pairs.texts_of(image).len()).sum();
+            prop_assert_eq!(count, pairs.all().len());
+            prop_assert!((0..9).all(|text| pairs.images_of(text).is_sorted()));
+        }
+    }
+}

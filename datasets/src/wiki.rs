@@ -4,13 +4,11 @@
 //! `raw_features.mat` (MAT v5) holds `I_tr`, `T_tr`, `I_te`, `T_te`, a document a row; the third tab-separated column of the list files is the
 //! class, 1 to 10, named by `categories.list`.
 
-use std::{fs::File, path::Path};
-
-use matfile::{MatFile, NumericData};
+use std::path::Path;
 
 use crate::{
     Collection, Dataset, Error, Hasher, Labels, Matrix, Notice, OptionSpec, OptionValue, Result, Source, draft::twins,
-    npy, options::Options, precomp::lines, source::folder,
+    mat, npy, options::Options, precomp::lines, source::folder,
 };
 
 pub(crate) const SOURCE: Source = Source {
@@ -25,7 +23,7 @@ pub(crate) const SOURCE: Source = Source {
             default: OptionValue::Float(0.0),
         },
     ],
-    representations: &["image global", "text global", "labels"],
+    representations: &["image global", "image labels", "text global", "text labels"],
     get: "get raw_features.mat, trainset_txt_img_cat.list, testset_txt_img_cat.list and categories.list from \
           svcl.ucsd.edu/projects/crossmodal and put them into the folder",
     load,
@@ -39,9 +37,10 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     let classes: Vec<String> =
         lines(&folder.join("categories.list"))?.into_iter().filter(|line| !line.is_empty()).collect();
     let path = folder.join(FEATURES);
-    let features = Features::read(&path)?;
+    let features = mat::read(&path)?;
     let part = |suffix: &str, list: &str| -> Result<(Vec<String>, Matrix, Matrix, Vec<Vec<u32>>)> {
-        let (image, text) = (features.matrix(&format!("I_{suffix}"))?, features.matrix(&format!("T_{suffix}"))?);
+        let matrix = |side: &str| mat::matrix(&path, &features, &format!("{side}_{suffix}"));
+        let (image, text) = (matrix("I")?, matrix("T")?);
         let (ids, labels) = documents(&folder.join(list), classes.len())?;
         for (name, rows) in [(format!("I_{suffix}"), image.rows), (format!("T_{suffix}"), text.rows)] {
             if rows != ids.len() {
@@ -58,6 +57,13 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     };
     let (ids, image, text, labels) = part("tr", "trainset_txt_img_cat.list")?;
     let (test_ids, test_image, test_text, test_labels) = part("te", "testset_txt_img_cat.list")?;
+    for (name, found, like) in [("I_te", &test_image, &image), ("T_te", &test_text, &text)] {
+        if found.cols != like.cols {
+            let expected = format!("{} columns, as in training", like.cols);
+            let found = format!("{} columns", found.cols);
+            return Err(Error::content(&path, name, expected, found, "take both splits from the same source"));
+        }
+    }
 
     let order = options.seed()?.stream(&["wiki", "validation"]).permutation(ids.len());
     let (held, kept) = order.split_at((validation * ids.len() as f64).round() as usize);
@@ -121,58 +127,13 @@ fn documents(path: &Path, classes: usize) -> Result<(Vec<String>, Vec<Vec<u32>>)
     Ok((ids, labels))
 }
 
-/// The variables of a MAT file.
-struct Features<'a> {
-    path: &'a Path,
-    file: MatFile,
-}
-
-impl<'a> Features<'a> {
-    fn read(path: &'a Path) -> Result<Self> {
-        let file = MatFile::parse(File::open(path).map_err(Error::io(path))?)
-            .map_err(|error| Error::content(path, "", "a MAT file of version 5", error.to_string(), SOURCE.get))?;
-        Ok(Self { path, file })
-    }
-
-    /// A real matrix of f64, turned from columns to rows.
-    fn matrix(&self, name: &str) -> Result<Matrix> {
-        let wrong =
-            |found: String| Error::content(self.path, name, "a real matrix of doubles, finite", found, SOURCE.get);
-        let array = self.file.find_by_name(name).ok_or_else(|| {
-            let names: Vec<&str> = self.file.arrays().iter().map(|array| array.name()).collect();
-            wrong(format!("no such variable, but {}", names.join(", ")))
-        })?;
-        let (NumericData::Double { real, imag: None }, &[rows, cols]) = (array.data(), &array.size()[..]) else {
-            return Err(wrong(format!("another type or shape {:?}", array.size())));
-        };
-        if rows == 0 || rows.checked_mul(cols) != Some(real.len()) {
-            return Err(wrong(format!("{} values for {rows} x {cols}", real.len())));
-        }
-        if let Some(at) = real.iter().position(|value| !(*value as f32).is_finite()) {
-            return Err(wrong(format!("{} in row {}, column {}", real[at], at % rows, at / rows)));
-        }
-        let data = (0..rows).flat_map(|i| (0..cols).map(move |j| real[j * rows + i] as f32)).collect();
-        Ok(Matrix { rows, cols, data })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn data() -> Option<std::path::PathBuf> {
-        let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data");
-        let root = std::env::var_os("XMBENCH_DATA").map_or_else(|| default.into(), std::path::PathBuf::from);
-        let there = root.join("wiki").join(FEATURES).exists();
-        if !there {
-            println!("skipped: no wiki folder under {}", root.display());
-        }
-        there.then_some(root)
-    }
-
     #[test]
     fn the_original_features_have_their_known_shape() {
-        let Some(root) = data() else { return };
+        let Some(root) = crate::test_data("wiki") else { return };
         let dataset = crate::open("wiki", &toml::Table::new(), Some(&root)).unwrap();
         assert_eq!((dataset.train.images.len(), dataset.test.texts.len(), dataset.classes.len()), (2173, 693, 10));
         let image = dataset.train.images.global.as_ref().unwrap();
@@ -190,7 +151,7 @@ mod tests {
 
     #[test]
     fn broken_files_are_named() {
-        let Some(root) = data() else { return };
+        let Some(root) = crate::test_data("wiki") else { return };
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("wiki");
         std::fs::create_dir(&copy).unwrap();

@@ -56,7 +56,7 @@ pub(crate) const SOURCE: Source = Source {
 };
 
 /// Changed whenever captions, pixels or windows are computed in another way: it is part of the checksum.
-const VERSION: &[u8] = b"1";
+const VERSION: &[u8] = b"2";
 
 fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
     let by_subgroup = options.text("labels", &["group", "subgroup"])? == "subgroup";
