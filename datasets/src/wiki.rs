@@ -31,6 +31,9 @@ pub(crate) const SOURCE: Source = Source {
 
 const FEATURES: &str = "raw_features.mat";
 
+/// Identifiers, image and text vectors, classes.
+type Part = (Vec<String>, Matrix, Matrix, Vec<Vec<u32>>);
+
 fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     let folder = folder(options, root, SOURCE.get)?;
     let validation = options.float("validation", 0.0..=0.9)?;
@@ -38,7 +41,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
         lines(&folder.join("categories.list"))?.into_iter().filter(|line| !line.is_empty()).collect();
     let path = folder.join(FEATURES);
     let features = mat::read(&path)?;
-    let part = |suffix: &str, list: &str| -> Result<(Vec<String>, Matrix, Matrix, Vec<Vec<u32>>)> {
+    let part = |suffix: &str, list: &str| -> Result<Part> {
         let matrix = |side: &str| mat::matrix(&path, &features, &format!("{side}_{suffix}"));
         let (image, text) = (matrix("I")?, matrix("T")?);
         let (ids, labels) = documents(&folder.join(list), classes.len())?;

@@ -21,7 +21,7 @@ pub(super) fn terms(metric: &Metric, protocol: &Protocol) -> Vec<Term> {
             vec![term(direction, metric.kind, 1.0)]
         }
         (Kind::MeanAveragePrecision, None, Task::Category { .. }) => {
-            both.map(|direction| term(direction, metric.kind, 0.5)).to_vec()
+            both.map(|direction| term(direction, metric.kind, 0.5)).into()
         }
         (Kind::RecallSum, _, Task::Pairs { cutoffs, .. }) => both
             .iter()

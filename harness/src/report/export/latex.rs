@@ -154,7 +154,7 @@ fn sign(mark: Mark) -> String {
 /// Text with code between backticks, where `--` stays two hyphens.
 fn code(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
-    if parts.len() % 2 == 0 {
+    if parts.len().is_multiple_of(2) {
         return escape(text);
     }
     let part = |(i, part): (usize, &&str)| match i % 2 {

@@ -90,7 +90,7 @@ fn sign(mark: Mark) -> String {
 
 /// Text that Markdown prints as it is. Code between backticks keeps its backticks and needs no escapes inside.
 fn escape(text: &str) -> String {
-    let code = text.matches('`').count() % 2 == 0;
+    let code = text.matches('`').count().is_multiple_of(2);
     let mut inside = false;
     let mut out = String::new();
     for c in text.chars() {
