@@ -110,7 +110,7 @@ pub fn count(value: f64) -> String {
 fn group(whole: &str) -> String {
     let mut grouped = String::new();
     for (i, c) in whole.chars().enumerate() {
-        if i > 0 && (whole.len() - i) % 3 == 0 && whole.len() > 4 {
+        if i > 0 && (whole.len() - i).is_multiple_of(3) && whole.len() > 4 {
             grouped.push(' ');
         }
         grouped.push(c);
