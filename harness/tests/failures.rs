@@ -116,7 +116,7 @@ fn a_failure_is_a_row_with_its_reason_and_the_run_goes_on() {
     let mut store = Store::open(folder.path(), manifest).unwrap();
     let settings = Settings { profile: Profile::Smoke, device: Device::Cpu, data: None, require_data: true };
     let stop = AtomicBool::new(false);
-    let mut run = |store: &mut Store| {
+    let run = |store: &mut Store| {
         sweep(&[(&experiment, &trials)], &settings, store, &mut Progress::new(0, true), &stop).unwrap()
     };
     let summary = run(&mut store);

@@ -122,7 +122,7 @@ fn a_recording_without_notes_still_makes_a_report() {
     let mut recording = synthetic::recording();
     recording.manifest = crate::record::Manifest::default();
     let files = files(&recording);
-    assert!(text(&files, "01-recall-f8k.md").contains("| i2t R@1"));
+    assert!(text(&files, "01-recall-f8k.md").contains("i2t R@1 |"));
     assert!(text(&files, "index.html").contains("01-recall"));
 }
 

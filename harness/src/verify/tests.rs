@@ -89,11 +89,10 @@ fn broken_and_unknown_files_have_lines_of_their_own() {
 }
 
 #[test]
-fn exit_codes_follow_the_verdicts() {
+fn an_operation_that_nothing_answers_fails_only_when_all_are_required() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "b.safetensors", "metric.unheard_of", &[1.0]);
     let args = |require_all| VerifyArgs { golden: folder.path().into(), op: None, json: true, require_all };
-    let code = |require_all| format!("{:?}", run(&args(require_all)).unwrap());
-    assert_eq!(code(false), format!("{:?}", std::process::ExitCode::SUCCESS));
-    assert_eq!(code(true), format!("{:?}", std::process::ExitCode::from(1)));
+    assert!(run(&args(false)).unwrap());
+    assert!(!run(&args(true)).unwrap());
 }
