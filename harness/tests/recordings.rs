@@ -63,7 +63,8 @@ fn a_training_that_is_cut_off_resumes_to_the_same_numbers() {
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         let output = finish(child);
         assert_eq!(output.code, code, "{}", output.stderr);
-        assert!(place.recording(out).trials.is_empty(), "the training was over before the signal came");
+        let over = place.recording(out).trials.iter().any(|trial| trial.method != "chance");
+        assert!(!over, "the training was over before the signal came");
         assert!(has_checkpoint(&place, out));
         place.run(&format!("run a.toml --profile smoke --no-report --out {out}")).code(0);
         assert_eq!(all_numbers(&place.recording(out)), all_numbers(&whole));

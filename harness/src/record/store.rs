@@ -147,8 +147,14 @@ impl Store {
         tables::write(&self.folder, &trials)?;
         Journal::of(&self.folder).remove()?;
         let checkpoints = self.folder.join("checkpoints");
-        // Goes only when no trial left something to resume from.
-        let _ = fs::remove_dir(checkpoints);
+        if checkpoints.is_dir() {
+            // A run that was killed between a trial's record and the removal of its checkpoints left them behind.
+            for trial in trials {
+                let _ = fs::remove_dir_all(self.checkpoints(&trial.id));
+            }
+            // Goes only when no trial left something to resume from.
+            let _ = fs::remove_dir(checkpoints);
+        }
         Ok(())
     }
 

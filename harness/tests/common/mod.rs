@@ -76,7 +76,7 @@ datasets = [{ name = "planted-fragments", train = 200, val = 40, test = 40 }]
 method = "vse"
 embedding = 64
 word = 32
-epochs = 400
+epochs = 100
 batch = 32
 "#;
 
