@@ -1,6 +1,6 @@
 //! From experiments to recorded trials.
 //!
-//! [`Experiment`] reads the TOML, [`plan`] multiplies its grids out and checks every parameter, [`sweep`] opens each dataset
+//! [`Experiment`] reads the TOML, [`plan()`] multiplies its grids out and checks every parameter, [`sweep()`] opens each dataset
 //! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial.
 
 pub mod controls;

@@ -106,7 +106,7 @@ pub fn gemm<T: Float>(alpha: T, a: Mat<'_, T>, b: Mat<'_, T>, beta: T, c: MatMut
     product(alpha, a, b, beta, c, gemm::Parallelism::Rayon(0));
 }
 
-/// [`gemm`] on the calling thread alone, for loops that are parallel outside.
+/// [`gemm()`] on the calling thread alone, for loops that are parallel outside.
 ///
 /// # Panics
 /// If the shapes do not fit.

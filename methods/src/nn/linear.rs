@@ -11,7 +11,7 @@ pub enum Scaling {
     None,
     /// [`l2n`], as SCAN has it.
     L2n,
-    /// [`unit`], as PyTorch has it.
+    /// [`unit()`], as PyTorch has it.
     Unit,
 }
 
