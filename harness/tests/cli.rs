@@ -119,6 +119,6 @@ fn cuda_that_is_not_built_in_says_how_to_build_it() {
     if !cfg!(feature = "cuda") {
         let place = Place::new();
         place.write("a.toml", EXPERIMENT);
-        place.run("run a.toml --device cuda").code(2).says(&["built without CUDA", "--features cuda"]);
+        place.run("run a.toml --device cuda").code(2).says(&["built without CUDA", "cuda-build.sh"]);
     }
 }

@@ -36,7 +36,7 @@ pub fn open(choice: Choice) -> Result<(Device, String)> {
     match choice {
         Choice::Cpu => Ok((Device::Cpu, "cpu".into())),
         Choice::Cuda(_) if !cfg!(feature = "cuda") => anyhow::bail!(
-            "this xmbench was built without CUDA; build it with `cargo build --release -p xmbench --features cuda`, or use --device cpu"
+            "this xmbench was built without CUDA; build it with `bash scripts/cuda-build.sh`, or use --device cpu"
         ),
         Choice::Cuda(number) => {
             let device = Device::new_cuda(number).with_context(|| {
