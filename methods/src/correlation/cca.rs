@@ -19,15 +19,15 @@ use std::path::Path;
 use candle_core::Device;
 use faer::Mat;
 use serde::{Deserialize, Serialize};
-use xmbench_datasets::{Images, Matrix, Texts};
+use xmbench_datasets::{Images, Texts};
 
 use crate::{
-    Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
+    Codes, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     golden::{Answer, Case, Operation},
     linalg::{
         cca::{self, Components, Form, Options, Projection, Ridge},
-        lsa::Lsa,
+        inputs::{Inputs, dense},
         store::Store,
         views::{ImageInput, TextInput},
     },
@@ -73,6 +73,35 @@ pub enum Convention {
     Relative,
 }
 
+impl Convention {
+    /// Refuses a ridge that this convention has no meaning for.
+    pub(super) fn check(self, method: &str, ridge: f64) -> Result<()> {
+        if !(ridge >= 0.0 && ridge.is_finite()) {
+            return Err(params::out_of_range(method, "ridge", "a number of at least 0", ridge));
+        }
+        if self == Self::Shrinkage && ridge > 1.0 {
+            return Err(params::out_of_range(method, "ridge", "a shrinkage in [0, 1]", ridge));
+        }
+        Ok(())
+    }
+
+    pub(super) fn of(self, ridge: f64) -> Ridge {
+        match self {
+            Self::Absolute => Ridge::Absolute(ridge),
+            Self::Shrinkage => Ridge::Shrinkage(ridge),
+            Self::Relative => Ridge::Relative(ridge),
+        }
+    }
+}
+
+/// The parameter `components`: 0 is 128, or all if the views have fewer.
+pub(super) fn at_most_128(components: usize) -> Components {
+    match components {
+        0 => Components::AtMost(128),
+        components => Components::Exactly(components),
+    }
+}
+
 impl Default for Params {
     fn default() -> Self {
         Self {
@@ -96,12 +125,7 @@ impl Params {
     /// As [`params::parse`], or a value out of range.
     pub fn read(table: &toml::Table) -> Result<Self> {
         let read: Self = params::parse("cca", table)?;
-        if !(read.ridge >= 0.0 && read.ridge.is_finite()) {
-            return Err(params::out_of_range("cca", "ridge", "a number of at least 0", read.ridge));
-        }
-        if read.ridge_convention == Convention::Shrinkage && read.ridge > 1.0 {
-            return Err(params::out_of_range("cca", "ridge", "a shrinkage in [0, 1]", read.ridge));
-        }
+        read.ridge_convention.check("cca", read.ridge)?;
         if !(read.power >= 0.0 && read.power.is_finite()) {
             return Err(params::out_of_range("cca", "power", "a number of at least 0", read.power));
         }
@@ -109,15 +133,8 @@ impl Params {
     }
 
     fn options(&self) -> Options {
-        let ridge = match self.ridge_convention {
-            Convention::Absolute => Ridge::Absolute(self.ridge),
-            Convention::Shrinkage => Ridge::Shrinkage(self.ridge),
-            Convention::Relative => Ridge::Relative(self.ridge),
-        };
-        let components = match self.components {
-            0 => Components::AtMost(128),
-            components => Components::Exactly(components),
-        };
+        let components = at_most_128(self.components);
+        let ridge = self.ridge_convention.of(self.ridge);
         Options { components, ridge, form: self.form, standardise: self.standardise }
     }
 }
@@ -133,62 +150,22 @@ impl Method for Cca {
 
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
-        let (images, texts) = (&training.train.images, &training.train.texts);
-        let missing = |need| training.missing("cca", need);
-        let image = params.image.resolve(images).ok_or_else(|| missing(params.image.need()))?;
-        let text = params.text.resolve(texts).ok_or_else(|| missing(params.text.need()))?;
-        let lsa = match &texts.bow {
-            // A rotation of all columns would change nothing, whatever the ridge.
-            Some(bow) if text == TextInput::Bow && (1..bow.cols).contains(&params.text_components) => {
-                let most = bow.cols.min(bow.rows.len());
-                Some(Lsa::fit(bow, params.text_components.min(most), &mut run.seed.stream(&["cca", "lsa"]))?)
-            }
-            _ => None,
-        };
+        let inputs = Inputs::fit("cca", training, params.image, params.text, params.text_components, run.seed)?;
         run.check_stop()?;
-        let x = image.all("cca", images)?;
-        let y = text_vectors(text, lsa.as_ref(), texts)?;
+        let (x, y) = (inputs.images(&training.train.images)?, inputs.texts(&training.train.texts)?);
         let fitted = cca::fit(&x, &y, training.train.pairs.all(), &params.options())?; // (1)
         let weigh = |projection: Projection| Projection { weights: weighted(&projection.weights, &fitted.singular_values, params.power), ..projection };
-        Ok(Box::new(Fitted { image, text, lsa, x: weigh(fitted.x), y: weigh(fitted.y) }))
+        Ok(Box::new(Fitted { inputs, x: weigh(fitted.x), y: weigh(fitted.y) }))
     }
 
     fn load(&self, from: &Path, _device: &Device) -> Result<Box<dyn Matcher>> {
         let store = Store::load(&from.join(FILE))?;
-        let projection = |mean: &str, weights: &str| -> Result<Projection> {
-            let (mean, weights) = (store.vector(mean)?, store.matrix(weights)?);
-            if mean.len() != weights.nrows() {
-                return Err(Error::Format {
-                    file: from.join(FILE).display().to_string(),
-                    expected: format!("{} rows of weights", mean.len()),
-                    found: weights.nrows().to_string(),
-                });
-            }
-            Ok(Projection { mean, weights })
-        };
-        let lsa = match store.has("lsa.basis") {
-            true => Some(Lsa { basis: store.matrix("lsa.basis")?, singular_values: store.vector("lsa.values")? }),
-            false => None,
-        };
-        Ok(Box::new(Fitted {
-            image: store.word("image")?,
-            text: store.word("text")?,
-            lsa,
-            x: projection("x.mean", "x.weights")?,
-            y: projection("y.mean", "y.weights")?,
-        }))
+        let (x, y) = (Projection::load(&store, "x")?, Projection::load(&store, "y")?);
+        Ok(Box::new(Fitted { inputs: Inputs::load("cca", &store)?, x, y }))
     }
 
     fn operations(&self) -> Vec<Operation> {
         vec![Operation { name: "cca.linear", run: linear, ignored: &["out.ccazoo_rcca_correlations"] }]
-    }
-}
-
-/// The vectors that CCA sees of texts.
-fn text_vectors(text: TextInput, lsa: Option<&Lsa>, texts: &Texts) -> Result<Matrix> {
-    match (lsa, &texts.bow) {
-        (Some(lsa), Some(bow)) => lsa.project(bow),
-        _ => text.all("cca", texts),
     }
 }
 
@@ -200,20 +177,18 @@ fn weighted(weights: &Mat<f64>, rho: &[f64], power: f64) -> Mat<f64> {
 const FILE: &str = "cca.safetensors";
 
 struct Fitted {
-    image: ImageInput,
-    text: TextInput,
-    lsa: Option<Lsa>,
+    inputs: Inputs,
     x: Projection,
     y: Projection,
 }
 
 impl Matcher for Fitted {
     fn encode_images(&self, images: &Images) -> Result<Codes> {
-        codes(&self.x, &self.image.all("cca", images)?)
+        Ok(dense(&self.x.apply(&self.inputs.images(images)?)?)) // (2); the weights hold the powers already
     }
 
     fn encode_texts(&self, texts: &Texts) -> Result<Codes> {
-        codes(&self.y, &text_vectors(self.text, self.lsa.as_ref(), texts)?)
+        Ok(dense(&self.y.apply(&self.inputs.texts(texts)?)?))
     }
 
     fn similarity(&self) -> Similarity<'_> {
@@ -221,28 +196,9 @@ impl Matcher for Fitted {
     }
 
     fn save(&self, to: &Path) -> Result<()> {
-        let mut store = Store::default()
-            .with_word("image", &self.image)
-            .with_word("text", &self.text)
-            .with_vector("x.mean", &self.x.mean)
-            .with_matrix("x.weights", self.x.weights.as_ref())
-            .with_vector("y.mean", &self.y.mean)
-            .with_matrix("y.weights", self.y.weights.as_ref());
-        if let Some(lsa) = &self.lsa {
-            store = store.with_matrix("lsa.basis", lsa.basis.as_ref()).with_vector("lsa.values", &lsa.singular_values);
-        }
-        store.save(&to.join(FILE))
+        let store = self.x.save(self.inputs.save(Store::default()), "x");
+        self.y.save(store, "y").save(&to.join(FILE))
     }
-}
-
-/// Equation (2); the weights hold the powers already.
-fn codes(projection: &Projection, rows: &Matrix) -> Result<Codes> {
-    let projected = projection.apply(rows)?;
-    let mut out = Matrix::zeros(projected.nrows(), projected.ncols());
-    for i in 0..out.rows {
-        out.row_mut(i).iter_mut().enumerate().for_each(|(j, value)| *value = projected[(i, j)] as f32);
-    }
-    Ok(Codes::Dense(out))
 }
 
 /// Golden operation `cca.linear`.

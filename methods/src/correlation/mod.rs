@@ -1,3 +1,6 @@
 //! The correlation family.
 
-crate::family! { cca::Cca }
+crate::family! {
+    cca::Cca,
+    scm::Scm,
+}

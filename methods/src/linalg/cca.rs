@@ -19,7 +19,7 @@ use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Matrix;
 
-use super::{Eigen, Svd, accumulate, eigen, flip, largest, multiply, scatter, svd};
+use super::{Eigen, Svd, accumulate, eigen, flip, largest, multiply, scatter, store::Store, svd};
 use crate::{Error, Result};
 
 /// Rows a block of a covariance; a fixed number, so that sums do not depend on the machine.
@@ -126,6 +126,25 @@ impl Projection {
             accumulate(out.as_mut().subrows_mut(start, len), block.as_ref(), self.weights.as_ref());
         }
         Ok(out)
+    }
+
+    /// Adds mean and weights under the name of a view.
+    #[must_use]
+    pub fn save(&self, store: Store, view: &str) -> Store {
+        store
+            .with_vector(&format!("{view}.mean"), &self.mean)
+            .with_matrix(&format!("{view}.weights"), self.weights.as_ref())
+    }
+
+    /// Reads what [`Projection::save`] added.
+    ///
+    /// # Errors
+    /// If it is not there, or mean and weights do not belong together.
+    pub fn load(store: &Store, view: &str) -> Result<Self> {
+        let name = format!("{view}.weights");
+        let (mean, weights) = (store.vector(&format!("{view}.mean"))?, store.matrix(&name)?);
+        store.expect(&name, "rows", mean.len(), weights.nrows())?;
+        Ok(Self { mean, weights })
     }
 }
 

@@ -3,13 +3,18 @@
 //! Nothing here depends on the number of threads: decompositions run on one, products are cut into tiles of a fixed size.
 
 pub mod cca;
+mod cholesky;
 mod decompose;
+pub mod distance;
 pub mod gemm;
+pub mod inputs;
+pub mod logistic;
 pub mod lsa;
 mod product;
 pub mod store;
 pub mod views;
 
+pub use cholesky::Cholesky;
 pub use decompose::{Eigen, Svd, eigen, svd};
 pub use product::{accumulate, multiply, scatter};
 pub(crate) use product::{flip, largest};

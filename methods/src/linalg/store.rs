@@ -107,6 +107,21 @@ impl Store {
         })
     }
 
+    /// Checks that a tensor has as many `rows` or `columns` as another needs.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn expect(&self, name: &str, what: &str, wanted: usize, found: usize) -> Result<()> {
+        if wanted == found {
+            return Ok(());
+        }
+        Err(Error::Format {
+            file: self.file.clone(),
+            expected: format!("`{name}` with {wanted} {what}"),
+            found: found.to_string(),
+        })
+    }
+
     /// Writes a safetensors file.
     ///
     /// # Errors

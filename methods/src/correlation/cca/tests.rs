@@ -1,6 +1,6 @@
 use std::sync::atomic::AtomicBool;
 
-use xmbench_datasets::{Collection, Pairs, SparseRows, random::Seed};
+use xmbench_datasets::{Collection, Matrix, Pairs, SparseRows, random::Seed};
 
 use super::*;
 use crate::method::Silent;
