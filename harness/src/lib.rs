@@ -6,6 +6,7 @@ pub mod cli;
 pub mod protocol;
 pub mod record;
 pub mod report;
+pub mod repro;
 pub mod retrieval;
 pub mod run;
 pub mod stats;

@@ -7,10 +7,10 @@ use common::{EXPERIMENT, Place};
 #[test]
 fn help_lists_every_command_and_the_exit_codes() {
     let output = Place::new().run("--help").code(0);
-    for word in ["list", "data", "run", "report", "compare", "exit codes"] {
+    for word in ["list", "data", "run", "report", "repro", "compare", "exit codes"] {
         assert!(output.stdout.contains(word), "`{word}` is not in\n{}", output.stdout);
     }
-    for command in ["list", "data", "run", "report", "compare"] {
+    for command in ["list", "data", "run", "report", "repro", "compare"] {
         Place::new().run(&format!("{command} --help")).code(0);
     }
 }

@@ -5,6 +5,7 @@ mod data;
 mod device;
 mod list;
 mod report;
+mod repro;
 mod run;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -37,6 +38,8 @@ enum Command {
     Run(run::Args),
     /// Render tables and plots from a recording
     Report(report::Args),
+    /// Run tables of papers again and judge every cell
+    Repro(repro::Args),
     /// Set two recordings, or two rows, side by side
     Compare(compare::Args),
     /// Compare with the values that the authors' code computes
@@ -67,8 +70,10 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    if let Command::Run(args) = &cli.command {
-        args.set_threads();
+    match &cli.command {
+        Command::Run(args) => run::set_threads(args.threads()),
+        Command::Repro(args) => run::set_threads(args.threads()),
+        _ => {}
     }
     match answer(cli.command, &Methods::with(extra)) {
         Ok(Status::Done) => ExitCode::SUCCESS,
@@ -87,6 +92,7 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::Data(args) => data::run(&args),
         Command::Run(args) => run::run(&args, methods),
         Command::Report(args) => report::run(&args),
+        Command::Repro(args) => repro::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
         Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
     }

@@ -1,6 +1,7 @@
 //! `xmbench run`: experiments, recorded trial by trial.
 
 use std::{
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -42,7 +43,7 @@ pub struct Args {
     reports: PathBuf,
     /// Threads; every core when absent
     #[arg(long, value_name = "N")]
-    threads: Option<std::num::NonZeroUsize>,
+    threads: Option<NonZeroUsize>,
     /// Root seeds in place of the experiments' own: 1,2,3
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seeds: Option<Vec<u64>>,
@@ -61,18 +62,9 @@ pub struct Args {
 }
 
 impl Args {
-    /// Tells every thread pool how many threads there are, before the first of them starts.
-    pub fn set_threads(&self) {
-        let threads = match (self.threads, std::env::var_os("RAYON_NUM_THREADS")) {
-            (None, Some(_)) => return,
-            (None, None) => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
-            (Some(threads), _) => threads.get(),
-        };
-        for name in ["RAYON_NUM_THREADS", "POLARS_MAX_THREADS"] {
-            // SAFETY: called first thing in main, when this is the process's only thread. There is no other way in: candle
-            // and polars read these variables once, when their pools start.
-            unsafe { std::env::set_var(name, threads.to_string()) };
-        }
+    /// Threads that were asked for.
+    pub fn threads(&self) -> Option<NonZeroUsize> {
+        self.threads
     }
 
     fn chosen(&self) -> Result<Vec<Experiment>> {
@@ -94,6 +86,20 @@ impl Args {
             }
         }
         Ok(experiments)
+    }
+}
+
+/// Tells every thread pool how many threads there are, before the first of them starts; every core when not said.
+pub fn set_threads(threads: Option<NonZeroUsize>) {
+    let threads = match (threads, std::env::var_os("RAYON_NUM_THREADS")) {
+        (None, Some(_)) => return,
+        (None, None) => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
+        (Some(threads), _) => threads.get(),
+    };
+    for name in ["RAYON_NUM_THREADS", "POLARS_MAX_THREADS"] {
+        // SAFETY: called first thing in main, when this is the process's only thread. There is no other way in: candle
+        // and polars read these variables once, when their pools start.
+        unsafe { std::env::set_var(name, threads.to_string()) };
     }
 }
 
@@ -155,7 +161,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
 }
 
 /// The first Ctrl-C (or SIGTERM) stops after the current step; the second leaves at once, which loses only the trial in flight.
-fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
+pub fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
     ctrlc::set_handler(move || {
@@ -168,7 +174,8 @@ fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-fn command_line() -> String {
+/// The command line as it was typed.
+pub fn command_line() -> String {
     let arguments = std::env::args().skip(1).map(|argument| {
         if argument.contains(|c: char| c.is_whitespace() || c == '\'') { format!("{argument:?}") } else { argument }
     });

@@ -75,7 +75,7 @@ pub struct ExperimentNote {
     pub analysis: String,
     /// Metrics that the table shows, in order: `i2t R@1`.
     pub columns: Vec<String>,
-    /// Plots to draw: `recall`, `pr`, `topn`, `bits`, `pareto`, `training`.
+    /// Plots to draw: `recall`, `pr`, `topn`, `bits`, `sweep`, `pareto`, `training`.
     pub plots: Vec<String>,
     /// Values that the experiment states in advance.
     pub expected: Vec<Expected>,

@@ -2,14 +2,14 @@
 //! same bytes.
 
 mod cost;
-mod export;
+pub(crate) mod export;
 mod page;
-mod plot;
-mod results;
-mod score;
-mod section;
-mod table;
-mod words;
+pub(crate) mod plot;
+pub(crate) mod results;
+pub(crate) mod score;
+pub(crate) mod section;
+pub(crate) mod table;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) mod synthetic;

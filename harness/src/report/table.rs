@@ -100,6 +100,8 @@ pub struct Raw {
 pub enum Verdict {
     /// Within the tolerance.
     Ok,
+    /// Outside, but within what still counts as close.
+    Close,
     /// Outside.
     Off,
     /// We have no value.
@@ -111,6 +113,7 @@ impl Verdict {
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
+            Self::Close => "CLOSE",
             Self::Off => "OFF",
             Self::NotRun => "NOT RUN",
         }

@@ -163,7 +163,7 @@ struct Override {
 }
 
 /// What a plot may be called.
-const PLOTS: [&str; 6] = ["recall", "pr", "topn", "bits", "pareto", "training"];
+const PLOTS: [&str; 7] = ["recall", "pr", "topn", "bits", "sweep", "pareto", "training"];
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -172,7 +172,7 @@ macro_rules! builtin {
             &[$(($name, include_str!(concat!("../../experiments/", $name, ".toml")))),*];
     };
 }
-builtin!["01-emoji-pairs", "02-emoji-hashing", "03-wiki-correlation", "04-f8k-pairs"];
+builtin!["01-emoji-pairs", "02-emoji-hashing", "03-wiki-correlation", "03-wiki-sensitivity", "04-f8k-pairs"];
 
 impl Experiment {
     /// Every built-in experiment, in the order of their numbers.
@@ -384,7 +384,7 @@ off = true
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, pareto, training; did you mean `recall`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, sweep, pareto, training; did you mean `recall`?");
     }
 
     #[test]

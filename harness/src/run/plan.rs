@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use xmbench_methods::Method;
 
 use super::{Experiment, Methods, experiment::MethodEntry};
-use crate::record::Control;
+use crate::{record::Control, report::words};
 
 /// A trial of an experiment on any of its datasets.
 #[derive(Clone)]
@@ -61,9 +61,11 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         }
     }
     for expected in &experiment.expected {
-        if !rows.iter().any(|(label, _)| *label == expected.label) {
-            let labels = rows.iter().map(|(label, _)| label.as_str());
-            let hint = super::nearest(&expected.label, labels);
+        // Either every row of a label, or one point of its sweep as tables name it.
+        let names: Vec<String> =
+            rows.iter().flat_map(|(label, swept)| [label.clone(), words::label(label, swept)]).collect();
+        if !names.contains(&expected.label) {
+            let hint = super::nearest(&expected.label, names.iter().map(String::as_str));
             bail!(
                 "experiment {}: a value is expected of `{}`, which is no label of it{hint}",
                 experiment.name,

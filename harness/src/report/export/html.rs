@@ -82,6 +82,7 @@ fn text(row: &Row, cell: &Cell) -> String {
     if let Some(verdict) = cell.verdict {
         let class = match verdict {
             Verdict::Ok => "ok",
+            Verdict::Close => "close",
             Verdict::Off => "off",
             Verdict::NotRun => "not-run",
         };

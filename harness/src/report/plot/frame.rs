@@ -23,6 +23,8 @@ pub struct Axis {
     pub scale: Scale,
     /// Values with a tick.
     pub ticks: Vec<f64>,
+    /// What stands at the ticks; their values where there are none.
+    pub names: Vec<String>,
 }
 
 impl Axis {
@@ -39,7 +41,7 @@ impl Axis {
         let first = (low / step + 1e-9).floor();
         let last = (high / step - 1e-9).ceil();
         let ticks: Vec<f64> = (0..=(last - first) as usize).map(|i| (first + i as f64) * step).collect();
-        Self { label: label.into(), range: (first * step, last * step), scale: Scale::Linear, ticks }
+        Self { label: label.into(), range: (first * step, last * step), scale: Scale::Linear, ticks, names: Vec::new() }
     }
 
     /// A logarithmic axis that holds all values, with ticks at 1, 2 and 5 of each decade or at decades alone.
@@ -54,14 +56,21 @@ impl Axis {
         if ticks.len() < 2 {
             ticks = vec![low, high];
         }
-        Self { label: label.into(), range: (low, high), scale: Scale::Log, ticks }
+        Self { label: label.into(), range: (low, high), scale: Scale::Log, ticks, names: Vec::new() }
     }
 
     /// A logarithmic axis with a tick at each of the given values.
     pub fn log_at(label: &str, values: &[f64]) -> Self {
         let (low, high) = span(values.iter().copied());
         let margin = if low == high { 2.0 } else { (high / low).powf(0.06) };
-        Self { label: label.into(), range: (low / margin, high * margin), scale: Scale::Log, ticks: values.to_vec() }
+        let range = (low / margin, high * margin);
+        Self { label: label.into(), range, scale: Scale::Log, ticks: values.to_vec(), names: Vec::new() }
+    }
+
+    /// An axis of names, evenly spaced in their order; the first stands at 0.
+    pub fn named(label: &str, names: Vec<String>) -> Self {
+        let ticks: Vec<f64> = (0..names.len()).map(|i| i as f64).collect();
+        Self { label: label.into(), range: (-0.4, names.len() as f64 - 0.6), scale: Scale::Linear, ticks, names }
     }
 
     /// Where a value lies, from 0 to 1.
@@ -137,10 +146,11 @@ impl Panel {
             canvas.line(&[(left, y), (right, y)], FAINT, 1.0);
             canvas.text((left - 7.0, y), &self.y.tick(*tick), BODY, Align::Right);
         }
-        for tick in &self.x.ticks {
+        for (i, tick) in self.x.ticks.iter().enumerate() {
             let (x, _) = self.at(*tick, self.y.range.0);
             canvas.line(&[(x, bottom), (x, bottom + 5.0)], INK, 1.0);
-            canvas.text((x, bottom + 14.0), &self.x.tick(*tick), BODY, Align::Centre);
+            let text = self.x.names.get(i).cloned().unwrap_or_else(|| self.x.tick(*tick));
+            canvas.text((x, bottom + 14.0), &text, BODY, Align::Centre);
         }
         canvas.line(&[(left, top), (left, bottom), (right, bottom)], INK, 1.0);
         canvas.text((left + width / 2.0, bottom + 34.0), &self.x.label, BODY, Align::Centre);

@@ -7,6 +7,7 @@ mod frame;
 mod palette;
 mod pareto;
 mod recall;
+mod sweep;
 mod training;
 
 use anyhow::{Result, bail};
@@ -39,16 +40,22 @@ struct Scene<'a, 'b> {
 }
 
 /// Draws a scene, or nothing where the section has no data for the plot.
-type Draw = fn(&mut Scene<'_, '_>, title: &str) -> Option<Canvas>;
+enum Draw {
+    /// One plot.
+    One(fn(&mut Scene<'_, '_>, title: &str) -> Option<Canvas>),
+    /// One plot for each parameter that the section sweeps.
+    Each(fn(&mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<Canvas>),
+}
 
 /// Every plot: its name in an experiment, what it shows, how it is drawn.
-const PLOTS: [(&str, &str, Draw); 6] = [
-    ("recall", "recall at K", recall::draw),
-    ("pr", "precision and recall", curves::precision_recall),
-    ("topn", "precision of the first N", curves::top_n),
-    ("bits", "MAP by code length", bits::draw),
-    ("pareto", "accuracy against query time", pareto::draw),
-    ("training", "training", training::draw),
+const PLOTS: [(&str, &str, Draw); 7] = [
+    ("recall", "recall at K", Draw::One(recall::draw)),
+    ("pr", "precision and recall", Draw::One(curves::precision_recall)),
+    ("topn", "precision of the first N", Draw::One(curves::top_n)),
+    ("bits", "MAP by code length", Draw::One(bits::draw)),
+    ("sweep", "by", Draw::Each(sweep::draw)),
+    ("pareto", "accuracy against query time", Draw::One(pareto::draw)),
+    ("training", "training", Draw::One(training::draw)),
 ];
 
 /// The plots that the experiment asks for and that the section has data for.
@@ -62,10 +69,24 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
             let known = PLOTS.map(|(known, _, _)| known).join(", ");
             bail!("experiment {}: no plot is called '{name}'; choose from {known}", section.experiment);
         };
-        let title = format!("{} ({}): {what}", section.title(), section.dataset);
-        if let Some(canvas) = draw(&mut Scene { section, scores, palette }, &title) {
-            let stem = format!("{}-{name}", section.stem);
-            pictures.push(Picture { stem, svg: canvas.svg(&title)?, png: canvas.png()?, title });
+        let mut scene = Scene { section, scores, palette };
+        let head = format!("{} ({}): {what}", section.title(), section.dataset);
+        let drawn: Vec<(String, String, Option<Canvas>)> = match draw {
+            Draw::One(draw) => vec![(name.clone(), head.clone(), draw(&mut scene, &head))],
+            Draw::Each(draw) => sweep::parameters(section)
+                .into_iter()
+                .map(|parameter| {
+                    let title = format!("{head} {}", parameter.replace('_', " "));
+                    let canvas = draw(&mut scene, &title, parameter);
+                    (format!("{name}-{}", words::stem(parameter)), title, canvas)
+                })
+                .collect(),
+        };
+        for (name, title, canvas) in drawn {
+            if let Some(canvas) = canvas {
+                let stem = format!("{}-{name}", section.stem);
+                pictures.push(Picture { stem, svg: canvas.svg(&title)?, png: canvas.png()?, title });
+            }
         }
     }
     Ok(pictures)

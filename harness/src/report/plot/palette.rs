@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::canvas::{Canvas, Colour, GREY, Point, WHITE};
+use super::canvas::{Canvas, Colour, GREY, INK, Point, WHITE};
 use crate::record::{Control, Recording};
 use crate::report::section::{Row, Section};
 
@@ -84,6 +84,11 @@ impl Palette {
 }
 
 impl Look {
+    /// What a paper states, beside what was measured: a dark diamond.
+    pub fn stated() -> Self {
+        Self { colour: INK, shape: 3, dash: None }
+    }
+
     /// The look with dashed lines.
     pub fn dashed(self, dash: Point) -> Self {
         Self { dash: Some(dash), ..self }

@@ -40,8 +40,13 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let top = panels.iter().flat_map(|(_, groups)| groups.iter().flatten().flatten());
     let top = top.map(|score| score.interval.map_or(score.mean, |interval| interval.high)).fold(1.0, f64::max);
     let axis = |direction: &Direction| {
-        let x =
-            Axis { label: String::new(), range: (0.0, cutoffs.len() as f64), scale: Scale::Linear, ticks: Vec::new() };
+        let x = Axis {
+            label: String::new(),
+            range: (0.0, cutoffs.len() as f64),
+            scale: Scale::Linear,
+            ticks: Vec::new(),
+            names: Vec::new(),
+        };
         let words = Metric::parse(&format!("{direction} R@1")).group();
         (words.to_string(), x, Axis::linear("recall at K, %", [0.0, top.min(100.0)], true))
     };
