@@ -14,6 +14,10 @@ test:
 report *ARGS:
     cargo run --release --package xmbench -- report {{ARGS}}
 
+# Run tables of papers again and judge every cell.
+repro *ARGS:
+    cargo run --release --package xmbench -- repro {{ARGS}}
+
 # Compare our functions with the authors' inputs and outputs.
 verify GOLDEN="../shared/golden":
     cargo run --release --package xmbench -- verify --golden {{GOLDEN}}

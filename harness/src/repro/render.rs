@@ -101,7 +101,9 @@ fn pictures(part: &Part<'_>) -> Result<Vec<Picture>> {
     for section in
         section::sections(part.recording).iter().filter(|it| part.experiments.iter().any(|name| name == it.experiment))
     {
-        pictures.extend(plot::pictures(section, &mut Scores::new(section), &palette)?);
+        let drawn = plot::pictures(section, &mut Scores::new(section), &palette)?;
+        // A report of another recording in the same folder has plots of these names.
+        pictures.extend(drawn.into_iter().map(|it| Picture { stem: format!("repro-{}", it.stem), ..it }));
     }
     Ok(pictures)
 }
@@ -121,6 +123,8 @@ pub fn table(part: &Part<'_>) -> Table {
         Cell {
             text: match (verdict, difference) {
                 (None, _) => String::new(),
+                // The sign of what rounds to nothing would read as one of something.
+                (_, Some(difference)) if number(difference.abs()) == number(0.0) => number(0.0),
                 (_, Some(difference)) => format!("{difference:+.*}", text.digits),
                 (_, None) => "–".into(),
             },

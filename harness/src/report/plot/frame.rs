@@ -187,6 +187,8 @@ pub enum Kind {
     Line,
     /// A line without.
     Plain,
+    /// A marker without a line.
+    Mark,
 }
 
 /// A figure before its data are drawn.
@@ -280,8 +282,9 @@ fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
     match entry.kind {
         Kind::Bar => canvas.bar((x + 8.0, y - 6.0), (x + 26.0, y + 6.0), entry.look.colour),
         Kind::Line | Kind::Plain => entry.look.line(canvas, &[(x, y), (x + 28.0, y)], 2.0),
+        Kind::Mark => {}
     }
-    if entry.kind == Kind::Line {
+    if matches!(entry.kind, Kind::Line | Kind::Mark) {
         entry.look.marker(canvas, (middle, y), 4.0);
     }
     let colour = if entry.look.colour == GREY { GREY } else { INK };

@@ -22,8 +22,8 @@ struct Panel {
     metric: Metric,
     /// One a line.
     lines: Vec<Vec<Value>>,
-    /// What papers state: place and value.
-    stated: Vec<(usize, f64)>,
+    /// What papers state: line, place and value.
+    stated: Vec<(usize, usize, f64)>,
     /// Rows that sweep nothing.
     levels: Vec<(usize, f64)>,
 }
@@ -74,7 +74,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
             };
             Panel {
                 lines: lines.iter().map(|(_, line)| line.iter().filter_map(value).collect()).collect(),
-                stated: stated(scene.section, &metric, &place),
+                stated: stated(scene.section, &metric, &lines, &place),
                 levels: (0..rows.len()).filter_map(level).collect(),
                 metric,
             }
@@ -100,23 +100,28 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
     let mut flat: Vec<usize> = panels.iter().flat_map(|panel| panel.levels.iter().map(|(row, _)| *row)).collect();
     flat.sort_unstable();
     flat.dedup();
+    // Words have no order that a line could follow, and need more room than numbers.
+    let words = places.iter().any(|place| place.parse::<f64>().is_err());
     let mut legend: Vec<Entry> = lines
         .iter()
         .enumerate()
-        .map(|(i, (name, _))| Entry { text: name.clone(), look: look(i), kind: Kind::Line })
+        .map(|(i, (name, _))| Entry {
+            text: name.clone(),
+            look: look(i),
+            kind: if words { Kind::Mark } else { Kind::Line },
+        })
         .chain(flat.iter().map(|row| Entry { text: rows[*row].name.clone(), look: level(*row), kind: Kind::Plain }))
         .collect();
     if panels.iter().any(|panel| !panel.stated.is_empty()) {
-        legend.push(Entry { text: "stated by the paper".into(), look: Look::stated(), kind: Kind::Line });
+        legend.push(Entry { text: "stated by the paper".into(), look: Look::stated(), kind: Kind::Mark });
     }
     let dagger =
         if lines.iter().any(|(name, _)| name.ends_with('†')) { " † selected on the test split." } else { "" };
     let figure = Figure {
         title,
-        footer: &scene.footer(&format!("Whiskers: 95 % interval. Values in order, evenly spaced.{dagger}")),
+        footer: &scene.footer(&format!("Whiskers: 95 % interval. Values evenly spaced.{dagger}")),
         panels: panels.iter().map(axes).collect(),
-        // Words need more room than numbers.
-        stacked: places.iter().any(|place| place.parse::<f64>().is_err()),
+        stacked: words,
         legend,
     };
     let (mut canvas, frames) = figure.frame();
@@ -126,21 +131,23 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
             let (_, y) = frame.at(0.0, *mean);
             level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
+        // Whiskers of different lines at one value stand side by side.
+        let x = |line: usize, place: usize| place as f64 + 0.07 * (line as f64 - (lines.len() - 1) as f64 / 2.0);
         for (i, line) in panel.lines.iter().enumerate() {
-            // Whiskers of different lines at one value stand side by side.
-            let shift = 0.07 * (i as f64 - (panel.lines.len() - 1) as f64 / 2.0);
-            let at = |(place, mean, _): &Value| frame.at(*place as f64 + shift, *mean);
-            let points: Vec<Point> = line.iter().map(at).collect();
-            look(i).line(&mut canvas, &points, 2.0);
+            let points: Vec<Point> = line.iter().map(|(place, mean, _)| frame.at(x(i, *place), *mean)).collect();
+            if !words {
+                look(i).line(&mut canvas, &points, 2.0);
+            }
             for (place, _, interval) in line {
                 if let Some(interval) = interval {
-                    frame.whisker(&mut canvas, *place as f64 + shift, interval.low, interval.high);
+                    frame.whisker(&mut canvas, x(i, *place), interval.low, interval.high);
                 }
             }
             points.iter().for_each(|point| look(i).marker(&mut canvas, *point, 4.2));
         }
-        for (place, value) in &panel.stated {
-            Look::stated().marker(&mut canvas, frame.at(*place as f64, *value), 3.6);
+        for (line, place, value) in &panel.stated {
+            let (x, y) = frame.at(x(*line, *place), *value);
+            Look::stated().marker(&mut canvas, (x + 9.0, y), 3.2);
         }
     }
     Some(canvas)
@@ -154,7 +161,7 @@ impl Panel {
         };
         let lines = self.lines.iter().flatten().flat_map(ends);
         lines
-            .chain(self.stated.iter().map(|(_, value)| *value))
+            .chain(self.stated.iter().map(|(_, _, value)| *value))
             .chain(self.levels.iter().map(|(_, mean)| *mean))
             .collect()
     }
@@ -176,7 +183,12 @@ fn first_of_each_direction(section: &Section<'_>) -> Vec<Metric> {
 }
 
 /// What papers state for points of the sweep; values of a re-run are no paper's.
-fn stated(section: &Section<'_>, metric: &Metric, place: &impl Fn(&Row<'_>) -> Option<usize>) -> Vec<(usize, f64)> {
+fn stated(
+    section: &Section<'_>,
+    metric: &Metric,
+    lines: &[(String, Vec<usize>)],
+    place: &impl Fn(&Row<'_>) -> Option<usize>,
+) -> Vec<(usize, usize, f64)> {
     let paper = section.note.expected.iter().filter(|value| {
         value.metric == metric.name
             && value.evidence != Evidence::Measured
@@ -184,8 +196,9 @@ fn stated(section: &Section<'_>, metric: &Metric, place: &impl Fn(&Row<'_>) -> O
     });
     paper
         .filter_map(|value| {
-            let row = section.rows.iter().find(|row| row.name == value.label)?;
-            Some((place(row)?, value.value))
+            let row = section.rows.iter().position(|row| row.name == value.label)?;
+            let line = lines.iter().position(|(_, line)| line.contains(&row))?;
+            Some((line, place(&section.rows[row])?, value.value))
         })
         .collect()
 }
