@@ -144,7 +144,8 @@ impl Params {
             return wrong("folds", "at least 2", read.folds.to_string());
         }
         if read.similarity == Measure::Kl && read.mode == Mode::Cm {
-            return wrong("similarity", "cosine, centred-cosine, l1 or l2 for mode cm, whose codes are no distributions", "kl".into());
+            let expected = "cosine, centred-cosine, l1 or l2 for mode cm, whose codes are no distributions";
+            return wrong("similarity", expected, "kl".into());
         }
         Ok(read)
     }
