@@ -27,8 +27,8 @@ pub struct Planned {
     pub control: Control,
 }
 
-/// Every trial of the experiment, entry by entry, grid point by grid point, seed by seed; the shuffled control runs with
-/// the first seed.
+/// Every trial of the experiment, entry by entry, grid point by grid point, seed by seed, and then seed by seed again on
+/// shuffled pairs where the entry asks for that control.
 ///
 /// # Errors
 /// An unknown method, an unknown or bad parameter, or two entries that are one.
@@ -56,8 +56,9 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
                 seed,
                 control,
             };
-            trials.extend(experiment.seeds.iter().map(|&seed| of(seed, Control::None)));
-            trials.extend(experiment.seeds.first().filter(|_| entry.shuffled).map(|&seed| of(seed, Control::Shuffled)));
+            for control in [Control::None].into_iter().chain(entry.shuffled.then_some(Control::Shuffled)) {
+                trials.extend(experiment.seeds.iter().map(|&seed| of(seed, control)));
+            }
         }
     }
     for expected in &experiment.expected {
