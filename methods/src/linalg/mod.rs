@@ -5,11 +5,12 @@
 pub mod cca;
 mod decompose;
 pub mod gemm;
+pub mod kernel;
 pub mod lsa;
 mod product;
 pub mod store;
 pub mod views;
 
 pub use decompose::{Eigen, Svd, eigen, svd};
-pub use product::{accumulate, multiply, scatter};
+pub use product::{accumulate, each_column, multiply, scatter};
 pub(crate) use product::{flip, largest};
