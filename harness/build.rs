@@ -19,9 +19,10 @@ fn main() {
     println!("cargo::rustc-env=XMBENCH_CODE={}+{hash:016x}", env!("CARGO_PKG_VERSION"));
 
     let compiler = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let version =
-        Command::new(compiler).arg("-V").output().map(|out| String::from_utf8_lossy(&out.stdout).trim().to_string());
-    println!("cargo::rustc-env=XMBENCH_RUSTC={}", version.unwrap_or_else(|_| "unknown".into()));
+    let output = Command::new(compiler).arg("-V").output();
+    let version = output.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_string()).unwrap_or_default();
+    let version = version.strip_prefix("rustc ").unwrap_or(&version);
+    println!("cargo::rustc-env=XMBENCH_RUSTC={}", if version.is_empty() { "unknown" } else { version });
 
     println!("cargo::rerun-if-changed=../Cargo.lock");
     let lock = fs::read_to_string("../Cargo.lock").unwrap_or_default();

@@ -204,7 +204,7 @@ fn header(path: &Path, bytes: &[u8]) -> Result<(NpyHeader, usize)> {
     if elements.is_none_or(|n| n > i64::MAX as u64) {
         return Err(wrong(
             "a shape that fits into memory",
-            format!("({}", shape.trim_start_matches(['\'', '"', ':', ' ', '('])),
+            format!("({})", shape.trim_start_matches(['\'', '"', ':', ' ', '(']).trim_end_matches([',', ' '])),
         ));
     }
     let parsed =

@@ -133,10 +133,10 @@ fn wrong(key: &str, expected: &str, found: &toml::Value) -> Error {
 
 /// An error about a name that is none of `known`, with the nearest of them.
 pub(crate) fn unknown(what: &str, found: &str, known: &[&str]) -> Error {
-    let nearest = known.iter().min_by_key(|name| strsim::damerau_levenshtein(name, found));
-    let next = match nearest {
+    let next = match crate::nearest(found, known.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
-        None => "it takes no options".to_owned(),
+        None if known.is_empty() => "it takes no options".to_owned(),
+        None => "see `xmbench data list` for every name".to_owned(),
     };
     let expected = match known {
         [] => "nothing".to_owned(),

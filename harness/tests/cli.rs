@@ -91,8 +91,8 @@ fn a_dry_run_lists_trials_and_writes_nothing() {
     let place = Place::new();
     place.write("a.toml", EXPERIMENT);
     let json = place.run("run a.toml --dry-run --json --seeds 4,5").code(0).json();
-    // Two grid points, two seeds, and one shuffled control each.
-    assert_eq!(json["trials"].as_array().unwrap().len(), 6);
+    // Two grid points and their shuffled controls, two seeds.
+    assert_eq!(json["trials"].as_array().unwrap().len(), 8);
     assert_eq!(json["trials"][0]["swept"]["components"], "2");
     assert!(!place.path("results").exists());
 }

@@ -21,8 +21,8 @@ fn a_run_can_be_repeated_bit_by_bit_with_any_number_of_threads() {
         place.run(&format!("run a.toml --profile smoke --no-report --out {out} --threads {threads}")).code(0);
     }
     let one = place.recording("one");
-    // Two grid points, three seeds, a shuffled control each, and chance.
-    assert_eq!(one.trials.len(), 9);
+    // Two grid points and their shuffled controls, three seeds, and chance.
+    assert_eq!(one.trials.len(), 13);
     assert!(
         one.trials
             .iter()
@@ -97,10 +97,10 @@ fn a_second_run_does_only_what_is_new() {
             place.run(&format!("run a.toml --profile smoke --no-report --json --out out {arguments}")).code(0).json();
         (json["done"].as_u64().unwrap(), json["recorded_before"].as_u64().unwrap())
     };
-    assert_eq!(run(""), (9, 0));
-    assert_eq!(run(""), (0, 9));
-    assert_eq!(run("--seeds 1,2,3,4"), (2, 9));
-    assert_eq!(run("--fresh"), (9, 0));
+    assert_eq!(run(""), (13, 0));
+    assert_eq!(run(""), (0, 13));
+    assert_eq!(run("--seeds 1,2,3,4"), (4, 13));
+    assert_eq!(run("--fresh"), (13, 0));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_killed_run_goes_on_where_it_was() {
     child.wait().unwrap();
     assert!(!place.path("cut/trials.parquet").exists());
     let kept = place.recording("cut").trials.len();
-    assert!((3..63).contains(&kept), "{kept} trials were kept");
+    assert!((3..121).contains(&kept), "{kept} trials were kept");
     let json = place.run("run a.toml --profile smoke --no-report --json --out cut").code(0).json();
     assert_eq!(json["recorded_before"].as_u64().unwrap() as usize, kept);
     assert_eq!(all_numbers(&place.recording("cut")), all_numbers(&place.recording("whole")));
@@ -134,7 +134,7 @@ fn an_interrupt_seals_what_is_done() {
     assert!(place.path("out/trials.parquet").exists() && !place.path("out/journal").exists());
     assert!(place.recording("out").trials.len() >= 2);
     place.run("run a.toml --profile smoke --no-report --out out").code(0);
-    assert_eq!(place.recording("out").trials.len(), 63);
+    assert_eq!(place.recording("out").trials.len(), 121);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub fn parse<P: Serialize + DeserializeOwned + Default>(method: &str, table: &to
     let mut full = to_table(&P::default());
     for (key, value) in table {
         if !full.contains_key(key) {
-            let near = full.keys().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
+            let near = xmbench_datasets::nearest(key, full.keys().map(String::as_str));
             return Err(Error::Parameter {
                 method: method.into(),
                 key: key.clone(),

@@ -80,10 +80,19 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
         Ok(Status::Failed) => ExitCode::from(1),
         Ok(Status::Interrupted) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::from(2)
         }
     }
+}
+
+/// An error with its causes, one behind the other; a cause that an error has already quoted is not said again.
+fn message(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, next| match said {
+        said if said.is_empty() => next,
+        said if said.ends_with(&next) => said,
+        said => format!("{said}: {next}"),
+    })
 }
 
 fn answer(command: Command, methods: &Methods) -> Result<Status> {

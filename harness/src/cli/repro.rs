@@ -118,7 +118,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
             print(&format!("{}\n", text.trim_end()));
             print(&format!("{}: {}", ran.table.name, counts(&part.cells)));
             print(&format!(
-                "{} trials run, {} recorded before, {} failed; recording: {}",
+                "trials: {} run, {} recorded before, {} failed; recording: {}",
                 ran.summary.done,
                 ran.summary.recorded,
                 ran.summary.failed.len(),

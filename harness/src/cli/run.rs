@@ -235,7 +235,7 @@ fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Ren
         return;
     }
     let mut line =
-        format!("{} trials run, {} recorded before, {} failed", summary.done, summary.recorded, summary.failed.len());
+        format!("trials: {} run, {} recorded before, {} failed", summary.done, summary.recorded, summary.failed.len());
     if summary.interrupted {
         line += "; interrupted: the same command goes on from here";
     }

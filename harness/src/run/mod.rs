@@ -22,11 +22,5 @@ pub use sweep::{Settings, Summary, sweep};
 
 /// `; did you mean `x`?` with the known name that is most like `name`, or nothing if none is.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let scored = known
-        .into_iter()
-        .map(|known| (strsim::jaro_winkler(name, known).max(strsim::sorensen_dice(name, known)), known));
-    match scored.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((score, known)) if score > 0.6 => format!("; did you mean `{known}`?"),
-        _ => String::new(),
-    }
+    xmbench_datasets::nearest(name, known).map(|known| format!("; did you mean `{known}`?")).unwrap_or_default()
 }

@@ -2,5 +2,6 @@
 
 crate::family! {
     cca::Cca,
+    kcca::Kcca,
     scm::Scm,
 }

@@ -8,6 +8,7 @@ mod decompose;
 pub mod distance;
 pub mod gemm;
 pub mod inputs;
+pub mod kernel;
 pub mod logistic;
 pub mod lsa;
 mod product;
@@ -16,5 +17,5 @@ pub mod views;
 
 pub use cholesky::Cholesky;
 pub use decompose::{Eigen, Svd, eigen, svd};
-pub use product::{accumulate, multiply, scatter};
+pub use product::{accumulate, each_column, multiply, scatter};
 pub(crate) use product::{flip, largest};
