@@ -1,3 +1,3 @@
 //! The correlation family.
 
-crate::family! { cca::Cca }
+crate::family! { cca::Cca, dcca::Dcca }

@@ -5,11 +5,12 @@
 pub mod cca;
 mod decompose;
 pub mod gemm;
+pub mod lbfgs;
 pub mod lsa;
 mod product;
 pub mod store;
 pub mod views;
 
-pub use decompose::{Eigen, Svd, eigen, svd};
+pub use decompose::{Eigen, Svd, eigen, inverse_root, svd};
 pub use product::{accumulate, multiply, scatter};
 pub(crate) use product::{flip, largest};
