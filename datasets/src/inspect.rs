@@ -4,12 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{Error, Result, mat, npy};
+use crate::{Error, Result, halves, idx, mat, mfeat, npy};
 
 /// What a path was recognised as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// `precomp folder`, `wiki folder`, `npy`, `mat`, `captions`, or `unknown`.
+    /// `precomp folder`, `wiki folder`, `mnist folder`, `mfeat folder`, `npy`, `mat`, `idx`, `captions`, or `unknown`.
     pub kind: &'static str,
     /// Why: what was seen that tells.
     pub because: String,
@@ -51,14 +51,38 @@ fn folder(path: &Path) -> Result<Inspection> {
     } else if has("raw_features.mat") && has("categories.list") {
         let because = "raw_features.mat and categories.list".into();
         Inspection { kind: "wiki folder", because, content, next: format!("xmbench data audit wiki path={name}") }
+    } else if let [Some(images), Some(labels)] = halves::TRAIN.map(|names| idx::find(path, &names, "").ok()) {
+        let because = [images, labels].map(|file| file.file_name().unwrap_or_default().to_string_lossy().into_owned());
+        Inspection {
+            kind: "mnist folder",
+            because: because.join(" and "),
+            content,
+            next: format!("xmbench data audit mnist-halves path={name}"),
+        }
+    } else if let [image, text, ..] = views(&names)[..] {
+        Inspection {
+            kind: "mfeat folder",
+            because: format!("views mfeat-{image} and mfeat-{text}"),
+            content,
+            next: format!("xmbench data audit mfeat path={name} image={image} text={text}"),
+        }
     } else {
         Inspection {
             kind: "unknown",
-            because: "neither train_ims.npy with train_caps.txt nor raw_features.mat with categories.list".into(),
+            because: "no train_ims.npy with train_caps.txt, no raw_features.mat with categories.list, no MNIST, no two views mfeat-*"
+                .into(),
             content,
             next: "see `xmbench data get` for the layouts".into(),
         }
     })
+}
+
+/// The views of the UCI multiple features among file names.
+fn views(names: &[String]) -> Vec<&str> {
+    let view = |name: &'static str| {
+        names.iter().any(|file| *file == format!("mfeat-{name}") || *file == format!("mfeat-{name}.csv"))
+    };
+    mfeat::VIEWS.iter().map(|(name, _)| *name).filter(|name| view(name)).collect()
 }
 
 /// One line on a file of a folder.
@@ -70,7 +94,8 @@ fn line_of(path: &Path, name: &str) -> String {
 }
 
 fn inspect_quietly(path: &Path) -> Option<Inspection> {
-    let known = ["npy", "mat", "txt"].iter().any(|e| path.extension().is_some_and(|extension| extension == *e));
+    let ending = ["npy", "mat", "txt", "gz"].iter().any(|e| path.extension().is_some_and(|extension| extension == *e));
+    let known = ending || path.to_string_lossy().ends_with("-ubyte");
     if known && path.is_file() { file(path).ok() } else { None }
 }
 
@@ -100,6 +125,16 @@ fn file(path: &Path) -> Result<Inspection> {
             next: "raw_features.mat of a wiki folder has I_tr, T_tr, I_te and T_te".into(),
         });
     }
+    if head.starts_with(&idx::GZIP) || head.starts_with(&[0, 0, 8]) {
+        let lengths = idx::shape(path)?.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+        let zipped = if head.starts_with(&idx::GZIP) { ", gzipped" } else { "" };
+        return Ok(Inspection {
+            kind: "idx",
+            because: "it begins with 00 00 08, the magic number of bytes in IDX".into(),
+            content: vec![format!("[{lengths}] u8{zipped}")],
+            next: "the four files of MNIST in a folder make a dataset mnist-halves".into(),
+        });
+    }
     let text = std::fs::read(path).map_err(Error::io(path))?;
     Ok(match std::str::from_utf8(&text) {
         Ok(text) => Inspection {
@@ -124,6 +159,7 @@ fn file(path: &Path) -> Result<Inspection> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::idx::tests::{gzip, idx};
 
     #[test]
     fn what_is_seen_is_said() {
@@ -142,6 +178,23 @@ mod tests {
         let found = inspect(folder.path()).unwrap();
         assert_eq!(found.kind, "precomp folder");
         assert!(found.content.contains(&"train_ims.npy: [1, 2] <f4 in C order".to_string()), "{:?}", found.content);
+        std::fs::create_dir(at("mnist")).unwrap();
+        let (images, labels) = (idx(&[2, 4, 6], &[7; 48]), idx(&[2], &[1, 2]));
+        std::fs::write(at("mnist/train-images-idx3-ubyte.gz"), gzip(&images)).unwrap();
+        std::fs::write(at("mnist/train-labels-idx1-ubyte"), labels).unwrap();
+        let found = inspect(&at("mnist")).unwrap();
+        assert_eq!(found.kind, "mnist folder");
+        assert_eq!(
+            found.content,
+            ["train-images-idx3-ubyte.gz: [2, 4, 6] u8, gzipped", "train-labels-idx1-ubyte: [2] u8"]
+        );
+        std::fs::write(at("junk.gz"), [0x1f, 0x8b, 0]).unwrap();
+        assert!(inspect(&at("junk.gz")).unwrap_err().to_string().contains("junk.gz"));
+        std::fs::create_dir(at("mfeat")).unwrap();
+        std::fs::write(at("mfeat/mfeat-zer"), "").unwrap();
+        assert_eq!(inspect(&at("mfeat")).unwrap().kind, "unknown");
+        std::fs::write(at("mfeat/mfeat-fou.csv"), "").unwrap();
+        assert!(inspect(&at("mfeat")).unwrap().next.contains("image=fou text=zer"));
         assert!(inspect(&at("absent")).unwrap_err().to_string().contains("absent"));
     }
 }

@@ -1,6 +1,8 @@
 use std::path::Path;
 
-use crate::{Dataset, Error, OptionSpec, Result, emoji, options, options::Options, planted, precomp, wiki};
+use crate::{
+    Dataset, Error, OptionSpec, Result, emoji, halves, mfeat, options, options::Options, planted, precomp, wiki,
+};
 
 /// Where a dataset comes from: what `xmbench data list` prints of it.
 #[derive(Clone, Copy, serde::Serialize)]
@@ -34,6 +36,8 @@ pub fn sources() -> &'static [Source] {
         emoji::SOURCE,
         precomp::SOURCE,
         wiki::SOURCE,
+        halves::SOURCE,
+        mfeat::SOURCE,
         planted::linear::SOURCE,
         planted::fragments::SOURCE,
         planted::clusters::SOURCE,
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn unknown_names_get_the_nearest() {
         let error = open("emojis", &toml::Table::new(), None).unwrap_err().to_string();
-        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, planted-linear, planted-fragments, planted-clusters, found `emojis`; did you mean `emoji`?");
+        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, planted-linear, planted-fragments, planted-clusters, found `emojis`; did you mean `emoji`?");
         let error = open("emoji", &toml::toml! { label = "group" }, None).unwrap_err().to_string();
         insta::assert_snapshot!(error, @"option: expected one of labels, min_count, seed, split, found `label`; did you mean `labels`?");
     }

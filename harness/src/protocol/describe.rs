@@ -37,14 +37,23 @@ impl fmt::Display for Protocol {
                 }
                 f.write_str("; queries without relevant items count 0")?;
             }
+            Task::Correlation { dimensions } => {
+                write!(
+                    f,
+                    "correlation: Pearson over the pairs of the {} split, summed over the first {dimensions} dimensions",
+                    self.split
+                )?;
+            }
         }
-        let ties = match self.ties {
-            Ties::Expected => "expected value over all orders",
-            Ties::Optimistic => "best order",
-            Ties::Pessimistic => "worst order",
-        };
+        if !matches!(self.task, Task::Correlation { .. }) {
+            f.write_str(match self.ties {
+                Ties::Expected => "; ties: expected value over all orders",
+                Ties::Optimistic => "; ties: best order",
+                Ties::Pessimistic => "; ties: worst order",
+            })?;
+        }
         let dagger = if self.select_on == Split::Test { " †" } else { "" };
-        write!(f, "; ties: {ties}; selected on {}{dagger}", self.select_on)
+        write!(f, "; selected on {}{dagger}", self.select_on)
     }
 }
 

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use xmbench_datasets::{Collection, Error, Split};
 use xmbench_methods::{Codes, Result, Similarity};
 
-use super::{Protocol, Task, category, pairs};
+use super::{Protocol, Task, category, correlation, pairs};
 use crate::record::Query;
 
 /// One split with its codes.
@@ -21,14 +21,16 @@ pub struct Side<'a> {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evaluation {
     /// Metrics by name. Pairs: `i2t R@1` and `rsum` in percent, `i2t MedR`, `i2t MeanR`. Category: `i2t MAP@all`, `i2t MAP@50`,
-    /// `i2t P@50`, `i2t nDCG@50` as fractions, and without a direction the mean of both. Likewise `t2i`.
+    /// `i2t P@50`, `i2t nDCG@50` as fractions, and without a direction the mean of both. Likewise `t2i`. Correlation: `correlation`,
+    /// the sum over the dimensions.
     pub metrics: BTreeMap<String, f64>,
     /// Pessimistic and optimistic value of each metric that ties move: the ends over all orders of tied items.
     pub envelope: BTreeMap<String, [f64; 2]>,
     /// Curves by name. Pairs: `i2t recall@n` as (n, percent). Category: `i2t precision-recall` as (recall, interpolated precision)
-    /// at 11 levels, `i2t precision-recall full` not interpolated at 101, `i2t precision@n` as (n, precision).
+    /// at 11 levels, `i2t precision-recall full` not interpolated at 101, `i2t precision@n` as (n, precision). Correlation:
+    /// `correlation by dimension` as (dimension from 1, Pearson correlation).
     pub curves: BTreeMap<String, Vec<[f64; 2]>>,
-    /// Outcome of every query.
+    /// Outcome of every query; none for correlation.
     pub queries: Vec<Query>,
 }
 
@@ -36,23 +38,25 @@ impl Protocol {
     /// The split that is searched.
     pub fn gallery(&self) -> Split {
         match self.task {
-            Task::Pairs { .. } => self.split,
+            Task::Pairs { .. } | Task::Correlation { .. } => self.split,
             Task::Category { gallery, .. } => gallery,
         }
     }
 
-    /// Refuses settings that mean nothing: a cutoff or a number of folds of 0, or nothing to measure.
+    /// Refuses settings that mean nothing: a cutoff or a number of folds or dimensions of 0, or nothing to measure.
     ///
     /// # Errors
     /// The setting's name, what it may be, what it is.
     pub fn check(&self) -> Result<()> {
-        let (cutoffs, folds) = match &self.task {
-            Task::Pairs { cutoffs, folds } => (cutoffs, *folds),
-            Task::Category { cutoffs, .. } => (cutoffs, 1),
-        };
         let wrong = |name: &str, expected: &str, found: String| {
             Err(Error::option(format!("protocol, `{name}`"), expected, found, "correct the experiment's protocol")
                 .into())
+        };
+        let (cutoffs, folds) = match &self.task {
+            Task::Pairs { cutoffs, folds } => (cutoffs, *folds),
+            Task::Category { cutoffs, .. } => (cutoffs, 1),
+            Task::Correlation { dimensions: 0 } => return wrong("dimensions", "at least 1", "0".into()),
+            Task::Correlation { .. } => return Ok(()),
         };
         if let Some(k) = cutoffs.iter().find(|k| **k == 0 || u32::try_from(**k).is_err()) {
             return wrong("cutoffs", "numbers from 1 to 4294967295", k.to_string());
@@ -74,7 +78,7 @@ impl Protocol {
 
     fn category(&self, brief: bool) -> Option<category::Settings<'_>> {
         match &self.task {
-            Task::Pairs { .. } => None,
+            Task::Pairs { .. } | Task::Correlation { .. } => None,
             Task::Category { cutoffs, denominator, .. } => {
                 Some(category::Settings { cutoffs, denominator: *denominator, ties: self.ties, brief })
             }
@@ -82,11 +86,11 @@ impl Protocol {
     }
 }
 
-/// Scores codes under a protocol. The pairs task looks at `queries` alone.
+/// Scores codes under a protocol. Only the category task looks at `gallery`.
 ///
 /// # Errors
 /// Codes that do not match the items or the similarity, a score that is not a number, missing labels, an empty split, or, for
-/// pairs, an item to which nothing belongs.
+/// pairs, an item to which nothing belongs, or, for correlation, codes that are not dense and of one sufficient width.
 pub fn evaluate(
     protocol: &Protocol,
     queries: Side<'_>,
@@ -120,6 +124,7 @@ fn measure(
             let settings = protocol.category(brief).expect("the task is category");
             category::evaluate(settings, queries, gallery, similarity)
         }
+        Task::Correlation { dimensions } => correlation::evaluate(*dimensions, queries),
     }
 }
 
@@ -136,15 +141,17 @@ pub fn chance(protocol: &Protocol, queries: &Collection, gallery: &Collection) -
             populated(gallery, "gallery")?;
             category::chance(protocol.category(false).expect("the task is category"), queries, gallery)
         }
+        Task::Correlation { dimensions } => correlation::chance(*dimensions, queries),
     }
 }
 
 /// What settings and epochs are selected by, higher is better: the sum of recalls for pairs, the mean of both directions' MAP@all
-/// for category.
+/// for category, the total for correlation.
 pub fn selection_score(evaluation: &Evaluation, protocol: &Protocol) -> f64 {
     let name = match protocol.task {
         Task::Pairs { .. } => "rsum",
         Task::Category { .. } => "MAP@all",
+        Task::Correlation { .. } => correlation::METRIC,
     };
     evaluation.metrics.get(name).copied().unwrap_or(f64::NAN)
 }

@@ -5,6 +5,7 @@
 //! has a closed form.
 
 mod category;
+mod correlation;
 mod describe;
 mod evaluate;
 mod golden;
@@ -74,6 +75,11 @@ pub enum Task {
         /// What the sum of precisions in MAP@k is divided by.
         #[serde(default)]
         denominator: Denominator,
+    },
+    /// Correlate the codes of pairs, dimension by dimension. The task asks no queries and knows no ties.
+    Correlation {
+        /// How many dimensions are summed, from the first on; codes have at least as many.
+        dimensions: usize,
     },
 }
 

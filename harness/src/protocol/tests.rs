@@ -207,6 +207,10 @@ fn category_protocol(gallery: Split) -> Protocol {
     Protocol { task, split: Split::Test, select_on: Split::Val, ties: Ties::Expected }
 }
 
+fn correlation_protocol(dimensions: usize) -> Protocol {
+    Protocol { task: Task::Correlation { dimensions }, ..pairs_protocol(1) }
+}
+
 /// Scores are given one by one: images are unit vectors, and a text's code lists its score with each.
 fn planted(scores: &[&[f32]]) -> (Codes, Codes) {
     let (n, m) = (scores.len(), scores[0].len());
@@ -360,6 +364,57 @@ fn chance_is_what_constant_scores_get() {
     let scored = evaluate(&protocol, side, side, Similarity::Dot).unwrap();
     let chance = chance(&protocol, &classes, &classes).unwrap();
     assert_eq!((chance.metrics, chance.curves), (scored.metrics, scored.curves));
+}
+
+#[test]
+fn correlation_by_hand() {
+    // Pairs (0, 0), (0, 1), (1, 2), (2, 3): the image 0 counts twice.
+    let collection = collection(3, 4, &[(0, 0), (0, 1), (1, 2), (2, 3)]);
+    let matrix = |rows: &[[f32; 4]]| Codes::Dense(Matrix { rows: rows.len(), cols: 4, data: rows.concat() });
+    // Dimension 1 of the pairs: 0 0 3 3 against 1 2 3 4, r = 2 / sqrt 5. Dimension 2 runs against itself, r = -1. Dimension 3 is
+    // constant in the texts. Dimension 4 is not counted.
+    let images = matrix(&[[0.0, 0.1, 1.0, 5.0], [3.0, 0.2, 2.0, 1.0], [3.0, 0.4, 3.0, 2.0]]);
+    let texts = [[1.0, -10.0, 0.1, 1.0], [2.0, -10.0, 0.1, 2.0], [3.0, -20.0, 0.1, 3.0], [4.0, -40.0, 0.1, 4.0]];
+    let texts = matrix(&texts);
+    let side = Side { collection: &collection, images: &images, texts: &texts };
+    let protocol = correlation_protocol(3);
+    let found = evaluate(&protocol, side, side, Similarity::Cosine).unwrap();
+    let expected = 2.0 / 5f64.sqrt();
+    assert!((found.metrics["correlation"] - (expected - 1.0)).abs() < 1e-7, "{:?}", found.metrics);
+    let curve = &found.curves["correlation by dimension"];
+    assert_eq!((curve.len(), curve[2]), (3, [3.0, 0.0]));
+    assert!((curve[0][1] - expected).abs() < 1e-12 && (curve[1][1] + 1.0).abs() < 1e-6);
+    assert_eq!(judge(&protocol, side, side, Similarity::Cosine).unwrap(), found.metrics["correlation"]);
+    assert!(found.queries.is_empty() && found.envelope.is_empty());
+    let chance = chance(&protocol, &collection, &collection).unwrap();
+    assert_eq!((chance.metrics["correlation"], chance.curves["correlation by dimension"].len()), (0.0, 3));
+}
+
+#[test]
+fn correlation_needs_dense_codes_of_one_width() {
+    let two = collection(2, 2, &[(0, 0), (1, 1)]);
+    let message = |collection: &Collection, images: Codes, texts: Codes| {
+        let side = Side { collection, images: &images, texts: &texts };
+        evaluate(&correlation_protocol(3), side, side, Similarity::Dot).unwrap_err().to_string()
+    };
+    let dense = |cols| Codes::Dense(Matrix::zeros(2, cols));
+    let bits = || Codes::Binary(Bits { bits: 64, words: vec![0; 2] });
+    let messages = [
+        message(&two, dense(3), dense(4)),
+        message(&two, dense(2), dense(2)),
+        message(&two, bits(), bits()),
+        message(&collection(2, 2, &[(0, 0)]), dense(3), dense(3)),
+        correlation_protocol(0).check().unwrap_err().to_string(),
+        correlation_protocol(50).to_string(),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    codes: expected one width for images and texts, at least the 3 dimensions of the protocol, found 3 and 4; fit with more components, or lower `dimensions`
+    codes: expected one width for images and texts, at least the 3 dimensions of the protocol, found 2 and 2; fit with more components, or lower `dimensions`
+    codes of the images: expected one real vector an item, to correlate, found packed bits; choose a method with dense codes, or another task
+    pairs of the scored split: expected at least two, found 1; choose another split
+    protocol, `dimensions`: expected at least 1, found 0; correct the experiment's protocol
+    correlation: Pearson over the pairs of the test split, summed over the first 50 dimensions; selected on val
+    ");
 }
 
 #[test]

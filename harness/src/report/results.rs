@@ -257,11 +257,14 @@ pub fn data(section: &Section<'_>) -> String {
 /// Number of queries and of gallery items.
 fn sizes(section: &Section<'_>) -> String {
     let protocol = section.protocol;
+    let size = |split: Split| section.data.sizes.get(&split.to_string());
     let gallery = match protocol.task {
         Task::Pairs { .. } => protocol.split,
         Task::Category { gallery, .. } => gallery,
+        Task::Correlation { .. } => {
+            return size(protocol.split).map(|[i, t]| format!("{i} images and {t} texts")).unwrap_or_default();
+        }
     };
-    let size = |split: Split| section.data.sizes.get(&split.to_string());
     let counted = section.asked().map(|trial| {
         let of = |direction: Direction| {
             let asked = trial.queries.iter().filter(|query| query.direction == direction);

@@ -375,7 +375,7 @@ off = true
           | seeds = 3
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("\"pairs\"", "\"pears\"")), @r#"
-        example.toml, line 4: unknown variant `pears`, expected `pairs` or `category`
+        example.toml, line 4: unknown variant `pears`, expected one of `pairs`, `category`, `correlation`
           | protocol = { task = { kind = "pears" } }
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @r"

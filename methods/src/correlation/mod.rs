@@ -1,3 +1,3 @@
 //! The correlation family.
 
-crate::family! { cca::Cca, dcca::Dcca }
+crate::family! { cca::Cca, dcca::Dcca, kcca::Kcca }

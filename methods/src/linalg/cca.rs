@@ -19,7 +19,7 @@ use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Matrix;
 
-use super::{Eigen, Svd, accumulate, eigen, flip, largest, multiply, scatter, svd};
+use super::{Eigen, Svd, accumulate, each_column, eigen, flip, largest, multiply, scatter, svd};
 use crate::{Error, Result};
 
 /// Rows a block of a covariance; a fixed number, so that sums do not depend on the machine.
@@ -122,8 +122,8 @@ impl Projection {
         let mut out = Mat::zeros(rows.rows, self.weights.ncols());
         for start in (0..rows.rows).step_by(BLOCK) {
             let len = BLOCK.min(rows.rows - start);
-            let block = Mat::from_fn(len, rows.cols, |i, j| f64::from(rows.row(start + i)[j]) - self.mean[j]);
-            accumulate(out.as_mut().subrows_mut(start, len), block.as_ref(), self.weights.as_ref());
+            let block = transposed(rows, start..start + len, |j, value| value - self.mean[j]);
+            accumulate(out.as_mut().subrows_mut(start, len), block.transpose(), self.weights.as_ref());
         }
         Ok(out)
     }
@@ -142,7 +142,8 @@ pub fn fit(x: &Matrix, y: &Matrix, pairs: &[(u32, u32)], options: &Options) -> R
     }
     let x = View::new("first", x, pairs.iter().map(|pair| pair.0 as usize), options.standardise);
     let y = View::new("second", y, pairs.iter().map(|pair| pair.1 as usize), options.standardise);
-    let (kx, ky) = (x.whitener(options)?, y.whitener(options)?);
+    let (kx, ky) = rayon::join(|| x.whitener(options), || y.whitener(options));
+    let (kx, ky) = (kx?, ky?);
     let available = kx.share.len().min(ky.share.len());
     let components = match options.components {
         Components::AtMost(most) => most.min(available),
@@ -156,7 +157,8 @@ pub fn fit(x: &Matrix, y: &Matrix, pairs: &[(u32, u32)], options: &Options) -> R
             )));
         }
     };
-    let Svd { u, s, v } = svd(cross(&x, &y, &partners, &kx.basis, &ky.basis).as_ref())?;
+    let primal = x.is_primal(options.form) && y.is_primal(options.form);
+    let Svd { u, s, v } = svd(cross(&x, &y, &partners, &kx.basis, &ky.basis, primal).as_ref())?;
     let (u, v) = (u.subcols(0, components), v.subcols(0, components));
     let singular_values = s[..components].to_vec();
     // wᵀ S w of each column: what the ridge leaves of unit variance.
@@ -236,18 +238,9 @@ impl<'a> View<'a> {
         let mut count = vec![0.0; rows.rows];
         paired.for_each(|row| count[row] += 1.0);
         let pairs: f64 = count.iter().sum();
-        let moment = |f: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
-            let mut sums = vec![0.0; rows.cols];
-            for (i, &weight) in count.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-                for (j, (sum, &value)) in sums.iter_mut().zip(rows.row(i)).enumerate() {
-                    *sum += weight * f(j, f64::from(value));
-                }
-            }
-            sums
-        };
-        let mean: Vec<f64> = moment(&|_, value| value).iter().map(|sum| sum / pairs).collect();
+        let mean: Vec<f64> = sums(rows, &count, |_, value| value).iter().map(|sum| sum / pairs).collect();
         let scale = if standardise {
-            let squares = moment(&|j, value| (value - mean[j]).powi(2));
+            let squares = sums(rows, &count, |j, value| (value - mean[j]).powi(2));
             squares.iter().map(|sum| (sum / (pairs - 1.0)).sqrt()).map(|s| if s > 0.0 { s } else { 1.0 }).collect()
         } else {
             vec![1.0; rows.cols]
@@ -255,27 +248,43 @@ impl<'a> View<'a> {
         Self { name, rows, count, mean, scale, pairs }
     }
 
-    fn value(&self, i: usize, j: usize) -> f64 {
-        (f64::from(self.rows.row(i)[j]) - self.mean[j]) / self.scale[j]
+    /// Centred rows as columns, `[p, range.len()]`.
+    fn centred(&self, range: Range<usize>) -> Mat<f64> {
+        transposed(self.rows, range, |j, value| (value - self.mean[j]) / self.scale[j])
     }
 
-    /// Centred rows, each times the root of its number of pairs: their scatter is that of the pairs.
+    /// Centred rows as columns, each times the root of its number of pairs: their scatter is that of the pairs.
     fn weighted(&self, range: Range<usize>) -> Mat<f64> {
-        let roots: Vec<f64> = self.count[range.clone()].iter().map(|count| count.sqrt()).collect();
-        Mat::from_fn(range.len(), self.rows.cols, |i, j| roots[i] * self.value(range.start + i, j))
+        let mut block = self.centred(range.clone());
+        if self.count[range.clone()].iter().any(|&count| count != 1.0) {
+            each_column(block.as_mut(), |i, row| {
+                let root = self.count[range.start + i].sqrt();
+                row.iter_mut().for_each(|value| *value *= root);
+            });
+        }
+        block
+    }
+
+    /// Whether the covariance is decomposed, and not the rows.
+    fn is_primal(&self, form: Form) -> bool {
+        match form {
+            Form::Auto => self.rows.cols <= self.rows.rows,
+            Form::Primal => true,
+            Form::Dual => false,
+        }
     }
 
     /// Eigenvalues `l` and eigenvectors `E` of the covariance, equation (3).
     fn spectrum(&self, form: Form) -> Result<Eigen> {
         let (n, p) = (self.rows.rows, self.rows.cols);
-        if form == Form::Dual || form == Form::Auto && p > n {
-            let Svd { s, v, .. } = svd(self.weighted(0..n).as_ref())?;
+        if !self.is_primal(form) {
+            let Svd { s, v, .. } = svd(self.weighted(0..n).transpose())?;
             let values = s.iter().map(|s| s * s / (self.pairs - 1.0)).collect();
             return Ok(Eigen { values, vectors: v });
         }
         let mut covariance = Mat::zeros(p, p);
         for range in blocks(n) {
-            scatter(covariance.as_mut(), self.weighted(range).as_ref());
+            scatter(covariance.as_mut(), self.weighted(range).transpose());
         }
         for j in 0..p {
             (j..p).for_each(|i| covariance[(i, j)] /= self.pairs - 1.0);
@@ -314,18 +323,52 @@ impl<'a> View<'a> {
     }
 }
 
-/// `T` of equation (4): block by block of the first view's rows, each beside the sum of its partners.
-fn cross(x: &View<'_>, y: &View<'_>, partners: &[Vec<usize>], kx: &Mat<f64>, ky: &Mat<f64>) -> Mat<f64> {
-    let mut t = Mat::zeros(kx.ncols(), ky.ncols());
+/// `T` of equation (4): block by block of the first view's rows, each beside the sum of its partners. `Sxy` is made first where
+/// the covariances were, too; otherwise the rows are projected, so that nothing of size `p * q` is made.
+fn cross(x: &View<'_>, y: &View<'_>, partners: &[Vec<usize>], kx: &Mat<f64>, ky: &Mat<f64>, primal: bool) -> Mat<f64> {
+    let (rows, cols) = if primal { (x.rows.cols, y.rows.cols) } else { (kx.ncols(), ky.ncols()) };
+    let mut t = Mat::zeros(rows, cols);
     for range in blocks(x.rows.rows) {
-        let left = Mat::from_fn(range.len(), x.rows.cols, |i, j| x.value(range.start + i, j));
-        let right = Mat::from_fn(range.len(), y.rows.cols, |i, j| {
-            partners[range.start + i].iter().map(|&row| y.value(row, j)).sum()
+        let left = x.centred(range.clone());
+        let mut right = Mat::zeros(y.rows.cols, range.len());
+        each_column(right.as_mut(), |i, sum| {
+            for &row in &partners[range.start + i] {
+                let values = sum.iter_mut().zip(y.rows.row(row)).zip(y.mean.iter().zip(&y.scale));
+                values.for_each(|((sum, &value), (mean, scale))| *sum += (f64::from(value) - mean) / scale);
+            }
         });
-        let (left, right) = (multiply(left.as_ref(), kx.as_ref()), multiply(right.as_ref(), ky.as_ref()));
-        accumulate(t.as_mut(), left.transpose(), right.as_ref());
+        if primal {
+            accumulate(t.as_mut(), left.as_ref(), right.transpose());
+        } else {
+            let (left, right) = (multiply(left.transpose(), kx.as_ref()), multiply(right.transpose(), ky.as_ref()));
+            accumulate(t.as_mut(), left.transpose(), right.as_ref());
+        }
+    }
+    if primal {
+        t = multiply(multiply(kx.transpose(), t.as_ref()).as_ref(), ky.as_ref());
     }
     t * faer::Scale(1.0 / (x.pairs - 1.0))
+}
+
+/// Sums over the pairs of `value(column, entry)`, a column each.
+fn sums(rows: &Matrix, count: &[f64], value: impl Fn(usize, f64) -> f64) -> Vec<f64> {
+    let mut sums = vec![0.0; rows.cols];
+    for (i, &weight) in count.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+        for (j, (sum, &entry)) in sums.iter_mut().zip(rows.row(i)).enumerate() {
+            *sum += weight * value(j, f64::from(entry));
+        }
+    }
+    sums
+}
+
+/// Some rows as columns, `[rows.cols, range.len()]`, each entry as `value(column, entry)`.
+fn transposed(rows: &Matrix, range: Range<usize>, value: impl Fn(usize, f64) -> f64 + Sync) -> Mat<f64> {
+    let mut out = Mat::zeros(rows.cols, range.len());
+    each_column(out.as_mut(), |i, column| {
+        let entries = column.iter_mut().zip(rows.row(range.start + i));
+        entries.enumerate().for_each(|(j, (out, &entry))| *out = value(j, f64::from(entry)));
+    });
+    out
 }
 
 fn blocks(n: usize) -> impl Iterator<Item = Range<usize>> {

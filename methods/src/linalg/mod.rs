@@ -5,6 +5,7 @@
 pub mod cca;
 mod decompose;
 pub mod gemm;
+pub mod kernel;
 pub mod lbfgs;
 pub mod lsa;
 mod product;
@@ -12,5 +13,5 @@ pub mod store;
 pub mod views;
 
 pub use decompose::{Eigen, Svd, eigen, inverse_root, svd};
-pub use product::{accumulate, multiply, scatter};
+pub use product::{accumulate, each_column, multiply, scatter};
 pub(crate) use product::{flip, largest};

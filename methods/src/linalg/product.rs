@@ -1,8 +1,11 @@
-use faer::{Accum, Mat, MatMut, MatRef, Par, linalg::matmul::matmul};
+use faer::{Accum, Mat, MatMut, MatRef, Par, linalg::matmul::matmul, prelude::ReborrowMut};
 use rayon::prelude::*;
 
 /// Columns a tile: a tile is one task on one thread, so that no sum depends on how many threads there are.
 const TILE: usize = 128;
+
+/// Columns a task of what is done column by column.
+const PIECE: usize = 32;
 
 /// `out += a * b`, `[m, n] += [m, k] * [k, n]`.
 ///
@@ -35,6 +38,16 @@ pub fn scatter(out: MatMut<'_, f64>, a: MatRef<'_, f64>) {
         let (start, width) = (t * TILE, tile.ncols());
         let below = tile.subrows_mut(start, n - start);
         matmul(below, Accum::Add, a.subcols(start, n - start).transpose(), a.subcols(start, width), 1.0, Par::Seq);
+    });
+}
+
+/// Calls `f(j, column)` for every column, on all threads.
+pub fn each_column(out: MatMut<'_, f64>, f: impl Fn(usize, &mut [f64]) + Sync) {
+    out.par_col_chunks_mut(PIECE).enumerate().for_each(|(t, mut piece)| {
+        for j in 0..piece.ncols() {
+            let column = piece.rb_mut().col_mut(j).try_as_col_major_mut().expect("columns of a `Mat` are contiguous");
+            f(t * PIECE + j, column.as_slice_mut());
+        }
     });
 }
 
