@@ -123,26 +123,35 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
         Some(collection) => validate(matcher, collection, protocol),
         None => Ok(0.0),
     };
-    let mut run = Run {
-        seed: Seed(planned.seed),
-        device: Device::clone(device),
-        judge: selected_on.is_some().then_some(&judge),
-        checkpoints: Some(setting.checkpoints.clone()),
-        observer,
-        stop: setting.stop,
-        history: Vec::new(),
-    };
-    let start = Instant::now();
-    let matcher = planned.method.fit(&Training::of(dataset), &planned.params, &mut run)?;
-    device.synchronize().map_err(Error::from)?;
-    let wall = start.elapsed().as_secs_f64();
-    // A fit that was resumed took what its epochs took, of which the clock saw only the last.
-    let trained: f64 = run.history.iter().map(|epoch| epoch.seconds).sum();
-    let mut timings =
-        vec![Timing { phase: "fit".into(), items: dataset.train.pairs.all().len(), seconds: vec![wall.max(trained)] }];
-    let history = run.history;
     let goes_on = || if setting.stop.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) };
-    goes_on()?;
+    let mut fit = |params: &toml::Table, checkpoints: PathBuf| -> Result<Fit, Failure> {
+        let mut run = Run {
+            seed: Seed(planned.seed),
+            device: Device::clone(device),
+            judge: selected_on.is_some().then_some(&judge),
+            checkpoints: Some(checkpoints),
+            observer: &mut *observer,
+            stop: setting.stop,
+            history: Vec::new(),
+        };
+        let start = Instant::now();
+        let matcher = planned.method.fit(&Training::of(dataset), params, &mut run)?;
+        device.synchronize().map_err(Error::from)?;
+        let wall = start.elapsed().as_secs_f64();
+        // A fit that was resumed took what its epochs took, of which the clock saw only the last.
+        let trained: f64 = run.history.iter().map(|epoch| epoch.seconds).sum();
+        goes_on()?;
+        Ok(Fit { matcher, seconds: wall.max(trained), history: run.history })
+    };
+    let (Fit { matcher, seconds, history }, selection) = match planned.settings.as_slice() {
+        [only] => (fit(only, setting.checkpoints.clone())?, Vec::new()),
+        settings => select(settings, &setting.checkpoints, &mut fit, |matcher| {
+            let split = split(dataset, protocol.select_on)?;
+            Ok(validate(matcher, split, protocol)?)
+        })?,
+    };
+    let mut timings =
+        vec![Timing { phase: "fit".into(), items: dataset.train.pairs.all().len(), seconds: vec![seconds] }];
 
     let scored = split(dataset, protocol.split)?;
     let codes = Coded::of(&*matcher, scored)?;
@@ -156,7 +165,10 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let queries = codes.side(scored);
     let gallery = searched.as_ref().map_or(queries, |(collection, codes)| codes.side(collection));
     goes_on()?;
-    let evaluation = protocol::evaluate(protocol, queries, gallery, matcher.similarity())?;
+    let mut evaluation = protocol::evaluate(protocol, queries, gallery, matcher.similarity())?;
+    if !selection.is_empty() {
+        evaluation.curves.insert(SELECTION.into(), selection);
+    }
     if let Some((name, value)) = evaluation.metrics.iter().find(|(_, value)| !value.is_finite()) {
         return Err(Failure::Reason(format!("metric {name} is {value}")));
     }
@@ -171,6 +183,40 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
         bytes_per_item: [codes.images.bytes_per_item(), codes.texts.bytes_per_item()],
         ..Numbers::from(evaluation)
     })
+}
+
+/// A fitted matcher with the seconds that it took.
+struct Fit {
+    matcher: Box<dyn Matcher>,
+    seconds: f64,
+    history: Vec<Epoch>,
+}
+
+/// The curve of a trial that selected: the position of each setting, from 1, and its validation score.
+const SELECTION: &str = "selection by setting";
+
+/// The setting with the best validation score, the first among equals, and every score.
+fn select(
+    settings: &[toml::Table],
+    checkpoints: &std::path::Path,
+    mut fit: impl FnMut(&toml::Table, PathBuf) -> Result<Fit, Failure>,
+    judge: impl Fn(&dyn Matcher) -> Result<f64, Failure>,
+) -> Result<(Fit, Vec<[f64; 2]>), Failure> {
+    let mut best: Option<(f64, Fit)> = None;
+    let mut scores = Vec::new();
+    for (position, params) in settings.iter().enumerate() {
+        // Each trains on its own: a checkpoint of another would be taken for this one's.
+        let folder = checkpoints.join(position.to_string());
+        std::fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
+        let fit = fit(params, folder)?;
+        let score = judge(&*fit.matcher)?;
+        scores.push([(position + 1) as f64, score]);
+        if best.as_ref().is_none_or(|(best, _)| best.is_nan() || score > *best) {
+            best = Some((score, fit));
+        }
+    }
+    let (_, best) = best.expect("a trial has at least one setting");
+    Ok((best, scores))
 }
 
 impl From<Evaluation> for Numbers {

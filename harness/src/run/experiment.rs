@@ -15,6 +15,7 @@
 //! method = "vse"                  # every other key is a parameter of the method; an array sweeps over its values
 //! label = "VSE++"
 //! shuffled = true                 # also fitted on shuffled pairs, as a control
+//! select = ["margin"]             # of a swept parameter's values, the best on the validation split makes the row
 //!
 //! [profile.smoke]                 # `off = true` leaves the experiment out of a profile
 //! seeds = [1]
@@ -118,6 +119,9 @@ pub struct MethodEntry {
     /// Whether the method is also fitted on shuffled pairs.
     #[serde(default)]
     pub shuffled: bool,
+    /// Parameters whose values do not make rows: the best one on the protocol's selection split is taken.
+    #[serde(default)]
+    pub select: Vec<String>,
     /// Everything else in the entry: parameters, with an array for each that is swept.
     #[serde(flatten)]
     pub params: toml::Table,
@@ -172,7 +176,7 @@ macro_rules! builtin {
             &[$(($name, include_str!(concat!("../../experiments/", $name, ".toml")))),*];
     };
 }
-builtin!["01-emoji-pairs", "02-emoji-hashing", "03-wiki-correlation", "04-f8k-pairs"];
+builtin!["01-emoji-pairs", "02-emoji-hashing", "03-wiki-correlation", "04-f8k-pairs", "05-mnist-halves"];
 
 impl Experiment {
     /// Every built-in experiment, in the order of their numbers.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use xmbench_methods::Method;
 
-use super::{Experiment, Methods, experiment::MethodEntry};
+use super::{Experiment, Methods};
 use crate::record::Control;
 
 /// A trial of an experiment on any of its datasets.
@@ -17,8 +17,10 @@ pub struct Planned {
     pub label: String,
     /// What is fitted.
     pub method: &'static dyn Method,
-    /// Complete parameters.
+    /// Complete parameters; an array holds the values of one that is selected.
     pub params: toml::Table,
+    /// Complete parameters of every setting that the trial selects among, the last parameter varying fastest; one if it does not.
+    pub settings: Vec<toml::Table>,
     /// The parameters that the grid varies.
     pub swept: BTreeMap<String, String>,
     /// Root seed.
@@ -39,8 +41,17 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         let named = || format!("experiment {}, methods entry {}", experiment.name, position + 1);
         let method = methods.find(&entry.method).with_context(named)?;
         let label = entry.label.clone().unwrap_or_else(|| method.card().label.clone());
-        for (params, swept) in grid(entry).with_context(named)? {
-            let params = method.resolve(&params).with_context(named)?;
+        if let Some(key) = entry.select.iter().find(|key| !entry.params.contains_key(*key)) {
+            let hint = super::nearest(key, entry.params.keys().map(String::as_str));
+            bail!("{}: `select` names `{key}`, which has no values here{hint}", named());
+        }
+        for (point, swept) in
+            grid(&entry.params, |key| !entry.select.iter().any(|name| name == key)).with_context(named)?
+        {
+            let settings = grid(&point, |_| true).with_context(named)?.into_iter();
+            let settings: Vec<toml::Table> =
+                settings.map(|(params, _)| method.resolve(&params)).collect::<Result<_, _>>().with_context(named)?;
+            let params = together(&settings);
             if !rows.insert((label.clone(), swept.clone())) {
                 bail!(
                     "{}: the label `{label}` is taken by an earlier entry; give this one a `label` of its own",
@@ -52,6 +63,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
                 label: label.clone(),
                 method,
                 params: params.clone(),
+                settings: settings.clone(),
                 swept: swept.clone(),
                 seed,
                 control,
@@ -76,11 +88,29 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
 
 type Point = (toml::Table, BTreeMap<String, String>);
 
-/// Every combination of the values of parameters that are arrays, with what varies; the last one varies fastest.
-fn grid(entry: &MethodEntry) -> Result<Vec<Point>> {
+/// One table of the settings: an array of the values of each parameter in which they differ.
+fn together(settings: &[toml::Table]) -> toml::Table {
+    let mut table = settings[0].clone();
+    for (key, value) in &mut table {
+        let mut values: Vec<toml::Value> = Vec::new();
+        for found in settings.iter().filter_map(|setting| setting.get(key)) {
+            if !values.contains(found) {
+                values.push(found.clone());
+            }
+        }
+        if values.len() > 1 {
+            *value = toml::Value::Array(values);
+        }
+    }
+    table
+}
+
+/// Every combination of the values of those parameters that are arrays and `varied`, with what varies; the last one varies fastest.
+fn grid(params: &toml::Table, varied: impl Fn(&str) -> bool) -> Result<Vec<Point>> {
     let mut points: Vec<Point> = vec![Default::default()];
-    for (key, value) in &entry.params {
+    for (key, value) in params {
         let choices = match value {
+            kept if !varied(key) => std::slice::from_ref(kept),
             toml::Value::Array(values) if values.is_empty() => {
                 bail!("parameter `{key}`: an empty array sweeps over nothing")
             }
@@ -108,17 +138,13 @@ fn grid(entry: &MethodEntry) -> Result<Vec<Point>> {
 mod tests {
     use super::*;
 
-    fn entry(params: toml::Table) -> MethodEntry {
-        MethodEntry { method: "m".into(), label: None, shuffled: false, params }
-    }
-
     #[test]
     fn arrays_multiply_and_singles_do_not_count_as_swept() {
-        let points = grid(&entry(toml::toml! { bits = [16, 32]
+        let params = toml::toml! { bits = [16, 32]
         mode = ["a", "b", "c"]
         only = [7]
-        plain = 1.5 }))
-        .unwrap();
+        plain = 1.5 };
+        let points = grid(&params, |_| true).unwrap();
         assert_eq!(points.len(), 6);
         let (params, swept) = &points[1];
         assert_eq!(
@@ -133,13 +159,44 @@ mod tests {
 
     #[test]
     fn an_array_of_arrays_sweeps_over_arrays() {
-        let points = grid(&entry(toml::toml! { hidden = [[512, 256]] })).unwrap();
+        let points = grid(&toml::toml! { hidden = [[512, 256]] }, |_| true).unwrap();
         assert_eq!(points.len(), 1);
         assert_eq!(points[0].0, toml::toml! { hidden = [512, 256] });
     }
 
     #[test]
     fn nothing_to_sweep_over_is_an_error() {
-        assert!(grid(&entry(toml::toml! { bits = [] })).is_err());
+        assert!(grid(&toml::toml! { bits = [] }, |_| true).is_err());
+    }
+
+    fn planned(entry: &str) -> Result<Vec<Planned>> {
+        let text = format!(
+            "title = 'x'\nseeds = [1, 2]\nprotocol = {{ task = {{ kind = 'pairs' }} }}\n[[datasets]]\nname = 'emoji'\n\
+             [[methods]]\nmethod = 'cca'\n{entry}"
+        );
+        let experiment = Experiment::parse("x", "x.toml", &text, super::super::Profile::Quick)?;
+        plan(&experiment, &Methods::with(&[]))
+    }
+
+    #[test]
+    fn selected_parameters_are_settings_of_one_row() {
+        let trials =
+            planned("select = ['ridge', 'power']\nridge = [0.1, 1]\npower = [0, 1]\ncomponents = [4, 8]").unwrap();
+        assert_eq!(trials.len(), 4);
+        let first = &trials[0];
+        assert_eq!(first.swept, BTreeMap::from([("components".into(), "4".into())]));
+        assert_eq!(first.params["ridge"], toml::Value::Array(vec![0.1.into(), 1.0.into()]));
+        let settings: Vec<(f64, f64)> = first
+            .settings
+            .iter()
+            .map(|setting| (setting["power"].as_float().unwrap(), setting["ridge"].as_float().unwrap()))
+            .collect();
+        assert_eq!(settings, [(0.0, 0.1), (0.0, 1.0), (1.0, 0.1), (1.0, 1.0)]);
+        assert!(first.settings.iter().all(|setting| setting["components"].as_integer() == Some(4)));
+        let plain = planned("ridge = [0.1, 1]").unwrap();
+        assert!(plain.iter().all(|trial| trial.settings == [trial.params.clone()]));
+        let error = format!("{:#}", planned("select = ['rigde']\nridge = [0.1, 1]").err().unwrap());
+        assert!(error.contains("`select` names `rigde`, which has no values here; did you mean `ridge`?"), "{error}");
+        assert!(planned("select = ['ridge']\nridge = [0.1, -1]").is_err());
     }
 }

@@ -366,7 +366,7 @@ mod tests {
             data: data.map(PathBuf::from),
             require_data: false,
         };
-        for name in ["precomp", "wiki"] {
+        for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {
             assert!(is_absent(&open(&entry(name), &settings(None)).unwrap_err()));
             assert!(is_absent(&open(&entry(name), &settings(Some(folder.path()))).unwrap_err()));
         }

@@ -66,10 +66,8 @@ pub struct Params {
     pub image_kernel: KernelName,
     /// Kernel of the texts.
     pub text_kernel: KernelName,
-    /// Bandwidth of the images' Gaussian kernel in median distances.
-    pub image_bandwidth: f64,
-    /// Bandwidth of the texts' Gaussian kernel in median distances.
-    pub text_bandwidth: f64,
+    /// Bandwidth of Gaussian kernels, in median distances of each view.
+    pub bandwidth: f64,
     /// Power of a polynomial kernel.
     pub degree: u32,
     /// What a polynomial kernel adds before the power.
@@ -139,8 +137,7 @@ impl Default for Params {
             exact_limit: 6000,
             image_kernel: KernelName::Rbf,
             text_kernel: KernelName::Rbf,
-            image_bandwidth: 1.0,
-            text_bandwidth: 1.0,
+            bandwidth: 1.0,
             degree: 2,
             offset: 1.0,
             ridge: 0.01,
@@ -184,9 +181,7 @@ impl Params {
         for (key, value) in [("threshold", threshold), ("tolerance", read.tolerance), ("offset", read.offset), ("power", read.power)] {
             check(at_least_0(value), key, "a number of at least 0", value.to_string())?;
         }
-        for (key, value) in [("image_bandwidth", read.image_bandwidth), ("text_bandwidth", read.text_bandwidth)] {
-            check(above_0(value), key, "a number above 0", value.to_string())?;
-        }
+        check(above_0(read.bandwidth), "bandwidth", "a number above 0", read.bandwidth.to_string())?;
         check(read.features > 0, "features", "at least 1", read.features.to_string())?;
         check((1..=10).contains(&read.degree), "degree", "1 to 10", read.degree.to_string())?;
         for (key, kernel) in [("image_kernel", read.image_kernel), ("text_kernel", read.text_kernel)] {
@@ -226,12 +221,12 @@ impl Params {
         Options { components: self.components(), ridge, ..Options::default() }
     }
 
-    fn kernel(&self, name: KernelName, bandwidth: f64, rows: &Matrix, label: &str, run: &Run<'_>) -> Result<Kernel> {
+    fn kernel(&self, name: KernelName, rows: &Matrix, label: &str, run: &Run<'_>) -> Result<Kernel> {
         Ok(match name {
             KernelName::Linear => Kernel::Linear,
             KernelName::Rbf => {
                 let median = median_distance(rows, &mut run.seed.stream(&["kcca", "median", label]))?;
-                Kernel::rbf(bandwidth * median)
+                Kernel::rbf(self.bandwidth * median)
             }
             KernelName::Polynomial => {
                 Kernel::Polynomial { gamma: 1.0 / rows.cols as f64, offset: self.offset, degree: self.degree }
@@ -265,8 +260,8 @@ impl Method for Kcca {
         let (x, x_of) = paired(&image.all("kcca", images)?, pairs.iter().map(|pair| pair.0))?;
         let (y, y_of) = paired(&text.all("kcca", texts)?, pairs.iter().map(|pair| pair.1))?;
         let pairs: Vec<(u32, u32)> = pairs.iter().map(|&(i, j)| (x_of[i as usize], y_of[j as usize])).collect();
-        let kx = params.kernel(params.image_kernel, params.image_bandwidth, &x, "image", run)?;
-        let ky = params.kernel(params.text_kernel, params.text_bandwidth, &y, "text", run)?;
+        let kx = params.kernel(params.image_kernel, &x, "image", run)?;
+        let ky = params.kernel(params.text_kernel, &y, "text", run)?;
         run.check_stop()?;
         let (x, y) = match params.approximation {
             Approximation::Exact => {

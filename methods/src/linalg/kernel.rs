@@ -133,17 +133,20 @@ pub fn median_distance(rows: &Matrix, stream: &mut Stream) -> Result<f64> {
     chosen.truncate(SAMPLE);
     let data = chosen.iter().flat_map(|&row| rows.row(row)).copied().collect();
     let sample = Matrix { rows: chosen.len(), cols: rows.cols, data };
+    let wrong = |found: &str| {
+        Err(Error::Numeric(format!("median distance: expected vectors that differ, found {found}; check the features")))
+    };
+    if sample.data.iter().any(|value| !value.is_finite()) {
+        return wrong("NaN or infinity");
+    }
     let (dots, squares) = (Kernel::Linear.gram(&sample, &sample)?, squares(&sample));
     let pairs = (0..sample.rows).flat_map(|j| (0..j).map(move |i| (i, j)));
     let mut distances: Vec<f64> = pairs.map(|(i, j)| (squares[i] + squares[j] - 2.0 * dots[(i, j)]).max(0.0)).collect();
     // What rounding leaves of the distance of equal rows is no distance.
     let scale = squares.iter().copied().fold(0.0, f64::max);
-    distances.retain(|square| !(*square <= 1e-12 * scale));
-    if distances.is_empty() || distances.iter().any(|square| !square.is_finite()) {
-        let found = if distances.is_empty() { "the same vector for every item" } else { "NaN or infinity" };
-        return Err(Error::Numeric(format!(
-            "median distance: expected vectors that differ, found {found}; check the features"
-        )));
+    distances.retain(|square| *square > 1e-12 * scale);
+    if distances.is_empty() {
+        return wrong("the same vector for every item");
     }
     let middle = distances.len() / 2;
     Ok(distances.select_nth_unstable_by(middle, f64::total_cmp).1.sqrt())
