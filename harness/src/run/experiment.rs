@@ -176,7 +176,14 @@ macro_rules! builtin {
             &[$(($name, include_str!(concat!("../../experiments/", $name, ".toml")))),*];
     };
 }
-builtin!["01-emoji-pairs", "02-emoji-hashing", "03-wiki-correlation", "04-f8k-pairs", "05-mnist-halves"];
+builtin![
+    "01-emoji-pairs",
+    "02-emoji-hashing",
+    "03-wiki-correlation",
+    "04-f8k-pairs",
+    "05-mnist-halves",
+    "06-emoji-correlation"
+];
 
 impl Experiment {
     /// Every built-in experiment, in the order of their numbers.

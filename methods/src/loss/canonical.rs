@@ -160,8 +160,9 @@ impl Correlated {
             Mat::from_fn(vectors.nrows(), count, |i, j| vectors[(i, j)] * weight(j))
         };
         let outer = |left: &Mat<f64>, right: &Mat<f64>| multiply(left.as_ref(), right.subcols(0, count).transpose());
-        let between =
-            |a: &View, inner: Mat<f64>, b: &View| multiply(multiply(a.root.as_ref(), inner.as_ref()).as_ref(), b.root.as_ref());
+        let between = |a: &View, inner: Mat<f64>, b: &View| {
+            multiply(multiply(a.root.as_ref(), inner.as_ref()).as_ref(), b.root.as_ref())
+        };
         let own = |k: usize| -self.slopes[k] * self.singular_values[k]; // twice the factor -1/2
         let d12 = between(one, outer(&weigh(&self.u, &|k| self.slopes[k]), &self.v), two); // (4)
         let d11 = between(one, outer(&weigh(&self.u, &own), &self.u), one);
@@ -221,7 +222,8 @@ impl CustomOp2 for Solved {
         let scale = grad.to_scalar::<f64>()?;
         let [first, second] = self.0.gradients().map(|gradient| {
             let (rows, cols) = (gradient.nrows(), gradient.ncols());
-            let values = (0..rows).flat_map(|i| (0..cols).map(move |j| (i, j))).map(|at| scale * gradient[at]).collect();
+            let values =
+                (0..rows).flat_map(|i| (0..cols).map(move |j| (i, j))).map(|at| scale * gradient[at]).collect();
             Tensor::from_vec(values, (rows, cols), &Device::Cpu)
         });
         Ok((Some(first?), Some(second?)))

@@ -104,6 +104,10 @@ pub(super) fn evaluate(model: &Networks, x: &[f64], gradient: &mut [f64]) -> Res
             }
         }
     }
+    if (0..outputs).any(|j| all.iter().any(|all| all.col(j).iter().any(|value| !value.is_finite()))) {
+        // The line search turns back from here.
+        return Ok(f64::NAN);
+    }
     let solved = model.objective().solve(all[0].as_ref(), all[1].as_ref())?;
     let gradients = solved.gradients();
     let decay = model.params.schedule.weight_decay;
