@@ -81,6 +81,18 @@ pub fn svd(matrix: MatRef<'_, f64>) -> Result<Svd> {
     Ok(Svd { u, s: (0..k).map(|j| s.column_vector()[j]).collect(), v })
 }
 
+/// `A^(-1/2)` of a symmetric matrix, of which only the lower triangle is read: eigenvalues that are not above `epsilon` are
+/// dropped; `None` if none is left.
+///
+/// # Errors
+/// As [`eigen`].
+pub fn inverse_root(matrix: MatRef<'_, f64>, epsilon: f64) -> Result<Option<Mat<f64>>> {
+    let Eigen { values, vectors } = eigen(matrix)?;
+    let rank = values.iter().take_while(|value| **value > epsilon).count();
+    let scaled = Mat::from_fn(vectors.nrows(), rank, |i, j| vectors[(i, j)] / values[j].powf(0.25));
+    Ok((rank > 0).then(|| super::multiply(scaled.as_ref(), scaled.transpose())))
+}
+
 fn finite(what: &str, matrix: MatRef<'_, f64>) -> Result<()> {
     for j in 0..matrix.ncols() {
         for i in 0..matrix.nrows() {
@@ -105,6 +117,18 @@ mod tests {
         let Eigen { values, vectors } = eigen(matrix.as_ref()).unwrap();
         assert!((values[0] - 3.0).abs() < 1e-14 && (values[1] - 1.0).abs() < 1e-14);
         assert!((vectors[(0, 0)] - vectors[(1, 0)]).abs() < 1e-14);
+    }
+
+    #[test]
+    fn the_inverse_root_squares_to_the_inverse() {
+        let matrix = Mat::from_fn(2, 2, |i, j| [[2.0, 1.0], [1.0, 2.0]][i][j]);
+        let root = inverse_root(matrix.as_ref(), 0.0).unwrap().unwrap();
+        let one = &root * &root * &matrix;
+        assert!((0..2).all(|i| (0..2).all(|j| (one[(i, j)] - f64::from(u8::from(i == j))).abs() < 1e-14)));
+        // Without the eigenvalue 1 only the direction (1, 1) of eigenvalue 3 is left.
+        let root = inverse_root(matrix.as_ref(), 1.5).unwrap().unwrap();
+        assert!((0..2).all(|i| (0..2).all(|j| (root[(i, j)] - 0.5 / 3f64.sqrt()).abs() < 1e-14)));
+        assert_eq!(inverse_root(matrix.as_ref(), 3.5).unwrap(), None);
     }
 
     #[test]
