@@ -11,6 +11,6 @@ mod product;
 pub mod store;
 pub mod views;
 
-pub use decompose::{Eigen, Svd, eigen, svd};
+pub use decompose::{Eigen, Svd, eigen, leading_svd, svd};
 pub use product::{accumulate, each_column, multiply, scatter};
 pub(crate) use product::{flip, largest};
