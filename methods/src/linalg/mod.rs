@@ -17,6 +17,6 @@ pub mod store;
 pub mod views;
 
 pub use cholesky::Cholesky;
-pub use decompose::{Eigen, Svd, eigen, inverse_root, svd};
+pub use decompose::{Eigen, Svd, eigen, inverse_root, leading_svd, svd};
 pub use product::{accumulate, each_column, multiply, scatter};
 pub(crate) use product::{flip, largest};
