@@ -189,9 +189,9 @@ mod tests {
             assert!((0..10).all(|digit| of.iter().filter(|of| of[0] == digit).count() == each));
             let (image, text) = (split.images.global.as_ref().unwrap(), split.texts.global.as_ref().unwrap());
             let (image, text) = (image.all().unwrap(), text.all().unwrap());
-            for i in 0..image.rows {
+            for (i, of) in of.iter().enumerate() {
                 let row = image.row(i)[0];
-                assert_eq!((row as u32 / 200, text.row(i)[0]), (of[i][0], row));
+                assert_eq!((row as u32 / 200, text.row(i)[0]), (of[0], row));
                 assert_eq!(text.row(i)[46], row + 0.46);
             }
         }

@@ -116,7 +116,7 @@ pub fn leading_svd(matrix: MatRef<'_, f64>, leading: usize) -> Result<Svd> {
     scatter(squared.as_mut(), matrix.transpose());
     let Eigen { values, vectors } = eigen(squared.as_ref())?;
     let s: Vec<f64> = values[..leading].iter().map(|value| value.max(0.0).sqrt()).collect();
-    if !(s[leading - 1] > SMALL * s[0]) {
+    if s[leading - 1] <= SMALL * s[0] {
         return svd(matrix);
     }
     let u = vectors.subcols(0, leading).to_owned();
