@@ -22,6 +22,8 @@ fn small(method: &dyn Method) -> toml::Table {
         learning_rate = 0.01
         decay_every = 0
         ridge = 0.01
+        image_widths = [32]
+        text_widths = [32]
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");
     wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()

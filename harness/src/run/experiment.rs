@@ -183,6 +183,7 @@ builtin![
     "03-wiki-sensitivity",
     "04-f8k-pairs",
     "05-mnist-halves",
+    "06-emoji-correlation",
 ];
 
 impl Experiment {

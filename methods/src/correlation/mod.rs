@@ -2,6 +2,7 @@
 
 crate::family! {
     cca::Cca,
+    dcca::Dcca,
     kcca::Kcca,
     scm::Scm,
 }

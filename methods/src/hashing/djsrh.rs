@@ -26,13 +26,13 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Texts};
 
-use super::net::{Moments, Net, tensor};
+use super::net::{Net, tensor};
 use crate::{
     Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     golden::{Answer, Case, Operation},
     linalg::views::{ImageInput, TextInput},
-    nn::{Weights, unit},
+    nn::{Moments, Weights, unit},
     params,
     train::{Model, Optimiser, Schedule, Step, train},
 };

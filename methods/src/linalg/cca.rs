@@ -19,7 +19,9 @@ use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Matrix;
 
-use super::{Eigen, Svd, accumulate, each_column, eigen, flip, largest, multiply, scatter, store::Store, svd};
+use super::{
+    Eigen, Svd, accumulate, each_column, eigen, flip, largest, leading_svd, multiply, scatter, store::Store, svd,
+};
 use crate::{Error, Result};
 
 /// Rows a block of a covariance; a fixed number, so that sums do not depend on the machine.
@@ -122,7 +124,7 @@ impl Projection {
         let mut out = Mat::zeros(rows.rows, self.weights.ncols());
         for start in (0..rows.rows).step_by(BLOCK) {
             let len = BLOCK.min(rows.rows - start);
-            let block = transposed(rows, start..start + len, |j, value| value - self.mean[j]);
+            let block = transposed(rows, start..start + len, &self.mean, None);
             accumulate(out.as_mut().subrows_mut(start, len), block.transpose(), self.weights.as_ref());
         }
         Ok(out)
@@ -177,7 +179,8 @@ pub fn fit(x: &Matrix, y: &Matrix, pairs: &[(u32, u32)], options: &Options) -> R
         }
     };
     let primal = x.is_primal(options.form) && y.is_primal(options.form);
-    let Svd { u, s, v } = svd(cross(&x, &y, &partners, &kx.basis, &ky.basis, primal).as_ref())?;
+    let t = cross(&x, &y, &partners, &kx.basis, &ky.basis, primal);
+    let Svd { u, s, v } = leading_svd(t.as_ref(), components)?;
     let (u, v) = (u.subcols(0, components), v.subcols(0, components));
     let singular_values = s[..components].to_vec();
     // wᵀ S w of each column: what the ridge leaves of unit variance.
@@ -242,7 +245,8 @@ struct View<'a> {
     /// How many pairs a row has.
     count: Vec<f64>,
     mean: Vec<f64>,
-    scale: Vec<f64>,
+    /// Standard deviations, if columns are to be divided by them.
+    scale: Option<Vec<f64>>,
     pairs: f64,
 }
 
@@ -258,18 +262,16 @@ impl<'a> View<'a> {
         paired.for_each(|row| count[row] += 1.0);
         let pairs: f64 = count.iter().sum();
         let mean: Vec<f64> = sums(rows, &count, |_, value| value).iter().map(|sum| sum / pairs).collect();
-        let scale = if standardise {
+        let scale = standardise.then(|| {
             let squares = sums(rows, &count, |j, value| (value - mean[j]).powi(2));
             squares.iter().map(|sum| (sum / (pairs - 1.0)).sqrt()).map(|s| if s > 0.0 { s } else { 1.0 }).collect()
-        } else {
-            vec![1.0; rows.cols]
-        };
+        });
         Self { name, rows, count, mean, scale, pairs }
     }
 
     /// Centred rows as columns, `[p, range.len()]`.
     fn centred(&self, range: Range<usize>) -> Mat<f64> {
-        transposed(self.rows, range, |j, value| (value - self.mean[j]) / self.scale[j])
+        transposed(self.rows, range, &self.mean, self.scale.as_deref())
     }
 
     /// Centred rows as columns, each times the root of its number of pairs: their scatter is that of the pairs.
@@ -338,7 +340,10 @@ impl<'a> View<'a> {
 
     /// Weights that act on centred features as they come, from weights of the standardised ones.
     fn unscaled(&self, weights: Mat<f64>) -> Mat<f64> {
-        Mat::from_fn(weights.nrows(), weights.ncols(), |i, j| weights[(i, j)] / self.scale[i])
+        match &self.scale {
+            None => weights,
+            Some(scale) => Mat::from_fn(weights.nrows(), weights.ncols(), |i, j| weights[(i, j)] / scale[i]),
+        }
     }
 }
 
@@ -352,8 +357,7 @@ fn cross(x: &View<'_>, y: &View<'_>, partners: &[Vec<usize>], kx: &Mat<f64>, ky:
         let mut right = Mat::zeros(y.rows.cols, range.len());
         each_column(right.as_mut(), |i, sum| {
             for &row in &partners[range.start + i] {
-                let values = sum.iter_mut().zip(y.rows.row(row)).zip(y.mean.iter().zip(&y.scale));
-                values.for_each(|((sum, &value), (mean, scale))| *sum += (f64::from(value) - mean) / scale);
+                add_centred(sum, y.rows.row(row), &y.mean, y.scale.as_deref());
             }
         });
         if primal {
@@ -380,14 +384,20 @@ fn sums(rows: &Matrix, count: &[f64], value: impl Fn(usize, f64) -> f64) -> Vec<
     sums
 }
 
-/// Some rows as columns, `[rows.cols, range.len()]`, each entry as `value(column, entry)`.
-fn transposed(rows: &Matrix, range: Range<usize>, value: impl Fn(usize, f64) -> f64 + Sync) -> Mat<f64> {
+/// Some rows as columns, `[rows.cols, range.len()]`, centred and perhaps scaled.
+fn transposed(rows: &Matrix, range: Range<usize>, mean: &[f64], scale: Option<&[f64]>) -> Mat<f64> {
     let mut out = Mat::zeros(rows.cols, range.len());
-    each_column(out.as_mut(), |i, column| {
-        let entries = column.iter_mut().zip(rows.row(range.start + i));
-        entries.enumerate().for_each(|(j, (out, &entry))| *out = value(j, f64::from(entry)));
-    });
+    each_column(out.as_mut(), |i, column| add_centred(column, rows.row(range.start + i), mean, scale));
     out
+}
+
+/// `out += (row - mean) / scale`.
+fn add_centred(out: &mut [f64], row: &[f32], mean: &[f64], scale: Option<&[f64]>) {
+    let values = row.iter().zip(mean).map(|(&value, mean)| f64::from(value) - mean);
+    match scale {
+        None => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
+        Some(scale) => out.iter_mut().zip(values).zip(scale).for_each(|((out, value), scale)| *out += value / scale),
+    }
 }
 
 fn blocks(n: usize) -> impl Iterator<Item = Range<usize>> {

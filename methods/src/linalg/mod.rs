@@ -9,6 +9,7 @@ pub mod distance;
 pub mod gemm;
 pub mod inputs;
 pub mod kernel;
+pub mod lbfgs;
 pub mod logistic;
 pub mod lsa;
 mod product;
@@ -16,6 +17,6 @@ pub mod store;
 pub mod views;
 
 pub use cholesky::Cholesky;
-pub use decompose::{Eigen, Svd, eigen, svd};
+pub use decompose::{Eigen, Svd, eigen, inverse_root, leading_svd, svd};
 pub use product::{accumulate, each_column, multiply, scatter};
 pub(crate) use product::{flip, largest};

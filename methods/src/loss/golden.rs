@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use super::{hinge, order_scores};
+use super::{CanonicalCorrelation, Objective, canonical::matrix, canonical_correlation, hinge, order_scores};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
@@ -12,6 +12,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation { name: "loss.vse_sum", run: |case| vse(case, false), ignored: &[] },
         Operation { name: "loss.vse_max", run: |case| vse(case, true), ignored: &[] },
+        Operation { name: "loss.dcca", run: dcca, ignored: &[] },
     ]
 }
 
@@ -40,6 +41,41 @@ fn vse(case: &Case, hardest: bool) -> Result<Answer> {
         }
     }
     Ok(answer)
+}
+
+/// The paper's objective, and the released code's beside it. With all singular values the released code takes an element-wise
+/// root of `TᵀT`, which leaves the sum of the lengths of the columns of `T`; it has no gradient there.
+fn dcca(case: &Case) -> Result<Answer> {
+    case.only(&["eps", "k", "r1", "r2", "use_all"])?;
+    let all = case.config::<bool>("use_all")?;
+    let top = if all { None } else { Some(case.config("k")?) };
+    let (ridge, epsilon) = ([case.config("r1")?, case.config("r2")?], case.config("eps")?);
+    let first = Var::from_tensor(&case.get("in.h1")?.tensor(DType::F64)?)?;
+    let second = Var::from_tensor(&case.get("in.h2")?.tensor(DType::F64)?)?;
+    let mut answer = Answer::default();
+    for (objective, name, grads) in [
+        (Objective::Paper, "out.loss_paper", ["grad.h1", "grad.h2"]),
+        (Objective::Released, "out.loss_repo", ["grad.repo_h1", "grad.repo_h2"]),
+    ] {
+        let settings = CanonicalCorrelation { top, ridge, epsilon, objective };
+        if all && objective == Objective::Released {
+            let whitened = settings.solve(matrix(&first)?.as_ref(), matrix(&second)?.as_ref())?.whitened;
+            let lengths = (0..whitened.ncols()).map(|j| whitened.col(j).norm_l2());
+            answer = answer.with(name, [-lengths.sum::<f64>()]);
+            continue;
+        }
+        let loss = canonical_correlation(&settings, &first, &second)?.neg()?;
+        answer = answer.with(name, values(&loss)?);
+        let gradients = loss.backward()?;
+        for (name, var) in grads.into_iter().zip([&first, &second]) {
+            if let Some(grad) = gradients.get(var) {
+                answer = answer.with(name, values(grad)?);
+            }
+        }
+    }
+    let settings = CanonicalCorrelation { top: None, ridge, epsilon, objective: Objective::Paper };
+    let solved = settings.solve(matrix(&first)?.as_ref(), matrix(&second)?.as_ref())?;
+    Ok(answer.with("out.singular_values", solved.singular_values))
 }
 
 #[cfg(test)]

@@ -5,21 +5,25 @@
 
 use crate::golden::Operation;
 
+mod dense;
 mod golden;
 mod gpo;
 mod gru;
 mod lengths;
 mod linear;
+mod moments;
 mod norm;
 pub(crate) mod real;
 mod recurrence;
 mod text;
 mod weights;
 
+pub use dense::{Activation, Dense};
 pub use gpo::Gpo;
 pub use gru::Gru;
 pub use lengths::Lengths;
 pub use linear::{ImageEncoder, Linear, Scaling};
+pub use moments::Moments;
 pub use norm::{l2n, unit};
 pub use text::{TextEncoder, Tokens};
 pub use weights::Weights;

@@ -13,6 +13,8 @@ pub(crate) trait Real: Float + WithDType {
     fn tanh(self) -> Self;
     /// Square root.
     fn root(self) -> Self;
+    /// Cube root of a number from 0 up, within 4 % for f32 (enough to start an iteration).
+    fn rough_cube_root(self) -> Self;
 }
 
 impl Real for f32 {
@@ -33,6 +35,12 @@ impl Real for f32 {
     fn root(self) -> Self {
         self.sqrt()
     }
+
+    #[inline(always)]
+    fn rough_cube_root(self) -> Self {
+        // A third of the exponent, and of the mantissa with it.
+        Self::from_bits(self.to_bits() / 3 + 0x2a51_37a0)
+    }
 }
 
 impl Real for f64 {
@@ -49,6 +57,11 @@ impl Real for f64 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn rough_cube_root(self) -> Self {
+        self.cbrt()
     }
 }
 

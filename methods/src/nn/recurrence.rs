@@ -281,7 +281,7 @@ fn close<T: Real>(grad: &[T], gates: &[T], before: &[T], dh: &mut [T], dgx: &mut
 }
 
 /// Sums over rows, in f64, each column by one task.
-fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
+pub(super) fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     const COLUMNS: usize = 256;
     let mut sums = vec![T::ZERO; width];
     sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(c, sums)| {

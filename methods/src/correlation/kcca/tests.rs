@@ -135,7 +135,7 @@ fn wrong_parameters_and_inputs_are_named() {
     assert!(error(toml::toml! { threshold = 0.1 approximation = "icd" }).contains("`threshold`: expected 0, unless"));
     assert!(error(toml::toml! { image_kernel = "polynomial" approximation = "rff" }).contains("set approximation to icd"));
     assert!(error(toml::toml! { bandwidth = 0 }).contains("`bandwidth`: expected a number above 0"));
-    assert!(error(toml::toml! { kernel = "rbf" }).contains("did you mean"));
+    assert!(error(toml::toml! { bandwith = 1 }).contains("did you mean"));
     assert!(error(toml::toml! { components = 400 }).contains("components, found 400"));
     let constant = Matrix { rows: 20, cols: 2, data: vec![1.0; 40] };
     let same = Collection { images: Images { global: Some(Arc::new(constant)), ..train.images.clone() }, ..train.clone() };

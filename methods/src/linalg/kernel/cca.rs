@@ -18,7 +18,9 @@ use faer::{Mat, MatRef};
 
 use crate::{
     Error, Result,
-    linalg::{Eigen, Svd, cca::Components, each_column, eigen, flip, largest, multiply, scatter, store::Store, svd},
+    linalg::{
+        Eigen, Svd, cca::Components, each_column, eigen, flip, largest, leading_svd, multiply, scatter, store::Store,
+    },
 };
 
 /// What keeps the coefficients small.
@@ -163,7 +165,7 @@ pub fn fit(
         }
     };
     let t = multiply(wx.coordinates.transpose(), partners(&wy.coordinates, pairs, kx.nrows()).as_ref());
-    let Svd { u, s, v } = svd(t.as_ref())?; // (3)
+    let Svd { u, s, v } = leading_svd(t.as_ref(), d)?; // (3)
     let [mut alpha, mut beta] = [(&wx, &u), (&wy, &v)].map(|(w, u)| multiply(w.coefficients.as_ref(), u.subcols(0, d))); // (4)
     for k in (0..d).filter(|&k| largest(&alpha, k) < 0.0).collect::<Vec<_>>() {
         flip(&mut alpha, k);
