@@ -132,7 +132,8 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
             level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
         // Whiskers of different lines at one value stand side by side.
-        let x = |line: usize, place: usize| place as f64 + 0.07 * (line as f64 - (lines.len() - 1) as f64 / 2.0);
+        let gap = if words { 0.16 } else { 0.07 };
+        let x = |line: usize, place: usize| place as f64 + gap * (line as f64 - (lines.len() - 1) as f64 / 2.0);
         for (i, line) in panel.lines.iter().enumerate() {
             let points: Vec<Point> = line.iter().map(|(place, mean, _)| frame.at(x(i, *place), *mean)).collect();
             if !words {
