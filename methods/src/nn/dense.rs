@@ -189,7 +189,7 @@ impl Layer {
         fn times<T: Real>(y: &[T], grad: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
             let mut out = grad.to_vec();
             out.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(out, y)| {
-                out.iter_mut().zip(y).for_each(|(g, &y)| *g = *g * f(y));
+                out.iter_mut().zip(y).for_each(|(g, &y)| *g *= f(y));
             });
             out
         }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::VecDeque,
-    path::PathBuf,
+    path::Path,
     time::Instant,
 };
 
@@ -164,7 +164,7 @@ fn unpack(model: &Networks, x: &[f64]) -> Result<()> {
 type State = (Vec<f64>, VecDeque<(Vec<f64>, Vec<f64>)>, Option<Best>, Vec<Epoch>);
 
 /// Replaces the checkpoint: the new one is written beside the old one, then renamed over it.
-fn write(file: &PathBuf, identity: &str, search: &Lbfgs, best: Option<&Best>, history: &[Epoch]) -> Result<()> {
+fn write(file: &Path, identity: &str, search: &Lbfgs, best: Option<&Best>, history: &[Epoch]) -> Result<()> {
     let mut store = Store::default().with_text("training", identity).with_vector("x", &search.x);
     for (i, (s, y)) in search.pairs.iter().enumerate() {
         store = store.with_vector(&format!("s.{i}"), s).with_vector(&format!("y.{i}"), y);
@@ -182,7 +182,7 @@ fn write(file: &PathBuf, identity: &str, search: &Lbfgs, best: Option<&Best>, hi
     std::fs::rename(&part, file).map_err(Error::io(file))
 }
 
-fn read(file: &PathBuf, identity: &str) -> Result<State> {
+fn read(file: &Path, identity: &str) -> Result<State> {
     let store = Store::load(file)?;
     let found = store.text("training")?;
     if found != identity {
