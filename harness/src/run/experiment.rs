@@ -182,6 +182,7 @@ builtin![
     "03-wiki-correlation",
     "03-wiki-sensitivity",
     "04-f8k-pairs",
+    "05-mnist-features",
     "05-mnist-halves",
     "06-emoji-correlation",
 ];
