@@ -151,7 +151,7 @@ macro_rules! builtin {
         const BUILTIN: &[(&str, &str)] = &[$(($name, include_str!(concat!("../../repro/", $name, ".toml")))),*];
     };
 }
-builtin!["wiki-mm10"];
+builtin!["mnist-halves", "wiki-mm10"];
 
 impl PaperTable {
     /// Every built-in table.
