@@ -27,7 +27,6 @@
 //! bag of words goes through latent semantic analysis, as for CCA; the best validation epoch is kept where there is one.
 
 mod full_batch;
-mod inputs;
 mod networks;
 
 use std::{collections::BTreeMap, path::Path};
@@ -35,12 +34,9 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::{Device, Tensor};
 use faer::Mat;
 use serde::{Deserialize, Serialize};
-use xmbench_datasets::{Images, Matrix, Texts};
+use xmbench_datasets::{Images, Matrix, Texts, random::Seed};
 
-use self::{
-    inputs::Inputs,
-    networks::{Mlp, Networks},
-};
+use self::networks::{Mlp, Networks};
 use crate::{
     Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
@@ -50,7 +46,7 @@ use crate::{
         views::{ImageInput, TextInput},
     },
     loss::Objective,
-    nn::{Activation, Weights},
+    nn::{Activation, ScaledInputs, Weights},
     params,
     train::{Model, Optimiser, Schedule, train},
 };
@@ -195,6 +191,11 @@ impl Params {
         Ok(read)
     }
 
+    /// What the networks see, and the training vectors of images and texts.
+    fn inputs(&self, training: &Training<'_>, seed: Seed) -> Result<(ScaledInputs, [Matrix; 2])> {
+        ScaledInputs::fit(NAME, training, (self.image, self.text, self.text_components), self.normalise, seed)
+    }
+
     /// Widths of both networks from their inputs to their outputs.
     fn widths(&self, inputs: [usize; 2]) -> [Vec<usize>; 2] {
         let all = |input: usize, hidden: &[usize]| {
@@ -237,7 +238,7 @@ impl Method for Dcca {
 
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
-        let inputs = Inputs::fit(&params, training, run.seed)?;
+        let inputs = params.inputs(training, run.seed)?;
         params.check_pairs(training)?;
         run.check_stop()?;
         let (solver, schedule) = (params.solver, params.schedule.clone());
@@ -259,7 +260,7 @@ impl Method for Dcca {
         let shape = store.text("shape")?;
         let shape: Shape =
             serde_json::from_str(shape).map_err(|error| wrong("the shape of two networks".into(), error.to_string()))?;
-        let inputs = Inputs::take(&store)?;
+        let inputs = ScaledInputs::load(NAME, &store)?;
         let projection = |view: &str, outputs: usize| -> Result<Projection> {
             let (mean, weights) = (store.vector(&format!("{view}.center"))?, store.matrix(&format!("{view}.weights"))?);
             if mean.len() != outputs || weights.nrows() != outputs {
@@ -289,7 +290,7 @@ struct Shape {
 
 /// The trained networks and the projections of their outputs.
 struct Fitted {
-    inputs: Inputs,
+    inputs: ScaledInputs,
     shape: Shape,
     weights: Weights,
     nets: [Mlp; 2],
@@ -298,12 +299,12 @@ struct Fitted {
 
 impl Fitted {
     /// Networks of a snapshot, with projections yet to come.
-    fn of(params: &Params, inputs: &Inputs, values: BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
+    fn of(params: &Params, inputs: &ScaledInputs, values: BTreeMap<String, Tensor>, device: &Device) -> Result<Self> {
         let shape = Shape { widths: params.widths(inputs.widths()), activation: params.activation };
         Self::new(inputs.clone(), shape, Weights::frozen(values, "the model in training", device))
     }
 
-    fn new(inputs: Inputs, shape: Shape, mut weights: Weights) -> Result<Self> {
+    fn new(inputs: ScaledInputs, shape: Shape, mut weights: Weights) -> Result<Self> {
         let mut net = |name: &str, widths: &[usize]| Mlp::new(&mut weights, name, widths, shape.activation);
         let nets = [net("image", &shape.widths[0])?, net("text", &shape.widths[1])?];
         let none = || Projection { mean: Vec::new(), weights: Mat::zeros(0, 0) };
@@ -355,7 +356,7 @@ impl Matcher for Fitted {
     }
 
     fn save(&self, to: &Path) -> Result<()> {
-        let mut store = self.inputs.put(Store::default());
+        let mut store = self.inputs.save(Store::default());
         for (view, projection) in ["image", "text"].into_iter().zip(&self.projections) {
             store = store
                 .with_vector(&format!("{view}.center"), &projection.mean)

@@ -34,6 +34,7 @@ use crate::{
             cca::{self as exact, Dual, Penalty},
             median_distance,
         },
+        inputs::Inputs,
         store::Store,
         views::{ImageInput, TextInput},
     },
@@ -84,6 +85,8 @@ pub struct Params {
     pub image: ImageInput,
     /// Vector that stands for a text.
     pub text: TextInput,
+    /// Dimensions that a bag of words is reduced to first; 0 leaves it alone.
+    pub text_components: usize,
 }
 
 /// How the kernels are worked with.
@@ -146,6 +149,7 @@ impl Default for Params {
             power: 1.0,
             image: ImageInput::Auto,
             text: TextInput::Auto,
+            text_components: 0,
         }
     }
 }
@@ -247,9 +251,7 @@ impl Method for Kcca {
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
         let (images, texts) = (&training.train.images, &training.train.texts);
-        let missing = |need| training.missing("kcca", need);
-        let image = params.image.resolve(images).ok_or_else(|| missing(params.image.need()))?;
-        let text = params.text.resolve(texts).ok_or_else(|| missing(params.text.need()))?;
+        let inputs = Inputs::fit("kcca", training, params.image, params.text, params.text_components, run.seed)?;
         let pairs = training.train.pairs.all();
         if pairs.len() < 2 {
             return Err(Error::Numeric(format!("kernel canonical correlation: expected at least 2 pairs, found {}", pairs.len())));
@@ -257,8 +259,8 @@ impl Method for Kcca {
         if params.approximation == Approximation::Exact {
             small_enough(images.len().max(texts.len()), params.exact_limit)?;
         }
-        let (x, x_of) = paired(&image.all("kcca", images)?, pairs.iter().map(|pair| pair.0))?;
-        let (y, y_of) = paired(&text.all("kcca", texts)?, pairs.iter().map(|pair| pair.1))?;
+        let (x, x_of) = paired(&inputs.images(images)?, pairs.iter().map(|pair| pair.0))?;
+        let (y, y_of) = paired(&inputs.texts(texts)?, pairs.iter().map(|pair| pair.1))?;
         let pairs: Vec<(u32, u32)> = pairs.iter().map(|&(i, j)| (x_of[i as usize], y_of[j as usize])).collect();
         let kx = params.kernel(params.image_kernel, &x, "image", run)?;
         let ky = params.kernel(params.text_kernel, &y, "text", run)?;
@@ -288,13 +290,12 @@ impl Method for Kcca {
                 (View::Finite(fx, weigh(fitted.x)), View::Finite(fy, weigh(fitted.y)))
             }
         };
-        Ok(Box::new(Fitted { image, text, x, y }))
+        Ok(Box::new(Fitted { inputs, x, y }))
     }
 
     fn load(&self, from: &Path, _device: &Device) -> Result<Box<dyn Matcher>> {
         let store = Store::load(&from.join(FILE))?;
-        let (image, text) = (store.word("image")?, store.word("text")?);
-        Ok(Box::new(Fitted { image, text, x: View::load(&store, "x")?, y: View::load(&store, "y")? }))
+        Ok(Box::new(Fitted { inputs: Inputs::load("kcca", &store)?, x: View::load(&store, "x")?, y: View::load(&store, "y")? }))
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -346,19 +347,18 @@ fn weighted(weights: &Mat<f64>, rho: &[f64], power: f64) -> Mat<f64> {
 const FILE: &str = "kcca.safetensors";
 
 struct Fitted {
-    image: ImageInput,
-    text: TextInput,
+    inputs: Inputs,
     x: View,
     y: View,
 }
 
 impl Matcher for Fitted {
     fn encode_images(&self, images: &Images) -> Result<Codes> {
-        self.x.codes(&self.image.all("kcca", images)?).map(Codes::Dense)
+        self.x.codes(&self.inputs.images(images)?).map(Codes::Dense)
     }
 
     fn encode_texts(&self, texts: &Texts) -> Result<Codes> {
-        self.y.codes(&self.text.all("kcca", texts)?).map(Codes::Dense)
+        self.y.codes(&self.inputs.texts(texts)?).map(Codes::Dense)
     }
 
     fn similarity(&self) -> Similarity<'_> {
@@ -366,7 +366,7 @@ impl Matcher for Fitted {
     }
 
     fn save(&self, to: &Path) -> Result<()> {
-        let store = Store::default().with_word("image", &self.image).with_word("text", &self.text);
+        let store = self.inputs.save(Store::default());
         self.y.save(self.x.save(store, "x"), "y").save(&to.join(FILE))
     }
 }

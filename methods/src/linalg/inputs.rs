@@ -49,6 +49,11 @@ impl Inputs {
         Ok(Self { method: method.into(), image, text, lsa })
     }
 
+    /// The method that they were fitted for, for messages.
+    pub fn method(&self) -> &str {
+        &self.method
+    }
+
     /// The vectors of all images.
     ///
     /// # Errors

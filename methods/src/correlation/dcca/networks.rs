@@ -6,12 +6,12 @@ use candle_core::{DType, Device, Tensor};
 use faer::{Mat, Scale};
 use xmbench_datasets::Matrix;
 
-use super::{EPSILON, Fitted, Inputs, NAME, Params, Solver};
+use super::{EPSILON, Fitted, NAME, Params, Solver};
 use crate::{
     Error, Matcher, Result, Training,
     linalg::{inverse_root, multiply},
     loss::{CanonicalCorrelation, canonical_correlation},
-    nn::{Activation, Dense, Weights},
+    nn::{Activation, Dense, ScaledInputs, Weights},
     train::{Model, Step},
 };
 
@@ -66,7 +66,7 @@ pub(super) struct Networks {
     pub params: Params,
     pub weights: Weights,
     pub pairs: Vec<(u32, u32)>,
-    inputs: Arc<Inputs>,
+    inputs: Arc<ScaledInputs>,
     /// Scaled training vectors of images and of texts.
     rows: [Matrix; 2],
     nets: [Mlp; 2],
@@ -79,8 +79,8 @@ impl Networks {
     /// Networks with random weights for the training split.
     ///
     /// # Errors
-    /// As [`Inputs::fit`], or if a weight cannot be made.
-    pub fn new(params: Params, training: &Training<'_>, mut weights: Weights, inputs: (Inputs, [Matrix; 2])) -> Result<Self> {
+    /// If a weight cannot be made.
+    pub fn new(params: Params, training: &Training<'_>, mut weights: Weights, inputs: (ScaledInputs, [Matrix; 2])) -> Result<Self> {
         let (inputs, rows) = inputs;
         let pairs = training.train.pairs.all().to_vec();
         let [image, text] = params.widths(inputs.widths());

@@ -101,7 +101,7 @@ fn the_gradient_of_all_pairs_is_that_of_finite_differences() {
     let train = curved(5000, "train");
     let table = small(toml::toml! { image_widths = [5] text_widths = [4] lambda = 0.01 weight_decay = 0.1 activation = "tanh" });
     let params = Params::read(&table).unwrap();
-    let inputs = Inputs::fit(&params, &training(&train), Seed(1)).unwrap();
+    let inputs = params.inputs(&training(&train), Seed(1)).unwrap();
     let weights = Weights::new(Seed(1), &Device::Cpu);
     let model = Networks::new(params, &training(&train), weights, inputs).unwrap();
     let at = full_batch::pack(&model).unwrap();
