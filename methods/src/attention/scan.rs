@@ -29,7 +29,7 @@ use crate::{
     card::Card,
     golden::{Answer, Case, Operation},
     loss, nn,
-    nn::{ImageEncoder, Linear, Scaling, TextEncoder, Tokens, Weights},
+    nn::{ImageEncoder, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights},
     params,
     train::{self, Model, Schedule, Step},
 };
@@ -220,10 +220,12 @@ impl Encoders {
             &mut weights,
             "text",
             sizes.vocabulary,
-            params.word,
-            params.embedding,
-            1,
-            params.bi_gru,
+            TextSettings {
+                layer: if params.bi_gru { TextLayer::Bigru } else { TextLayer::Gru },
+                word: params.word,
+                hidden: params.embedding,
+                layers: 1,
+            },
         )?;
         let scorer = CrossScorer { settings: params.attention(), form: params.scoring };
         Ok(Self { params, sizes, scorer, image, text, weights })

@@ -27,7 +27,7 @@ use crate::{
     card::Card,
     linalg::views::ImageInput,
     loss::{hinge_except, order_score, order_scores},
-    nn::{Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, Tokens, Weights, unit},
+    nn::{Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights, unit},
     params,
     train::{Model, Schedule, Step, train},
 };
@@ -247,10 +247,15 @@ impl Embedding {
             &mut weights,
             "text",
             shape.vocabulary,
-            params.word,
-            params.embedding,
-            params.layers,
-            params.text_encoder == Encoder::Bigru,
+            TextSettings {
+                layer: match params.text_encoder {
+                    Encoder::Gru => TextLayer::Gru,
+                    Encoder::Bigru => TextLayer::Bigru,
+                },
+                word: params.word,
+                hidden: params.embedding,
+                layers: params.layers,
+            },
         )?;
         let mut pool = |wanted, name| if wanted { Gpo::new(&mut weights, name, 32, 32).map(Some) } else { Ok(None) };
         let image_pool = pool(params.image_pooling == ImagePooling::Gpo, "image.pool")?;

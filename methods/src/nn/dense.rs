@@ -142,6 +142,12 @@ impl Dense {
         Ok(Self { weight, bias: weights.zeros(&format!("{name}.bias"), &[output])?, activation })
     }
 
+    /// The layer with given weights.
+    #[cfg(test)]
+    pub(super) fn from_parts(weight: Tensor, bias: Tensor, activation: Activation) -> Self {
+        Self { weight, bias, activation }
+    }
+
     /// `[n, in]` to `[n, out]`.
     ///
     /// # Errors

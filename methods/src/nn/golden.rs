@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
 use xmbench_datasets::random::Seed;
 
-use super::{Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, Tokens, Weights, unit};
+use super::{Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights, unit};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
@@ -111,7 +111,8 @@ fn text_encoder(case: &Case, layers: usize, bidirectional: bool) -> Result<(Weig
     let (vocabulary, word) = (size(case, "param.embed.weight", 0)?, size(case, "param.embed.weight", 1)?);
     let hidden = size(case, "param.rnn.weight_hh_l0", 1)?;
     let mut weights = Weights::new(Seed(0), &Device::Cpu);
-    let encoder = TextEncoder::new(&mut weights, "text", vocabulary, word, hidden, layers, bidirectional)?;
+    let layer = if bidirectional { TextLayer::Bigru } else { TextLayer::Gru };
+    let encoder = TextEncoder::new(&mut weights, "text", vocabulary, TextSettings { layer, word, hidden, layers })?;
     let names =
         Names(Vec::new()).with("embed.weight", "text.embedding", false).gru("rnn", "text.gru", layers, bidirectional);
     names.fill(case, &weights)?;

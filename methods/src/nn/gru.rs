@@ -1,41 +1,23 @@
-//! Gated recurrent units over packed sequences, in PyTorch's convention (the equations stand in `recurrence`).
+//! Gated recurrent units over packed sequences, in PyTorch's convention.
 //!
-//! The input's part of the gates, `x W_ih + b_ih`, is one product over all steps of all sequences.
-
-use std::sync::Arc;
+//! For each step of each sequence, with `x_* = x W_i* + b_i*` the input's part of a gate:
+//!
+//! ```text
+//! r  = sigmoid(x_r + h W_r + b_r)                                   (1)
+//! z  = sigmoid(x_z + h W_z + b_z)                                   (2)
+//! n  = tanh(x_n + r * (h W_n + b_n))                                (3)
+//! h' = (1 - z) n + z h,  h = 0 at the start                         (4)
+//! ```
 
 use candle_core::Tensor;
 
-use super::{
-    Weights,
-    lengths::Lengths,
-    recurrence::{Steps, states},
-};
+use super::{Weights, layers::Layers, lengths::Lengths, real::Real, recurrence::Cell};
 use crate::Result;
 
 /// One or more layers of gated recurrent units, in one direction or both. Weights are named
 /// `NAME.LAYER.w_ih [in, 3h]`, `w_hh [h, 3h]`, `b_ih [3h]`, `b_hh [3h]`, and `NAME.LAYER.reverse.…` for the way back;
 /// gates stand in the order r, z, n. Initial values are uniform within `1 / sqrt(h)`, as PyTorch has it.
-pub struct Gru {
-    /// Directions of each layer.
-    layers: Vec<Vec<Direction>>,
-    hidden: usize,
-}
-
-struct Direction {
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor,
-    b_hh: Tensor,
-    reverse: bool,
-}
-
-impl Direction {
-    fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-        let gx = x.matmul(&self.w_ih)?.broadcast_add(&self.b_ih)?;
-        states(&gx, &self.w_hh, &self.b_hh, Arc::new(Steps::new(lengths, self.reverse)))
-    }
-}
+pub struct Gru(Layers<Unit>);
 
 impl Gru {
     /// Layers over vectors of length `input`, each direction with states of length `hidden`. A layer after the first reads
@@ -51,30 +33,12 @@ impl Gru {
         layers: usize,
         bidirectional: bool,
     ) -> Result<Self> {
-        let ways: &[bool] = if bidirectional { &[false, true] } else { &[false] };
-        let bound = 1.0 / (hidden as f64).sqrt();
-        let layers = (0..layers)
-            .map(|layer| {
-                let input = if layer == 0 { input } else { ways.len() * hidden };
-                let direction = |&reverse: &bool| {
-                    let at = if reverse { format!("{name}.{layer}.reverse") } else { format!("{name}.{layer}") };
-                    Ok(Direction {
-                        w_ih: weights.uniform(&format!("{at}.w_ih"), &[input, 3 * hidden], bound)?,
-                        w_hh: weights.uniform(&format!("{at}.w_hh"), &[hidden, 3 * hidden], bound)?,
-                        b_ih: weights.uniform(&format!("{at}.b_ih"), &[3 * hidden], bound)?,
-                        b_hh: weights.uniform(&format!("{at}.b_hh"), &[3 * hidden], bound)?,
-                        reverse,
-                    })
-                };
-                ways.iter().map(direction).collect()
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { layers, hidden })
+        Layers::new(weights, name, input, hidden, layers, bidirectional).map(Self)
     }
 
     /// Length of a state.
     pub fn hidden(&self) -> usize {
-        self.hidden
+        self.0.hidden
     }
 
     /// The states of the last layer after every row of packed sequences `x [total, in]`: `[total, h]` of the way forth and,
@@ -83,16 +47,7 @@ impl Gru {
     /// # Errors
     /// If the shapes do not fit.
     pub fn directions(&self, x: &Tensor, lengths: &Lengths) -> Result<Vec<Tensor>> {
-        let mut outputs: Vec<Tensor> = Vec::new();
-        for layer in &self.layers {
-            let input = match outputs.as_slice() {
-                [] => x.clone(),
-                [one] => one.clone(),
-                both => Tensor::cat(both, 1)?,
-            };
-            outputs = layer.iter().map(|direction| direction.forward(&input, lengths)).collect::<Result<_>>()?;
-        }
-        Ok(outputs)
+        self.0.directions(x, lengths)
     }
 
     /// The mean of both directions after every row, `[total, h]`; with one direction, that.
@@ -112,32 +67,79 @@ impl Gru {
     /// # Errors
     /// As [`Gru::directions`].
     pub fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-        let outputs = self.directions(&lengths.unpad(x)?, lengths)?;
-        lengths.pad(&Tensor::cat(&outputs, 1)?, x.dim(1)?)
+        self.0.forward(x, lengths)
+    }
+}
+
+/// Equations (1) to (4). A row keeps r, z, `h W_n + b_n`, n.
+struct Unit;
+
+impl Cell for Unit {
+    const NAME: &'static str = "gru recurrence";
+    const GATES: usize = 3;
+    const KEPT: usize = 4;
+    const CARRIES: bool = false;
+
+    #[inline]
+    fn open<T: Real>(x: &[T], b: &[T], before: &[T], _: &mut [T], gates: &mut [T], out: &mut [T]) {
+        let h = out.len();
+        let (x_r, x_z, x_n) = (&x[..h], &x[h..2 * h], &x[2 * h..3 * h]);
+        let (b_r, b_z, b_n) = (&b[..h], &b[h..2 * h], &b[2 * h..3 * h]);
+        let (r, rest) = gates.split_at_mut(h);
+        let (z, rest) = rest.split_at_mut(h);
+        let (u, n) = rest.split_at_mut(h);
+        let (before, n) = (&before[..h], &mut n[..h]);
+        for i in 0..h {
+            r[i] = (x_r[i] + (r[i] + b_r[i])).sigmoid(); // (1)
+            z[i] = (x_z[i] + (z[i] + b_z[i])).sigmoid(); // (2)
+            u[i] += b_n[i];
+            n[i] = (x_n[i] + r[i] * u[i]).tanh(); // (3)
+            out[i] = n[i] + z[i] * (before[i] - n[i]); // (4)
+        }
+    }
+
+    #[inline]
+    fn close<T: Real>(grad: &[T], gates: &[T], before: &[T], dh: &mut [T], _: &mut [T], dgx: &mut [T], dgh: &mut [T]) {
+        let h = dh.len();
+        let (grad, before) = (&grad[..h], &before[..h]);
+        let (r, z, u, n) = (&gates[..h], &gates[h..2 * h], &gates[2 * h..3 * h], &gates[3 * h..4 * h]);
+        let (dgx_r, rest) = dgx.split_at_mut(h);
+        let (dgx_z, dgx_n) = rest.split_at_mut(h);
+        let (dgh_r, rest) = dgh.split_at_mut(h);
+        let (dgh_z, dgh_n) = rest.split_at_mut(h);
+        let (dgx_n, dgh_n) = (&mut dgx_n[..h], &mut dgh_n[..h]);
+        for i in 0..h {
+            let g = dh[i] + grad[i];
+            let dn = g * (T::ONE - z[i]) * (T::ONE - n[i] * n[i]);
+            let dz = g * (before[i] - n[i]) * z[i] * (T::ONE - z[i]);
+            let dr = dn * u[i] * r[i] * (T::ONE - r[i]);
+            (dgx_r[i], dgx_z[i], dgx_n[i]) = (dr, dz, dn);
+            (dgh_r[i], dgh_z[i], dgh_n[i]) = (dr, dz, dn * r[i]);
+            dh[i] = g * z[i];
+        }
+    }
+
+    fn composed(x: &Tensor, gh: &Tensor, before: &[Tensor], h: usize) -> candle_core::Result<Vec<Tensor>> {
+        let gate = |i| candle_nn::ops::sigmoid(&(x.narrow(1, i * h, h)? + gh.narrow(1, i * h, h)?)?);
+        let (r, z) = (gate(0)?, gate(1)?); // (1), (2)
+        let n = (x.narrow(1, 2 * h, h)? + (r * gh.narrow(1, 2 * h, h)?)?)?.tanh()?; // (3)
+        Ok(vec![(&n + (z * (&before[0] - &n)?)?)?]) // (4)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use candle_core::{DType, Device, Var};
     use xmbench_datasets::random::Seed;
 
     use super::*;
-    use crate::nn::recurrence::composed;
-
-    fn draw(label: &str, shape: &[usize]) -> Var {
-        let mut stream = Seed(5).stream(&["gru", label]);
-        let values: Vec<f64> = (0..shape.iter().product()).map(|_| 0.7 * stream.normal()).collect();
-        Var::from_vec(values, shape, &Device::Cpu).unwrap()
-    }
-
-    /// Largest difference of two tensors.
-    fn distance(a: &Tensor, b: &Tensor) -> f64 {
-        let a = a.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        let b = b.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        assert_eq!(a.len(), b.len());
-        a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
-    }
+    use crate::nn::{
+        checks::{distance, draw},
+        recurrence::{composed, states},
+        steps::Steps,
+    };
 
     #[test]
     fn gradients_are_those_of_finite_differences_and_of_candle() {
@@ -147,9 +149,9 @@ mod tests {
         let weight = draw("cotangent", &[total, h]).as_detached_tensor();
         for reverse in [false, true] {
             let steps = Arc::new(Steps::new(&lengths, reverse));
-            let fused = |a: &[Var; 3]| states(&a[0], &a[1], &a[2], steps.clone()).unwrap();
+            let fused = |a: &[Var; 3]| states::<Unit>(&a[0], &a[1], &a[2], steps.clone()).unwrap();
             let loss = |a: &[Var; 3]| (fused(a) * &weight).unwrap().sum_all().unwrap();
-            let plain = composed(&arguments[0], &arguments[1], &arguments[2], &steps).unwrap();
+            let plain = composed::<Unit>(&arguments[0], &arguments[1], &arguments[2], &steps).unwrap();
             assert!(distance(&fused(&arguments), &plain) < 1e-14);
             let grads = loss(&arguments).backward().unwrap();
             let plain_grads = (plain * &weight).unwrap().sum_all().unwrap().backward().unwrap();
@@ -180,11 +182,11 @@ mod tests {
         let wide = [draw("gx", &[total, 3 * h]), draw("w", &[h, 3 * h]), draw("b", &[3 * h])];
         let narrow: Vec<Tensor> = wide.iter().map(|v| v.to_dtype(DType::F32).unwrap().detach()).collect();
         let steps = Arc::new(Steps::new(&lengths, true));
-        let exact = states(&wide[0], &wide[1], &wide[2], steps.clone()).unwrap();
-        let detached = states(&narrow[0], &narrow[1], &narrow[2], steps.clone()).unwrap();
+        let exact = states::<Unit>(&wide[0], &wide[1], &wide[2], steps.clone()).unwrap();
+        let detached = states::<Unit>(&narrow[0], &narrow[1], &narrow[2], steps.clone()).unwrap();
         assert!(distance(&exact, &detached) < 2e-5);
         let tracked = Var::from_tensor(&narrow[0]).unwrap();
-        let kept = states(&tracked, &narrow[1], &narrow[2], steps).unwrap();
+        let kept = states::<Unit>(&tracked, &narrow[1], &narrow[2], steps).unwrap();
         assert_eq!(distance(&kept, &detached), 0.0);
     }
 
@@ -215,7 +217,7 @@ mod tests {
         let a = [narrow("gx", &[total, 3 * h]), narrow("w", &[h, 3 * h]), narrow("b", &[3 * h])];
         let compute = |threads| {
             rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-                let out = states(&a[0], &a[1], &a[2], Arc::new(Steps::new(&lengths, false))).unwrap();
+                let out = states::<Unit>(&a[0], &a[1], &a[2], Arc::new(Steps::new(&lengths, false))).unwrap();
                 let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
                 a.iter()
                     .map(|v| grads.get(v).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())

@@ -1,22 +1,28 @@
-//! Layers that several families share: weights, recurrent units, text and image encoders, pooling, normalisation.
+//! Layers that several families share: weights, recurrent units, transformers, text and image encoders, pooling, normalisation.
 //!
 //! Sequences of different lengths are kept one after another without padding ([`Lengths`]): no step is spent on padding, and
 //! nothing that stands there can leak into a result.
 
 use crate::golden::Operation;
 
+#[cfg(test)]
+mod checks;
 mod dense;
 mod golden;
 mod gpo;
 mod gru;
 mod inputs;
+mod layers;
 mod lengths;
 mod linear;
+mod lstm;
 mod moments;
 mod norm;
 pub(crate) mod real;
 mod recurrence;
+mod steps;
 mod text;
+mod transformer;
 mod weights;
 
 pub use dense::{Activation, Dense};
@@ -25,9 +31,11 @@ pub use gru::Gru;
 pub use inputs::ScaledInputs;
 pub use lengths::Lengths;
 pub use linear::{ImageEncoder, Linear, Scaling};
+pub use lstm::Lstm;
 pub use moments::Moments;
 pub use norm::{l2n, unit};
-pub use text::{TextEncoder, Tokens};
+pub use text::{TextEncoder, TextLayer, TextSettings, Tokens};
+pub use transformer::Transformer;
 pub use weights::Weights;
 
 /// The golden operations of this module.

@@ -1,13 +1,4 @@
-//! The recurrent half of a GRU, fused, with its own backward pass.
-//!
-//! In PyTorch's convention, for each step of each sequence, with `x_*` the input's part of a gate (bias included):
-//!
-//! ```text
-//! r  = sigmoid(x_r + h W_r + b_r)                                   (1)
-//! z  = sigmoid(x_z + h W_z + b_z)                                   (2)
-//! n  = tanh(x_n + r * (h W_n + b_n))                                (3)
-//! h' = (1 - z) n + z h,  h = 0 at the start                         (4)
-//! ```
+//! The recurrent half of gated units, fused, with its own backward pass; what the gates compute is a [`Cell`].
 //!
 //! Sequences are walked side by side, longest first, so that the batch of a step is a prefix that shrinks. Each step is one
 //! product `h W` and one pass over the gates, which are kept; backward, each step is one pass and one product, and the
@@ -15,6 +6,7 @@
 
 use std::{
     any::Any,
+    marker::PhantomData,
     sync::{Arc, Mutex},
 };
 
@@ -22,8 +14,9 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    lengths::{Lengths, index},
+    lengths::index,
     real::{Real, contiguous, dispatch, with},
+    steps::Steps,
 };
 use crate::{
     Error, Result,
@@ -33,66 +26,50 @@ use crate::{
 /// Sequences a task takes at least.
 const GRAIN: usize = 8;
 
-/// In which order the rows of packed sequences are walked.
-#[derive(Debug)]
-pub(crate) struct Steps {
-    lengths: Lengths,
-    /// Sequences, longest first.
-    order: Vec<usize>,
-    /// Number of sequences that reach each step.
-    active: Vec<usize>,
-    /// Rows before each step when rows are kept step by step, and the number of all rows.
-    offsets: Vec<usize>,
-    reverse: bool,
+/// What happens to one row of one step, states of length `h`.
+pub(crate) trait Cell: Send + Sync + 'static {
+    /// What errors call it.
+    const NAME: &'static str;
+    /// Gates, each `h` columns of the weights.
+    const GATES: usize;
+    /// Vectors of length `h` that a row keeps for backward; at least `GATES`.
+    const KEPT: usize;
+    /// Whether a second state, kept to the cell, goes from step to step.
+    const CARRIES: bool;
+
+    /// One row forward. `kept` starts with `h W` (zeros at the first step) and takes what backward needs; `carry` is the
+    /// second state, before and after.
+    fn open<T: Real>(x: &[T], b: &[T], before: &[T], carry: &mut [T], kept: &mut [T], out: &mut [T]);
+
+    /// One row backward. `dh` and `dcarry` come as gradients from the following step; `dh` goes as what reaches the state before
+    /// other than through `h W`, `dcarry` as the gradient of the second state before. `dgx` and `dgh` take the gradients
+    /// of the input's and the state's part of the gates.
+    fn close<T: Real>(
+        grad: &[T],
+        kept: &[T],
+        before: &[T],
+        dh: &mut [T],
+        dcarry: &mut [T],
+        dgx: &mut [T],
+        dgh: &mut [T],
+    );
+
+    /// The same step of all rows from candle's own operations: the new states from the old ones, the output first.
+    fn composed(x: &Tensor, gh: &Tensor, before: &[Tensor], h: usize) -> candle_core::Result<Vec<Tensor>>;
 }
 
-impl Steps {
-    /// The walk from the first row of each sequence to its last; if `reverse`, the other way round.
-    pub(crate) fn new(lengths: &Lengths, reverse: bool) -> Self {
-        let each = lengths.as_slice();
-        let mut order: Vec<usize> = (0..each.len()).collect();
-        order.sort_by_key(|&b| std::cmp::Reverse(each[b]));
-        let active: Vec<usize> = (0..lengths.longest()).map(|t| order.partition_point(|&b| each[b] > t)).collect();
-        let mut offsets = vec![0];
-        offsets.extend(active.iter().scan(0, |sum, n| {
-            *sum += n;
-            Some(*sum)
-        }));
-        Self { lengths: lengths.clone(), order, active, offsets, reverse }
-    }
-
-    /// Step `t` of sequence `order[k]`, counted in the rows of that sequence.
-    fn position(&self, k: usize, t: usize) -> usize {
-        if self.reverse { self.lengths.as_slice()[self.order[k]] - 1 - t } else { t }
-    }
-
-    /// Step `t` of sequence `order[k]`, counted in all rows.
-    fn row(&self, k: usize, t: usize) -> usize {
-        self.lengths.range(self.order[k]).start + self.position(k, t)
-    }
-
-    /// One slice a sequence, longest first.
-    fn split<'a, T>(&self, mut data: &'a mut [T], width: usize) -> Vec<&'a mut [T]> {
-        let mut slices: Vec<Option<&mut [T]>> = Vec::with_capacity(self.order.len());
-        for &length in self.lengths.as_slice() {
-            let (head, tail) = data.split_at_mut(length * width);
-            slices.push(Some(head));
-            data = tail;
-        }
-        self.order.iter().map(|&b| slices[b].take().expect("each sequence stands once in the order")).collect()
-    }
-}
-
-/// The states after every row of packed sequences, `[total, h]`, from the input's part of the gates `gx [total, 3h]` and the
-/// recurrent weights `w [h, 3h]` and `b [3h]`, gates in the order r, z, n.
+/// The states after every row of packed sequences, `[total, h]`, from the input's part of the gates `gx [total, gates * h]`
+/// and the recurrent weights `w [h, gates * h]` and `b [gates * h]`.
 ///
 /// # Errors
 /// If shapes or types do not fit.
-pub(crate) fn states(gx: &Tensor, w: &Tensor, b: &Tensor, steps: Arc<Steps>) -> Result<Tensor> {
+pub(crate) fn states<C: Cell>(gx: &Tensor, w: &Tensor, b: &Tensor, steps: Arc<Steps>) -> Result<Tensor> {
     let h = w.dim(0)?;
-    if gx.dims() != [steps.lengths.total(), 3 * h] || w.dims() != [h, 3 * h] || b.dims() != [3 * h] {
+    if gx.dims() != [steps.lengths.total(), C::GATES * h] || w.dims() != [h, C::GATES * h] || b.dims() != [C::GATES * h]
+    {
         return Err(Error::Numeric(format!(
-            "recurrence over {} rows: inputs {:?}, weights {:?}, bias {:?} do not fit",
+            "{} over {} rows: inputs {:?}, weights {:?}, bias {:?} do not fit",
+            C::NAME,
             steps.lengths.total(),
             gx.dims(),
             w.dims(),
@@ -103,17 +80,18 @@ pub(crate) fn states(gx: &Tensor, w: &Tensor, b: &Tensor, steps: Arc<Steps>) -> 
         return Ok(gx.narrow(1, 0, h)?);
     }
     if !gx.device().is_cpu() {
-        return composed(gx, w, b, &steps);
+        return composed::<C>(gx, w, b, &steps);
     }
     let keep = gx.track_op() || w.track_op() || b.track_op();
-    let op = Recurrence { steps, keep, tape: Mutex::new(None) };
+    let op = Recurrence::<C> { steps, keep, tape: Mutex::new(None), cell: PhantomData };
     Ok(gx.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, op)?)
 }
 
 /// The same numbers from candle's own operations, for devices other than the CPU.
-pub(crate) fn composed(gx: &Tensor, w: &Tensor, b: &Tensor, steps: &Steps) -> Result<Tensor> {
+pub(crate) fn composed<C: Cell>(gx: &Tensor, w: &Tensor, b: &Tensor, steps: &Steps) -> Result<Tensor> {
     let h = w.dim(0)?;
-    let mut state = Tensor::zeros((steps.order.len(), h), gx.dtype(), gx.device())?;
+    let zero = Tensor::zeros((steps.order.len(), h), gx.dtype(), gx.device())?;
+    let mut state = vec![zero; 1 + usize::from(C::CARRIES)];
     let mut outputs = Vec::with_capacity(steps.active.len());
     let mut place = vec![0; steps.lengths.total()];
     for (t, &active) in steps.active.iter().enumerate() {
@@ -121,31 +99,27 @@ pub(crate) fn composed(gx: &Tensor, w: &Tensor, b: &Tensor, steps: &Steps) -> Re
             place[steps.row(k, t)] = steps.offsets[t] + k;
         }
         let x = gx.index_select(&index((0..active).map(|k| steps.row(k, t)), gx.device())?, 0)?;
-        let before = state.narrow(0, 0, active)?;
-        let gh = before.matmul(w)?.broadcast_add(b)?;
-        let gate = |i| -> candle_core::Result<Tensor> {
-            candle_nn::ops::sigmoid(&(x.narrow(1, i * h, h)? + gh.narrow(1, i * h, h)?)?)
-        };
-        let (r, z) = (gate(0)?, gate(1)?); // (1), (2)
-        let n = (x.narrow(1, 2 * h, h)? + (r * gh.narrow(1, 2 * h, h)?)?)?.tanh()?; // (3)
-        state = (&n + (z * (before - &n)?)?)?; // (4)
-        outputs.push(state.clone());
+        let before = state.iter().map(|s| s.narrow(0, 0, active)).collect::<candle_core::Result<Vec<_>>>()?;
+        let gh = before[0].matmul(w)?.broadcast_add(b)?;
+        state = C::composed(&x, &gh, &before, h)?;
+        outputs.push(state[0].clone());
     }
     Ok(Tensor::cat(&outputs, 0)?.index_select(&index(place, gx.device())?, 0)?)
 }
 
 /// What backward needs, rows step by step.
 struct Tape<T> {
-    /// r, z, `h W_n + b_n`, n; `[rows, 4h]`.
-    gates: Vec<T>,
+    /// What the cell keeps, `[rows, KEPT * h]`.
+    kept: Vec<T>,
     /// The state before each row, `[rows, h]`.
     before: Vec<T>,
 }
 
-struct Recurrence {
+struct Recurrence<C> {
     steps: Arc<Steps>,
     keep: bool,
     tape: Mutex<Option<Box<dyn Any + Send>>>,
+    cell: PhantomData<C>,
 }
 
 /// Gradients of the three arguments.
@@ -155,35 +129,37 @@ struct Gradients<T> {
     b: Vec<T>,
 }
 
-impl Recurrence {
+impl<C: Cell> Recurrence<C> {
     fn forward<T: Real>(&self, gx: &[T], w: &[T], b: &[T]) -> Vec<T> {
-        let (steps, h) = (&*self.steps, b.len() / 3);
-        let rows = steps.lengths.total();
+        let (steps, h, g) = (&*self.steps, b.len() / C::GATES, b.len());
+        let (rows, wide) = (steps.lengths.total(), C::KEPT * h);
         // Without backward, every step reuses the rows of the first.
-        let kept = if self.keep { rows } else { steps.order.len() };
-        let mut gates = vec![T::ZERO; kept * 4 * h];
-        let mut before = vec![T::ZERO; kept * h];
+        let places = if self.keep { rows } else { steps.order.len() };
+        let mut kept = vec![T::ZERO; places * wide];
+        let mut before = vec![T::ZERO; places * h];
+        let (mut carry, second) = second_state::<C, T>(steps.order.len(), h);
         let mut out = vec![T::ZERO; rows * h];
         let mut sequences = steps.split(&mut out, h);
         for (t, &active) in steps.active.iter().enumerate() {
             let offset = if self.keep { steps.offsets[t] } else { 0 };
-            let gates = &mut gates[offset * 4 * h..][..active * 4 * h];
-            let (past, future) = before.split_at_mut(if self.keep { steps.offsets[t + 1] * h } else { kept * h });
+            let kept = &mut kept[offset * wide..][..active * wide];
+            let (past, future) = before.split_at_mut(if self.keep { steps.offsets[t + 1] * h } else { places * h });
             let past = &mut past[offset * h..];
             if t > 0 {
-                let product = MatMut::strided(gates, active, 3 * h, 4 * h);
-                gemm(T::ONE, Mat::new(past, active, h), Mat::new(w, h, 3 * h), T::ZERO, product);
+                let product = MatMut::strided(kept, active, g, wide);
+                gemm(T::ONE, Mat::new(past, active, h), Mat::new(w, h, g), T::ZERO, product);
             }
             sequences[..active]
                 .par_iter_mut()
-                .zip(gates.par_chunks_mut(4 * h))
+                .zip(kept.par_chunks_mut(wide))
                 .zip(past.par_chunks(h))
+                .zip(carry.par_chunks_mut(second))
                 .enumerate()
                 .with_min_len(GRAIN)
-                .for_each(|(k, ((out, gates), before))| {
+                .for_each(|(k, (((out, kept), before), carry))| {
                     let position = steps.position(k, t);
                     let out = &mut out[position * h..][..h];
-                    open(&gx[steps.row(k, t) * 3 * h..][..3 * h], b, before, gates, out);
+                    C::open(&gx[steps.row(k, t) * g..][..g], b, before, carry, kept, out);
                 });
             let next = steps.active.get(t + 1).copied().unwrap_or(0);
             let future = if self.keep { future } else { past };
@@ -192,92 +168,58 @@ impl Recurrence {
             }
         }
         if self.keep {
-            *self.tape.lock().expect("no thread panicked with the tape") = Some(Box::new(Tape { gates, before }));
+            *self.tape.lock().expect("no thread panicked with the tape") = Some(Box::new(Tape { kept, before }));
         }
         out
     }
 
     fn backward<T: Real>(&self, w: &[T], h: usize, grad: &[T]) -> candle_core::Result<Gradients<T>> {
         let tape = self.tape.lock().expect("no thread panicked with the tape");
-        let Some(Tape { gates, before }) =
-            tape.as_deref().and_then(|tape| (tape as &dyn Any).downcast_ref::<Tape<T>>())
+        let Some(Tape { kept, before }) = tape.as_deref().and_then(|tape| (tape as &dyn Any).downcast_ref::<Tape<T>>())
         else {
-            candle_core::bail!("the recurrence kept nothing to go backward with");
+            candle_core::bail!("{} kept nothing to go backward with", C::NAME);
         };
-        let steps = &*self.steps;
+        let (steps, g, wide) = (&*self.steps, C::GATES * h, C::KEPT * h);
         let rows = steps.lengths.total();
-        let mut dgx = vec![T::ZERO; rows * 3 * h];
-        let mut dgh = vec![T::ZERO; rows * 3 * h];
+        let mut dgx = vec![T::ZERO; rows * g];
+        let mut dgh = vec![T::ZERO; rows * g];
         let mut dh = vec![T::ZERO; steps.order.len() * h];
-        let mut sequences = steps.split(&mut dgx, 3 * h);
+        let (mut dcarry, second) = second_state::<C, T>(steps.order.len(), h);
+        let mut sequences = steps.split(&mut dgx, g);
         for (t, &active) in steps.active.iter().enumerate().rev() {
             let offset = steps.offsets[t];
-            let dgh = &mut dgh[offset * 3 * h..][..active * 3 * h];
+            let dgh = &mut dgh[offset * g..][..active * g];
             sequences[..active]
                 .par_iter_mut()
-                .zip(dgh.par_chunks_mut(3 * h))
+                .zip(dgh.par_chunks_mut(g))
                 .zip(dh.par_chunks_mut(h))
-                .zip(gates[offset * 4 * h..].par_chunks(4 * h))
+                .zip(dcarry.par_chunks_mut(second))
+                .zip(kept[offset * wide..].par_chunks(wide))
                 .zip(before[offset * h..].par_chunks(h))
                 .enumerate()
                 .with_min_len(GRAIN)
-                .for_each(|(k, ((((dgx, dgh), dh), gates), before))| {
-                    let dgx = &mut dgx[steps.position(k, t) * 3 * h..][..3 * h];
-                    close(&grad[steps.row(k, t) * h..][..h], gates, before, dh, dgx, dgh);
+                .for_each(|(k, (((((dgx, dgh), dh), dcarry), kept), before))| {
+                    let dgx = &mut dgx[steps.position(k, t) * g..][..g];
+                    C::close(&grad[steps.row(k, t) * h..][..h], kept, before, dh, dcarry, dgx, dgh);
                 });
             if t > 0 {
-                let weights = Mat::new(w, h, 3 * h).t();
-                gemm(T::ONE, Mat::new(dgh, active, 3 * h), weights, T::ONE, MatMut::new(&mut dh, active, h));
+                let weights = Mat::new(w, h, g).t();
+                gemm(T::ONE, Mat::new(dgh, active, g), weights, T::ONE, MatMut::new(&mut dh, active, h));
             }
         }
         // The state before the first step is zero: its rows add nothing.
         let (first, rest) = (steps.offsets[1], rows - steps.offsets[1]);
         let mut dw = vec![T::ZERO; w.len()];
         let states = Mat::new(&before[first * h..], rest, h).t();
-        gemm(T::ONE, states, Mat::new(&dgh[first * 3 * h..], rest, 3 * h), T::ZERO, MatMut::new(&mut dw, h, 3 * h));
-        Ok(Gradients { gx: dgx, w: dw, b: column_sums(&dgh, 3 * h) })
+        gemm(T::ONE, states, Mat::new(&dgh[first * g..], rest, g), T::ZERO, MatMut::new(&mut dw, h, g));
+        Ok(Gradients { gx: dgx, w: dw, b: column_sums(&dgh, g) })
     }
 }
 
-/// Equations (1) to (4) of one row. `gates` holds `h W` of r, z, n and takes r, z, `h W_n + b_n`, n.
-#[inline]
-fn open<T: Real>(x: &[T], b: &[T], before: &[T], gates: &mut [T], out: &mut [T]) {
-    let h = out.len();
-    let (x_r, x_z, x_n) = (&x[..h], &x[h..2 * h], &x[2 * h..3 * h]);
-    let (b_r, b_z, b_n) = (&b[..h], &b[h..2 * h], &b[2 * h..3 * h]);
-    let (r, rest) = gates.split_at_mut(h);
-    let (z, rest) = rest.split_at_mut(h);
-    let (u, n) = rest.split_at_mut(h);
-    let (before, n) = (&before[..h], &mut n[..h]);
-    for i in 0..h {
-        r[i] = (x_r[i] + (r[i] + b_r[i])).sigmoid(); // (1)
-        z[i] = (x_z[i] + (z[i] + b_z[i])).sigmoid(); // (2)
-        u[i] += b_n[i];
-        n[i] = (x_n[i] + r[i] * u[i]).tanh(); // (3)
-        out[i] = n[i] + z[i] * (before[i] - n[i]); // (4)
-    }
-}
-
-/// The gradient of one row. `dh` comes as the gradient from the following step and goes as what (4) passes straight on.
-#[inline]
-fn close<T: Real>(grad: &[T], gates: &[T], before: &[T], dh: &mut [T], dgx: &mut [T], dgh: &mut [T]) {
-    let h = dh.len();
-    let (grad, before) = (&grad[..h], &before[..h]);
-    let (r, z, u, n) = (&gates[..h], &gates[h..2 * h], &gates[2 * h..3 * h], &gates[3 * h..4 * h]);
-    let (dgx_r, rest) = dgx.split_at_mut(h);
-    let (dgx_z, dgx_n) = rest.split_at_mut(h);
-    let (dgh_r, rest) = dgh.split_at_mut(h);
-    let (dgh_z, dgh_n) = rest.split_at_mut(h);
-    let (dgx_n, dgh_n) = (&mut dgx_n[..h], &mut dgh_n[..h]);
-    for i in 0..h {
-        let g = dh[i] + grad[i];
-        let dn = g * (T::ONE - z[i]) * (T::ONE - n[i] * n[i]);
-        let dz = g * (before[i] - n[i]) * z[i] * (T::ONE - z[i]);
-        let dr = dn * u[i] * r[i] * (T::ONE - r[i]);
-        (dgx_r[i], dgx_z[i], dgx_n[i]) = (dr, dz, dn);
-        (dgh_r[i], dgh_z[i], dgh_n[i]) = (dr, dz, dn * r[i]);
-        dh[i] = g * z[i];
-    }
+/// Zeros for the second state of every sequence, and their length; one unread value where a cell has none.
+fn second_state<C: Cell, T: Real>(sequences: usize, h: usize) -> (Vec<T>, usize) {
+    let width = if C::CARRIES { h } else { 1 };
+    (vec![T::ZERO; sequences * width], width)
 }
 
 /// Sums over rows, in f64, each column by one task.
@@ -298,9 +240,9 @@ pub(super) fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     sums
 }
 
-impl CustomOp3 for Recurrence {
+impl<C: Cell> CustomOp3 for Recurrence<C> {
     fn name(&self) -> &'static str {
-        "gru recurrence"
+        C::NAME
     }
 
     fn cpu_fwd(
@@ -324,7 +266,7 @@ impl CustomOp3 for Recurrence {
                 contiguous(w, w_layout)?,
                 contiguous(b, b_layout)?,
             )),
-            _ => candle_core::bail!("gru recurrence: expected inputs and weights of f32, or all of f64"),
+            _ => candle_core::bail!("{}: expected inputs and weights of f32, or all of f64", C::NAME),
         };
         Ok((out, shape))
     }

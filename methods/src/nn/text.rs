@@ -1,7 +1,8 @@
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::{
-    Gru, Weights,
+    Gru, Linear, Lstm, Transformer, Weights,
     lengths::{Lengths, index},
 };
 use crate::{Error, Result};
@@ -28,60 +29,118 @@ impl Tokens {
     }
 }
 
-/// Texts to the joint space: word vectors, then gated recurrent units. Weights `NAME.embedding [vocabulary, word]`, initially
-/// uniform within 0.1, and those of [`Gru`] under `NAME.gru`.
+/// What reads the words of a text one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextLayer {
+    /// Gated recurrent units in one direction.
+    Gru,
+    /// Gated recurrent units in both directions, averaged token by token.
+    Bigru,
+    /// Long short-term memory in both directions, one behind the other.
+    Bilstm,
+    /// A transformer encoder with heads of at least 64 values.
+    Transformer,
+}
+
+/// The shape of a text encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextSettings {
+    /// Which layer.
+    pub layer: TextLayer,
+    /// Length of a word vector.
+    pub word: usize,
+    /// Length of the layer's states.
+    pub hidden: usize,
+    /// Number of layers.
+    pub layers: usize,
+}
+
+/// Texts to vectors: word vectors, then a [`TextLayer`]. Weights `NAME.embedding [vocabulary, word]`, initially uniform within
+/// 0.1, and those of [`Gru`] under `NAME.gru`, of [`Lstm`] under `NAME.lstm`, or of [`Transformer`] under `NAME.transformer`;
+/// before the latter, words of another length than its own pass a [`Linear`] layer `NAME.project`.
 pub struct TextEncoder {
     embedding: Tensor,
-    gru: Gru,
+    body: Body,
+}
+
+enum Body {
+    Gru(Gru),
+    Lstm(Lstm),
+    Transformer { project: Option<Linear>, layers: Transformer, width: usize },
 }
 
 impl TextEncoder {
-    /// An encoder of token numbers below `vocabulary` into vectors of length `hidden`.
+    /// An encoder of token numbers below `vocabulary`.
     ///
     /// # Errors
     /// If a weight cannot be made.
-    #[allow(clippy::too_many_arguments, reason = "the sizes of one encoder")]
-    pub fn new(
-        weights: &mut Weights,
-        name: &str,
-        vocabulary: usize,
-        word: usize,
-        hidden: usize,
-        layers: usize,
-        bidirectional: bool,
-    ) -> Result<Self> {
+    pub fn new(weights: &mut Weights, name: &str, vocabulary: usize, settings: TextSettings) -> Result<Self> {
+        let TextSettings { layer, word, hidden, layers } = settings;
         let embedding = weights.uniform(&format!("{name}.embedding"), &[vocabulary, word], 0.1)?;
-        let gru = Gru::new(weights, &format!("{name}.gru"), word, hidden, layers, bidirectional)?;
-        Ok(Self { embedding, gru })
+        let body = match layer {
+            TextLayer::Gru | TextLayer::Bigru => {
+                let both = layer == TextLayer::Bigru;
+                Body::Gru(Gru::new(weights, &format!("{name}.gru"), word, hidden, layers, both)?)
+            }
+            TextLayer::Bilstm => Body::Lstm(Lstm::new(weights, &format!("{name}.lstm"), word, hidden, layers, true)?),
+            TextLayer::Transformer => {
+                let project = || Linear::new(weights, &format!("{name}.project"), word, hidden);
+                let project = (word != hidden).then(project).transpose()?;
+                let heads = (1..=(hidden / 64).max(1)).rev().find(|heads| hidden.is_multiple_of(*heads)).unwrap_or(1);
+                let layers = Transformer::new(weights, &format!("{name}.transformer"), hidden, heads, layers)?;
+                Body::Transformer { project, layers, width: hidden }
+            }
+        };
+        Ok(Self { embedding, body })
     }
 
-    /// Length of the vectors that come out.
-    pub fn hidden(&self) -> usize {
-        self.gru.hidden()
+    /// Length of the vectors that come out: `hidden`, or twice that from [`TextLayer::Bilstm`].
+    pub fn width(&self) -> usize {
+        match &self.body {
+            Body::Gru(gru) => gru.hidden(),
+            Body::Lstm(lstm) => 2 * lstm.hidden(),
+            Body::Transformer { width, .. } => *width,
+        }
     }
 
-    /// One vector a token, both directions averaged, not scaled: `[total, hidden]`; [`Lengths::pad`] makes it
-    /// `[texts, longest, hidden]`.
+    /// One vector a token, not scaled: `[total, width]`; [`Lengths::pad`] makes it `[texts, longest, width]`.
     ///
     /// # Errors
     /// If a token number is not below the vocabulary.
     pub fn tokens(&self, tokens: &Tokens) -> Result<Tensor> {
-        self.gru.average(&self.embed(tokens)?, &tokens.lengths)
+        let (words, lengths) = (self.embed(tokens)?, &tokens.lengths);
+        match &self.body {
+            Body::Gru(gru) => gru.average(&words, lengths),
+            Body::Lstm(lstm) => Ok(Tensor::cat(&lstm.directions(&words, lengths)?, 1)?),
+            Body::Transformer { project: Some(project), layers, .. } => {
+                layers.forward(&project.forward(&words)?, lengths)
+            }
+            Body::Transformer { project: None, layers, .. } => layers.forward(&words, lengths),
+        }
     }
 
-    /// The state after the last token of each text, not scaled: `[texts, hidden]`. With both directions, the mean of the
-    /// forward state after the last token and the backward state after the first.
+    /// One vector a text, not scaled, `[texts, width]`: where reading ends, which is the last token forth and the first
+    /// token back. Both directions of a GRU are averaged; from a transformer, the vector of the last token.
     ///
     /// # Errors
     /// As [`TextEncoder::tokens`].
     pub fn last(&self, tokens: &Tokens) -> Result<Tensor> {
         let lengths = &tokens.lengths;
-        match self.gru.directions(&self.embed(tokens)?, lengths)?.as_slice() {
-            [forth, back] => {
-                let starts = index((0..lengths.len()).map(|b| lengths.range(b).start), back.device())?;
-                Ok(((lengths.last(forth)? + back.index_select(&starts, 0)?)? * 0.5)?)
+        let start = |back: &Tensor| -> Result<Tensor> {
+            let starts = index((0..lengths.len()).map(|b| lengths.range(b).start), back.device())?;
+            Ok(back.index_select(&starts, 0)?)
+        };
+        match &self.body {
+            Body::Gru(gru) => match gru.directions(&self.embed(tokens)?, lengths)?.as_slice() {
+                [forth, back] => Ok(((lengths.last(forth)? + start(back)?)? * 0.5)?),
+                one => lengths.last(&one[0]),
+            },
+            Body::Lstm(lstm) => {
+                let ways = lstm.directions(&self.embed(tokens)?, lengths)?;
+                Ok(Tensor::cat(&[lengths.last(&ways[0])?, start(&ways[1])?], 1)?)
             }
-            one => lengths.last(&one[0]),
+            Body::Transformer { .. } => lengths.last(&self.tokens(tokens)?),
         }
     }
 
@@ -96,5 +155,60 @@ impl TextEncoder {
             }
         }
         Ok(self.embedding.index_select(&tokens.ids, 0)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xmbench_datasets::random::Seed;
+
+    use super::*;
+    use crate::nn::checks::{distance, flat};
+
+    const TEXTS: [&[u32]; 3] = [&[3, 1, 4, 1, 5], &[2], &[7, 1, 8]];
+
+    #[test]
+    fn every_layer_has_the_promised_shapes_and_ends() {
+        for (layer, width) in
+            [(TextLayer::Gru, 8), (TextLayer::Bigru, 8), (TextLayer::Bilstm, 16), (TextLayer::Transformer, 8)]
+        {
+            for word in [5, 8] {
+                let mut weights = Weights::new(Seed(2), &Device::Cpu);
+                let settings = TextSettings { layer, word, hidden: 8, layers: 2 };
+                let encoder = TextEncoder::new(&mut weights, "text", 9, settings).unwrap();
+                let tokens = Tokens::new(TEXTS, &Device::Cpu).unwrap();
+                let (all, last) = (encoder.tokens(&tokens).unwrap(), encoder.last(&tokens).unwrap());
+                assert_eq!((all.dims(), last.dims(), encoder.width()), (&[9, width][..], &[3, width][..], width));
+                let (all, last) = (all.to_vec2::<f32>().unwrap(), last.to_vec2::<f32>().unwrap());
+                for (text, (first, end)) in [(0, 4), (5, 5), (6, 8)].into_iter().enumerate() {
+                    match layer {
+                        TextLayer::Bilstm => {
+                            assert_eq!(last[text], [&all[end][..8], &all[first][8..]].concat());
+                        }
+                        // Only where one token is all there is do both directions end at the same place.
+                        TextLayer::Bigru if first != end => assert_ne!(last[text], all[end]),
+                        _ => assert_eq!(last[text], all[end]),
+                    }
+                }
+                // Every weight takes part.
+                let grads = encoder.last(&tokens).unwrap().powf(3.0).unwrap().sum_all().unwrap().backward().unwrap();
+                for (name, var) in weights.iter() {
+                    assert!(flat(grads.get(var).unwrap()).iter().any(|&g| g != 0.0), "{layer:?}: {name}");
+                }
+                // Another text beside it changes nothing that counts.
+                let alone = Tokens::new([TEXTS[2]], &Device::Cpu).unwrap();
+                let row = encoder.last(&tokens).unwrap().narrow(0, 2, 1).unwrap();
+                assert!(distance(&encoder.last(&alone).unwrap(), &row) < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_an_error() {
+        let mut weights = Weights::new(Seed(2), &Device::Cpu);
+        let settings = TextSettings { layer: TextLayer::Gru, word: 3, hidden: 4, layers: 1 };
+        let encoder = TextEncoder::new(&mut weights, "text", 9, settings).unwrap();
+        let tokens = Tokens::new([&[1u32, 9][..]], &Device::Cpu).unwrap();
+        assert!(encoder.last(&tokens).unwrap_err().to_string().contains("token 9 is outside the vocabulary of 9"));
     }
 }

@@ -1,0 +1,127 @@
+//! Long short-term memory over packed sequences, in PyTorch's convention.
+//!
+//! For each step of each sequence, with `x_* = x W_i* + b_i*` the input's part of a gate:
+//!
+//! ```text
+//! i  = sigmoid(x_i + h W_i + b_i),  f = sigmoid(x_f + h W_f + b_f)  (1)
+//! g  = tanh(x_g + h W_g + b_g),     o = sigmoid(x_o + h W_o + b_o)  (2)
+//! c' = f c + i g,  c = 0 at the start                               (3)
+//! h' = o tanh(c'),  h = 0 at the start                              (4)
+//! ```
+
+use candle_core::Tensor;
+
+use super::{Weights, layers::Layers, lengths::Lengths, real::Real, recurrence::Cell};
+use crate::Result;
+
+/// One or more layers of long short-term memory, in one direction or both. Weights are named
+/// `NAME.LAYER.w_ih [in, 4h]`, `w_hh [h, 4h]`, `b_ih [4h]`, `b_hh [4h]`, and `NAME.LAYER.reverse.…` for the way back;
+/// gates stand in the order i, f, g, o. Initial values are uniform within `1 / sqrt(h)`, as PyTorch has it.
+pub struct Lstm(Layers<Unit>);
+
+impl Lstm {
+    /// Layers over vectors of length `input`, each direction with states of length `hidden`. A layer after the first reads
+    /// both directions of the one below, one behind the other.
+    ///
+    /// # Errors
+    /// If a weight cannot be made.
+    pub fn new(
+        weights: &mut Weights,
+        name: &str,
+        input: usize,
+        hidden: usize,
+        layers: usize,
+        bidirectional: bool,
+    ) -> Result<Self> {
+        Layers::new(weights, name, input, hidden, layers, bidirectional).map(Self)
+    }
+
+    /// Length of a state.
+    pub fn hidden(&self) -> usize {
+        self.0.hidden
+    }
+
+    /// The outputs `h'` of the last layer after every row of packed sequences `x [total, in]`: `[total, h]` of the way forth
+    /// and, if there is one, of the way back, which starts at the last row of each sequence.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn directions(&self, x: &Tensor, lengths: &Lengths) -> Result<Vec<Tensor>> {
+        self.0.directions(x, lengths)
+    }
+
+    /// Both directions one behind the other for padded sequences: `[b, t, in]` to `[b, t, directions * h]`, zero behind the
+    /// end of a sequence.
+    ///
+    /// # Errors
+    /// As [`Lstm::directions`].
+    pub fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
+        self.0.forward(x, lengths)
+    }
+}
+
+/// Equations (1) to (4). A row keeps i, f, g, o and the `c` before it.
+struct Unit;
+
+impl Cell for Unit {
+    const NAME: &'static str = "lstm recurrence";
+    const GATES: usize = 4;
+    const KEPT: usize = 5;
+    const CARRIES: bool = true;
+
+    #[inline]
+    fn open<T: Real>(x: &[T], b: &[T], _: &[T], carry: &mut [T], kept: &mut [T], out: &mut [T]) {
+        let h = out.len();
+        let (x_i, x_f, x_g, x_o) = (&x[..h], &x[h..2 * h], &x[2 * h..3 * h], &x[3 * h..4 * h]);
+        let (b_i, b_f, b_g, b_o) = (&b[..h], &b[h..2 * h], &b[2 * h..3 * h], &b[3 * h..4 * h]);
+        let (i, rest) = kept.split_at_mut(h);
+        let (f, rest) = rest.split_at_mut(h);
+        let (g, rest) = rest.split_at_mut(h);
+        let (o, c) = rest.split_at_mut(h);
+        let (c, carry) = (&mut c[..h], &mut carry[..h]);
+        for k in 0..h {
+            i[k] = (x_i[k] + (i[k] + b_i[k])).sigmoid(); // (1)
+            f[k] = (x_f[k] + (f[k] + b_f[k])).sigmoid();
+            g[k] = (x_g[k] + (g[k] + b_g[k])).tanh(); // (2)
+            o[k] = (x_o[k] + (o[k] + b_o[k])).sigmoid();
+            c[k] = carry[k];
+            carry[k] = f[k] * c[k] + i[k] * g[k]; // (3)
+            out[k] = o[k] * carry[k].tanh(); // (4)
+        }
+    }
+
+    #[inline]
+    fn close<T: Real>(grad: &[T], kept: &[T], _: &[T], dh: &mut [T], dcarry: &mut [T], dgx: &mut [T], dgh: &mut [T]) {
+        let h = dh.len();
+        let (grad, dcarry) = (&grad[..h], &mut dcarry[..h]);
+        let (i, f, g, o) = (&kept[..h], &kept[h..2 * h], &kept[2 * h..3 * h], &kept[3 * h..4 * h]);
+        let c = &kept[4 * h..5 * h];
+        let (d_i, rest) = dgx.split_at_mut(h);
+        let (d_f, rest) = rest.split_at_mut(h);
+        let (d_g, d_o) = rest.split_at_mut(h);
+        let d_o = &mut d_o[..h];
+        for k in 0..h {
+            let dout = dh[k] + grad[k];
+            let squashed = (f[k] * c[k] + i[k] * g[k]).tanh();
+            let dc = dcarry[k] + dout * o[k] * (T::ONE - squashed * squashed);
+            d_i[k] = dc * g[k] * i[k] * (T::ONE - i[k]);
+            d_f[k] = dc * c[k] * f[k] * (T::ONE - f[k]);
+            d_g[k] = dc * i[k] * (T::ONE - g[k] * g[k]);
+            d_o[k] = dout * squashed * o[k] * (T::ONE - o[k]);
+            dcarry[k] = dc * f[k];
+            dh[k] = T::ZERO;
+        }
+        dgh.copy_from_slice(dgx);
+    }
+
+    fn composed(x: &Tensor, gh: &Tensor, before: &[Tensor], h: usize) -> candle_core::Result<Vec<Tensor>> {
+        let sum = |gate| x.narrow(1, gate * h, h)? + gh.narrow(1, gate * h, h)?;
+        let gate = |gate| candle_nn::ops::sigmoid(&sum(gate)?);
+        let (i, f, g, o) = (gate(0)?, gate(1)?, sum(2)?.tanh()?, gate(3)?); // (1), (2)
+        let c = ((f * &before[1])? + (i * g)?)?; // (3)
+        Ok(vec![(o * c.tanh()?)?, c]) // (4)
+    }
+}
+
+#[cfg(test)]
+mod tests;
