@@ -3,13 +3,28 @@
 use crate::golden::Operation;
 
 mod canonical;
+mod contrastive;
+mod distance;
 mod golden;
 mod hinge;
 mod order;
+mod relation;
+mod rows;
+mod softmax;
+mod structure;
+#[cfg(test)]
+mod support;
+mod triplet_center;
 
 pub use canonical::{CanonicalCorrelation, Correlated, Objective, canonical_correlation};
+pub use contrastive::{Form, Reduction, contrastive, contrastive_pairs};
+pub use distance::squared_distances;
 pub use hinge::{hinge, hinge_except};
 pub use order::{order_score, order_scores};
+pub use relation::{Relation, Relations};
+pub use softmax::{cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
+pub use structure::{Structure, StructureTerms, structure_preserving};
+pub use triplet_center::{CenterForm, own_center_nearest, triplet_center};
 
 /// The golden operations of this module.
 pub fn operations() -> Vec<Operation> {
