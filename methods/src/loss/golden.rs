@@ -1,5 +1,7 @@
 //! The golden operations of the losses.
 
+mod metric;
+
 use candle_core::{DType, Tensor, Var};
 
 use super::{CanonicalCorrelation, Objective, canonical::matrix, canonical_correlation, hinge, order_scores};
@@ -9,11 +11,13 @@ use crate::{
 };
 
 pub(super) fn operations() -> Vec<Operation> {
-    vec![
+    let mut operations = vec![
         Operation { name: "loss.vse_sum", run: |case| vse(case, false), ignored: &[] },
         Operation { name: "loss.vse_max", run: |case| vse(case, true), ignored: &[] },
         Operation { name: "loss.dcca", run: dcca, ignored: &[] },
-    ]
+    ];
+    operations.extend(metric::operations());
+    operations
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f64>> {
