@@ -2,6 +2,7 @@
 //!
 //! Another crate can register methods of its own and reuse the binary's `main`: see [`cli::main`].
 
+pub mod claims;
 pub mod cli;
 pub mod protocol;
 pub mod record;

@@ -7,10 +7,10 @@ use common::{EXPERIMENT, Place};
 #[test]
 fn help_lists_every_command_and_the_exit_codes() {
     let output = Place::new().run("--help").code(0);
-    for word in ["list", "data", "run", "report", "repro", "compare", "exit codes"] {
+    for word in ["list", "data", "run", "report", "repro", "compare", "claims", "exit codes"] {
         assert!(output.stdout.contains(word), "`{word}` is not in\n{}", output.stdout);
     }
-    for command in ["list", "data", "run", "report", "repro", "compare"] {
+    for command in ["list", "data", "run", "report", "repro", "compare", "claims"] {
         Place::new().run(&format!("{command} --help")).code(0);
     }
 }
@@ -84,6 +84,17 @@ fn two_rows_and_two_recordings_compare() {
     place.run("compare one nowhere").code(2).says(&["not of one kind"]);
     place.run("compare CCC CCA --recording one").code(2).says(&["has no row `CCC`", "`CCA components=2`"]);
     place.run("compare CCA CCA").code(2).says(&["there is no recording under results/"]);
+}
+
+#[test]
+fn claims_are_listed_and_told_apart() {
+    let listed = Place::new().run("claims --list --json").code(0).stdout;
+    let claims: Vec<serde_json::Value> = listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let scan = claims.iter().find(|claim| claim["claim"] == "mean-over-lse").unwrap();
+    assert_eq!((&scan["method"], &scan["evidence"]), (&"scan".into(), &"recalled".into()));
+    let some = Place::new().run("claims scan --list --json").code(0).stdout;
+    assert!(some.lines().count() < claims.len() && some.contains("mean-over-lse"));
+    Place::new().run("claims scna").code(2).says(&["no claim and no method `scna`; did you mean `scan`?"]);
 }
 
 #[test]

@@ -132,6 +132,7 @@ fn messages_to_bad_input() {
     });
     log.case("a folder without golden files", "verify --golden features", 2, |_| ());
     log.case("a recording that is not there", "report --recording nowhere", 2, |_| ());
+    log.case("a claim that nobody makes", "claims gain-flickr3k", 2, |_| ());
     log.case("a folder that is a file", "run planted.toml --out planted.toml", 2, |_| ());
     insta::assert_snapshot!(log.0);
 }

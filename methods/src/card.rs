@@ -91,6 +91,32 @@ pub struct Claim {
     pub text: String,
     /// `verified`, `recalled` or `measured`.
     pub evidence: Evidence,
+    /// What must come out where it is put to the test; it counts as tested only where there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<ClaimTest>,
+}
+
+/// A claim as a difference between two rows of an experiment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimTest {
+    /// Experiment that has the rows: `01-emoji-pairs`.
+    pub experiment: String,
+    /// Row that should be better, as tables name it: `VSE++`, `DJSRH 64 bits`; a label alone where it has one row.
+    pub better: String,
+    /// Row that should be worse.
+    pub worse: String,
+    /// Metric by its stored name: `rsum`, `t2i MAP@all`.
+    pub metric: String,
+    /// Dataset as tables call it; each that was run when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// By how much it should be better, in the metric's unit and counted towards the better end of the metric.
+    #[serde(default)]
+    pub at_least: f64,
+    /// Whether the claim is one at equal training, so that what each row was trained for stands beside the verdict.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub equal_budget: bool,
 }
 
 impl Card {

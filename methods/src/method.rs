@@ -34,6 +34,12 @@ pub trait Method: Send + Sync {
     /// A missing or malformed file.
     fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>>;
 
+    /// What a table must say beside a row with these complete parameters, such as negatives that are counted as the
+    /// released code does and not as the paper says.
+    fn remark(&self, _params: &toml::Table) -> Option<String> {
+        None
+    }
+
     /// The golden operations that this method's functions answer.
     fn operations(&self) -> Vec<Operation> {
         Vec::new()

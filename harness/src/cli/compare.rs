@@ -14,9 +14,8 @@ use crate::{
     record::{Control, Outcome, Recording, Trial, store},
     stats::{
         Interval,
-        bootstrap::{Sample, differences},
-        mean,
         metric::Metric,
+        paired::{Basis, Cache, Paired},
     },
 };
 
@@ -129,16 +128,17 @@ fn rows<'a>(recording: &'a Recording, args: &Args) -> Vec<Row<'a>> {
 }
 
 /// Every metric of every two rows that belong together, over the seeds that both ran.
-fn compare(both: Vec<(&Row<'_>, &Row<'_>)>, recording: &Recording, args: &Args) -> Result<Vec<Difference>> {
-    let mut all = Vec::new();
+fn compare<'a>(both: Vec<(&Row<'a>, &Row<'a>)>, recording: &Recording, args: &Args) -> Result<Vec<Difference>> {
+    let (mut all, mut draws) = (Vec::new(), Cache::new());
     for (a, b) in both {
         let place = format!("{} on {}, `{}` and `{}`", a.experiment, a.dataset, a.name, b.name);
         comparable(&place, a.trials[0], b.trials[0])?;
         let seeds = |row: &Row<'_>| row.trials.iter().map(|trial| trial.seed).collect::<BTreeSet<_>>();
         let common: BTreeSet<u64> = seeds(a).intersection(&seeds(b)).copied().collect();
-        let chosen = |row: &Row<'_>| {
-            let mut trials: Vec<Trial> = Vec::new();
-            trials.extend(row.trials.iter().filter(|trial| common.contains(&trial.seed)).map(|trial| (*trial).clone()));
+        let chosen = |row: &Row<'a>| {
+            let mut trials: Vec<&'a Trial> = row.trials.clone();
+            trials.retain(|trial| common.contains(&trial.seed));
+            trials.sort_by_key(|trial| trial.seed);
             trials
         };
         let (trials_a, trials_b) = (chosen(a), chosen(b));
@@ -149,29 +149,15 @@ fn compare(both: Vec<(&Row<'_>, &Row<'_>)>, recording: &Recording, args: &Args) 
         let columns = args.metric.clone().map_or(columns, |only| vec![only]);
         for column in columns {
             let metric = Metric::parse(&column);
-            let value = |trials: &[Trial]| {
-                let values: Option<Vec<f64>> = trials.iter().map(|trial| trial.metrics.get(&column).copied()).collect();
-                values.and_then(|values| mean(&values))
-            };
-            let (Some(value_a), Some(value_b)) = (value(&trials_a), value(&trials_b)) else { continue };
-            let interval = interval(&metric, &trials_a, &trials_b);
+            let Some(paired) = Paired::of(&metric, &trials_a, &trials_b, &mut draws) else { continue };
+            // A verdict is given here only where queries tell it.
+            let interval = paired.interval.filter(|_| paired.basis == Basis::Images);
             let row = if a.name == b.name { a.name.clone() } else { format!("{} - {}", a.name, b.name) };
             let (experiment, dataset) = (a.experiment.into(), a.dataset.into());
-            all.push(Difference { experiment, dataset, row, metric, a: value_a, b: value_b, interval });
+            all.push(Difference { experiment, dataset, row, metric, a: paired.a, b: paired.b, interval });
         }
     }
     Ok(all)
-}
-
-/// The paired bootstrap interval of the difference, where the metric is a mean over queries.
-fn interval(metric: &Metric, a: &[Trial], b: &[Trial]) -> Option<Interval> {
-    let sample = |trials: &[Trial]| Sample::of(metric, &trials.iter().collect::<Vec<_>>());
-    let (a, b) = (sample(a)?, sample(b)?);
-    if !a.pairs_with(&b) {
-        return None;
-    }
-    let draws = a.draws();
-    Interval::of_replicates(&differences(&a.replicates(&draws), &b.replicates(&draws)))
 }
 
 /// Two numbers compare only under one protocol on one dataset.

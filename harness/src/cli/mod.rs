@@ -1,5 +1,6 @@
 //! The command line: what there is to type, and which file answers.
 
+mod claims;
 mod compare;
 mod data;
 mod device;
@@ -7,6 +8,7 @@ mod list;
 mod report;
 mod repro;
 mod run;
+mod shared;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -42,6 +44,8 @@ enum Command {
     Repro(repro::Args),
     /// Set two recordings, or two rows, side by side
     Compare(compare::Args),
+    /// Put what papers claim to a recording: supported, not supported, undecided
+    Claims(claims::Args),
     /// Compare with the values that the authors' code computes
     Verify(verify::VerifyArgs),
 }
@@ -71,8 +75,8 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
         }
     };
     match &cli.command {
-        Command::Run(args) => run::set_threads(args.threads()),
-        Command::Repro(args) => run::set_threads(args.threads()),
+        Command::Run(args) => run::set_threads(args.shared.threads),
+        Command::Repro(args) => run::set_threads(args.shared.threads),
         _ => {}
     }
     match answer(cli.command, &Methods::with(extra)) {
@@ -100,9 +104,10 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::List(args) => list::run(&args, methods),
         Command::Data(args) => data::run(&args),
         Command::Run(args) => run::run(&args, methods),
-        Command::Report(args) => report::run(&args),
+        Command::Report(args) => report::run(&args, methods),
         Command::Repro(args) => repro::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
+        Command::Claims(args) => claims::run(&args, methods),
         Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
     }
 }

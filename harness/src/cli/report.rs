@@ -7,8 +7,10 @@ use serde_json::json;
 
 use super::{Status, print};
 use crate::{
+    claims,
     record::{Recording, store},
     report::{self, Rendered},
+    run::Methods,
 };
 
 #[derive(clap::Args)]
@@ -24,13 +26,13 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: &Args) -> Result<Status> {
+pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let folder = args.recording.clone().map_or_else(newest, Ok)?;
     let recording = store::read(&folder)?;
     if recording.trials.is_empty() {
         bail!("the recording {} holds no trial; `xmbench run` makes some", folder.display());
     }
-    let rendered = show(&recording, &args.out, args.json)
+    let rendered = show(&recording, methods, &args.out, args.json)
         .with_context(|| format!("cannot render the report of {}", folder.display()))?;
     if args.json {
         let page = page(&rendered, &args.out);
@@ -40,8 +42,8 @@ pub fn run(args: &Args) -> Result<Status> {
 }
 
 /// Renders a recording and prints its tables and where the report is.
-pub fn show(recording: &Recording, out: &Path, quiet: bool) -> Result<Rendered> {
-    let rendered = report::render(recording, out)?;
+pub fn show(recording: &Recording, methods: &Methods, out: &Path, quiet: bool) -> Result<Rendered> {
+    let rendered = report::render(recording, &claims::stated(methods), out)?;
     if !quiet {
         for table in &rendered.tables {
             print(&format!("{}\n", table.trim_end()));

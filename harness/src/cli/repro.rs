@@ -1,7 +1,6 @@
 //! `xmbench repro`: tables of papers, run again and judged cell by cell.
 
 use std::{
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
 };
@@ -13,6 +12,7 @@ use serde_json::{Value, json};
 use super::{
     Status, device, print,
     run::{command_line, watch_for_interrupt},
+    shared::Shared,
     table,
 };
 use crate::{
@@ -33,35 +33,14 @@ pub struct Args {
     /// Show every table with the data that it needs, run nothing
     #[arg(long)]
     list: bool,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: device::Choice,
     /// The recording's folder, whose trials are not run again; results/repro-PROFILE when absent
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Where tables and plots go
-    #[arg(long, value_name = "DIR", default_value = "reports")]
-    reports: PathBuf,
-    /// Threads; every core when absent
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
-    /// Remove what the folder has recorded and begin anew
-    #[arg(long)]
-    fresh: bool,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub shared: Shared,
 }
 
 impl Args {
-    /// Threads that were asked for.
-    pub fn threads(&self) -> Option<NonZeroUsize> {
-        self.threads
-    }
-
     fn chosen(&self) -> Result<Vec<PaperTable>> {
         match self.tables.is_empty() {
             true => PaperTable::builtin(),
@@ -84,11 +63,11 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     if args.list {
         return list(args, &tables);
     }
-    let (device, name) = device::open(args.device)?;
+    let (device, name) = device::open(args.shared.device)?;
     let stop = watch_for_interrupt()?;
     let mut ran: Vec<Ran> = Vec::new();
     for table in tables {
-        let fresh = args.fresh && ran.iter().all(|earlier| earlier.folder != folder(args, &table));
+        let fresh = args.shared.fresh && ran.iter().all(|earlier| earlier.folder != folder(args, &table));
         ran.push(run_table(args, table, methods, (&device, &name), fresh, &stop)?);
         if ran.last().is_some_and(|ran| ran.summary.interrupted) {
             eprintln!("interrupted: the same command goes on from here");
@@ -104,13 +83,13 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
             Part { table: &ran.table, experiments: ran.experiments.clone(), cells, recording: &ran.recording }
         })
         .collect();
-    let rendered = render::render(&parts, &args.reports).context("cannot render the tables")?;
+    let rendered = render::render(&parts, &args.shared.reports).context("cannot render the tables")?;
     // A table without data was not asked for by name, else it was an error: it is reported, and fails nothing.
     let failed = ran
         .iter()
         .zip(&parts)
         .any(|(ran, part)| ran.summary.left_out.is_empty() && part.cells.iter().any(|cell| !cell.holds()));
-    if args.json {
+    if args.shared.json {
         let tables: Vec<Value> = ran.iter().zip(&parts).map(|(ran, part)| json_of(ran, part)).collect();
         print(&json!({ "tables": tables, "page": rendered.page, "files": rendered.files }).to_string());
     } else {
@@ -157,7 +136,7 @@ fn run_table(
         ..machine::circumstances()
     };
     let mut store = Store::open(&folder, manifest)?;
-    let data = super::data_folder(args.data_dir.clone());
+    let data = super::data_folder(args.shared.data_dir.clone());
     let settings = Settings { profile, device: device.clone(), data, require_data: !args.tables.is_empty() };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
@@ -243,7 +222,7 @@ fn list(args: &Args, tables: &[PaperTable]) -> Result<Status> {
             "experiments": names, "data": data, "cells": paper.text.cells.len(), "command": paper.command(),
         }));
     }
-    if args.json {
+    if args.shared.json {
         print(&json!({ "tables": objects }).to_string());
     } else {
         print(&table(&rows));

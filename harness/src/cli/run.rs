@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{Status, device, print, report, table};
+use super::{Status, device, print, report, shared::Shared, table};
 use crate::{
     record::{Control, Manifest, Store},
     report::Rendered,
@@ -29,44 +29,23 @@ pub struct Args {
     /// How much to run
     #[arg(long, value_enum, default_value_t)]
     profile: Profile,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: device::Choice,
     /// The recording's folder; results/DATE-PROFILE when absent
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Where tables and plots go
-    #[arg(long, value_name = "DIR", default_value = "reports")]
-    reports: PathBuf,
-    /// Threads; every core when absent
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
     /// Root seeds in place of the experiments' own: 1,2,3
     #[arg(long, value_name = "N,..", value_delimiter = ',', value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     seeds: Option<Vec<u64>>,
-    /// Remove what the folder has recorded and begin anew
-    #[arg(long)]
-    fresh: bool,
     /// Check everything and list the trials, run nothing
     #[arg(long)]
     dry_run: bool,
     /// Render no report at the end
     #[arg(long)]
     no_report: bool,
-    /// Print one JSON object on stdout
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    pub shared: Shared,
 }
 
 impl Args {
-    /// Threads that were asked for.
-    pub fn threads(&self) -> Option<NonZeroUsize> {
-        self.threads
-    }
-
     fn chosen(&self) -> Result<Vec<Experiment>> {
         let mut experiments = if self.all {
             Experiment::builtin(self.profile)?.into_iter().filter(|experiment| !experiment.off).collect()
@@ -110,13 +89,13 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         dry_run(args, &experiments, &plans);
         return Ok(Status::Done);
     }
-    let (device, name) = device::open(args.device)?;
+    let (device, name) = device::open(args.shared.device)?;
     let circumstances = machine::circumstances();
     let folder = args
         .out
         .clone()
         .unwrap_or_else(|| Path::new("results").join(format!("{}-{}", &circumstances.started[..10], args.profile)));
-    if args.fresh {
+    if args.shared.fresh {
         Store::clear(&folder)?;
     }
     let manifest = Manifest {
@@ -131,7 +110,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let settings = Settings {
         profile: args.profile,
         device,
-        data: super::data_folder(args.data_dir.clone()),
+        data: super::data_folder(args.shared.data_dir.clone()),
         require_data: !args.all,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
@@ -147,7 +126,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let rendered = if args.no_report || summary.interrupted || recording.trials.is_empty() {
         None
     } else {
-        let rendered = report::show(&recording, &args.reports, args.json);
+        let rendered = report::show(&recording, methods, &args.shared.reports, args.shared.json);
         Some(rendered.with_context(|| format!("cannot render the report of {}", folder.display()))?)
     };
     conclude(args, &folder, &summary, rendered.as_ref());
@@ -206,7 +185,7 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
             }
         }
     }
-    if args.json {
+    if args.shared.json {
         print(&json!({ "trials": objects }).to_string());
     } else {
         print(&table(&rows));
@@ -215,7 +194,7 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
 }
 
 fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Rendered>) {
-    if args.json {
+    if args.shared.json {
         let failed: Vec<_> =
             summary.failed.iter().map(|(key, reason)| json!({"trial": key, "reason": reason})).collect();
         let left_out: Vec<_> = summary

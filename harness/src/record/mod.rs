@@ -145,6 +145,12 @@ pub struct Trial {
     pub params: serde_json::Value,
     /// The parameters that the experiment's grid varies: what tells rows of one label apart.
     pub swept: BTreeMap<String, String>,
+    /// Where the trial selected among settings, those parameters in which they differ, with the values that it took.
+    #[serde(default)]
+    pub selected: BTreeMap<String, String>,
+    /// What a table must say beside the row; mostly nothing.
+    #[serde(default)]
+    pub remark: String,
     /// Root seed.
     pub seed: u64,
     /// Full protocol.

@@ -83,6 +83,8 @@ fn heads(trials: &[&Trial]) -> DataFrame {
         text("checksum", &|t| t.checksum.clone()),
         text("params", &|t| json(&t.params)),
         text("swept", &|t| json(&t.swept)),
+        text("selected", &|t| json(&t.selected)),
+        text("remark", &|t| t.remark.clone()),
         Column::new("seed".into(), trials.iter().map(|t| t.seed).collect::<Vec<_>>()),
         text("protocol", &|t| json(&t.protocol)),
         text("device", &|t| t.device.clone()),
@@ -118,6 +120,9 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
             checksum: table.text("checksum", row)?,
             params: table.json("params", row)?,
             swept: table.json("swept", row)?,
+            // Recordings of earlier versions lack these two columns.
+            selected: if table.has("selected") { table.json("selected", row)? } else { BTreeMap::new() },
+            remark: if table.has("remark") { table.text("remark", row)? } else { String::new() },
             seed: table.large("seed", row)?,
             protocol: table.json("protocol", row)?,
             device: table.text("device", row)?,
@@ -356,6 +361,10 @@ impl Table {
 
     fn column(&self, name: &str) -> Result<&Column> {
         self.frame.column(name).map_err(|error| self.damaged(&format!("a column `{name}`"), first_line(&error)))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.frame.column(name).is_ok()
     }
 
     fn some<T>(&self, name: &str, row: usize, value: Option<T>) -> Result<T> {

@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
+use polars::prelude::{ParquetReader, ParquetWriter, SerReader};
+
 use super::{journal::Journal, store, *};
 use crate::protocol::{Task, Ties};
 
@@ -34,6 +36,8 @@ fn trial(label: &str, seed: u64) -> Trial {
         checksum: "abc".into(),
         params: serde_json::json!({"components": 7, "list": [1, 2], "name": "a\"b\n", "ridge": 0.1}),
         swept: BTreeMap::from([("components".into(), "7".into())]),
+        selected: BTreeMap::from([("ridge".into(), "0.1".into())]),
+        remark: "negatives as the released code counts them".into(),
         seed,
         protocol: protocol(),
         device: "cpu".into(),
@@ -103,6 +107,30 @@ fn sealing_twice_writes_the_same_bytes() {
     drop(store);
     Store::open(folder.path(), manifest()).unwrap().seal().unwrap();
     assert_eq!(first, bytes());
+}
+
+#[test]
+fn tables_and_journals_of_earlier_versions_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = trial("a", 1);
+    (old.selected, old.remark) = Default::default();
+    let mut store = Store::open(folder.path(), manifest()).unwrap();
+    store.add(old.clone()).unwrap();
+
+    let path = fs::read_dir(folder.path().join("journal")).unwrap().next().unwrap().unwrap().path();
+    let text = fs::read_to_string(&path).unwrap();
+    let (_, body) = text.split_once('\n').unwrap();
+    let body = body.replace("remark = \"\"\n", "").replace("[selected]\n", "");
+    assert!(!body.contains("remark") && !body.contains("selected"));
+    fs::write(&path, format!("# xmbench trial, sha256 {}\n{body}", digest(&body))).unwrap();
+    same(&store::read(folder.path()).unwrap().trials[0], &old);
+
+    store.seal().unwrap();
+    let path = folder.path().join("trials.parquet");
+    let frame = ParquetReader::new(fs::File::open(&path).unwrap()).finish().unwrap();
+    let mut frame = frame.drop("remark").unwrap().drop("selected").unwrap();
+    ParquetWriter::new(fs::File::create(&path).unwrap()).finish(&mut frame).unwrap();
+    same(&store::read(folder.path()).unwrap().trials[0], &old);
 }
 
 #[test]

@@ -34,6 +34,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         name: format!("{}-cost", section.stem),
         title: format!("Cost of {} ({})", section.title(), section.dataset),
         context: results::context(section, manifest),
+        stub: "method",
         columns: heads
             .map(|(group, title, name)| Column { group: group.into(), title: title.into(), name: name.into() })
             .into(),

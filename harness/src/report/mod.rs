@@ -1,6 +1,7 @@
 //! Tables, plots and one HTML page from a recording. Nothing in a report is typed by hand, and rendering twice gives the
 //! same bytes.
 
+mod claims;
 mod cost;
 pub(crate) mod export;
 mod page;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::record::Recording;
+use crate::{claims::Stated, record::Recording};
 use page::Part;
 use plot::Palette;
 use score::Scores;
@@ -36,15 +37,17 @@ pub struct Rendered {
     pub tables: Vec<String>,
 }
 
-/// Writes tables, plots and `index.html` of a recording into the folder `out`, which is made if need be.
+/// Writes tables, plots and `index.html` of a recording into the folder `out`, which is made if need be. `stated` are the claims
+/// that are put to it.
 ///
 /// # Errors
 /// If a file cannot be written or a plot cannot be drawn.
-pub fn render(recording: &Recording, out: &Path) -> Result<Rendered> {
+pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Result<Rendered> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut rendered = Rendered { page: PathBuf::new(), files: Vec::new(), tables: Vec::new() };
     let palette = Palette::of(recording);
     let sections = section::sections(recording);
+    let tested = crate::claims::test(stated, recording, None);
     let mut parts = Vec::new();
     for section in &sections {
         let mut scores = Scores::new(section);
@@ -56,12 +59,21 @@ pub fn render(recording: &Recording, out: &Path) -> Result<Rendered> {
             }
             rendered.tables.push(export::markdown(table));
         }
+        let claims = claims::table(section, &tested, &recording.manifest);
+        if let Some(table) = &claims {
+            for (ending, text) in
+                export::files(table).into_iter().filter(|(ending, _)| claims::ENDINGS.contains(ending))
+            {
+                rendered.write(out, &format!("{}.{ending}", table.name), text.as_bytes())?;
+            }
+            rendered.tables.push(export::markdown(table));
+        }
         let pictures = plot::pictures(section, &mut scores, &palette)?;
         for picture in &pictures {
             rendered.write(out, &format!("{}.svg", picture.stem), picture.svg.as_bytes())?;
             rendered.write(out, &format!("{}.png", picture.stem), &picture.png)?;
         }
-        parts.push(Part { section, tables, pictures });
+        parts.push(Part { section, tables, claims, pictures });
     }
     // Last, so that a page is there only if all it links to is.
     rendered.page = rendered.write(out, "index.html", page::page(recording, &parts).as_bytes())?;

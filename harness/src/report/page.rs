@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xmbench_methods::card::{Card, Evidence};
 
+use super::claims;
 use super::export::{self, code, escape};
 use super::plot::Picture;
 use super::section::Section;
@@ -17,6 +18,8 @@ pub struct Part<'a> {
     pub section: &'a Section<'a>,
     /// Its tables.
     pub tables: Vec<Table>,
+    /// What papers claim of its rows.
+    pub claims: Option<Table>,
     /// Its plots.
     pub pictures: Vec<Picture>,
 }
@@ -111,6 +114,12 @@ fn results(part: &Part<'_>) -> String {
         out += &export::html(table);
         let links = export::ENDINGS.map(|ending| link(&format!("{}.{ending}", table.name), ending));
         out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
+    }
+    if let Some(table) = &part.claims {
+        out += "<h4>What papers claim of these rows</h4>\n";
+        out += &export::html(table);
+        let links = claims::ENDINGS.map(|ending| link(&format!("{}.{ending}", table.name), ending));
+        out += &format!("<p class=\"files\">These verdicts as {}</p>\n", links.join(", "));
     }
     for picture in &part.pictures {
         out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);

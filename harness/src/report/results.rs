@@ -11,7 +11,8 @@ use super::table::{Cell, Column, Head, Mark, Note, Raw, Row, RowKind, Table, Ver
 use super::words;
 use crate::protocol::{Direction, Task};
 use crate::record::{Control, Expected, Manifest};
-use crate::stats::{Interval, metric::Metric};
+use crate::run::execute::SELECTION;
+use crate::stats::{Interval, budget::Budget, metric::Metric};
 
 /// The metrics of a section.
 pub fn table(section: &Section<'_>, scores: &mut Scores<'_>, manifest: &Manifest) -> Table {
@@ -39,6 +40,7 @@ pub fn table(section: &Section<'_>, scores: &mut Scores<'_>, manifest: &Manifest
         name: section.stem.clone(),
         title: format!("{} ({})", section.title(), section.dataset),
         context: context(section, manifest),
+        stub: "method",
         columns,
         rows,
         notes: Vec::new(),
@@ -85,6 +87,9 @@ fn result(
         marks.push(Mark::Dagger);
     }
     let mut remark = |text: String| marks.push(number(reasons, text));
+    let remarks: BTreeSet<&str> = trials.trials.iter().map(|trial| trial.remark.trim()).collect();
+    remarks.into_iter().filter(|text| !text.is_empty()).for_each(|text| remark(text.to_string()));
+    selected(trials).into_iter().for_each(&mut remark);
     let mut by_reason: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for (seed, reason) in &trials.failures {
         by_reason.entry(reason).or_default().push(*seed);
@@ -106,8 +111,60 @@ fn result(
     Row { kind, name: trials.name.clone(), marks, cells: metrics.iter().zip(scores).map(cell).collect() }
 }
 
+/// Which setting each seed of a row took, where the row selected among some.
+fn selected(trials: &Trials<'_>) -> Option<String> {
+    let mut taken: Vec<(String, Vec<u64>)> = Vec::new();
+    for trial in &trials.trials {
+        let text = match trial.curves.get(SELECTION) {
+            _ if !trial.selected.is_empty() => words::settings(&trial.selected),
+            // Recorded before settings were named.
+            Some(scores) => format!("setting {} of {}", first_best(scores), scores.len()),
+            None => continue,
+        };
+        match taken.iter_mut().find(|(other, _)| *other == text) {
+            Some((_, seeds)) => seeds.push(trial.seed),
+            None => taken.push((text, vec![trial.seed])),
+        }
+    }
+    let on = &trials.trials.first()?.protocol.select_on;
+    let one = |(text, seeds): &(String, Vec<u64>)| {
+        format!("{text} (seed{} {})", if seeds.len() > 1 { "s" } else { "" }, words::seeds(seeds))
+    };
+    let all: Vec<String> = taken.iter().map(one).collect();
+    (!all.is_empty()).then(|| format!("selected on {on}: {}", all.join("; ")))
+}
+
+/// Position, from 1, of the first of the best scores.
+fn first_best(scores: &[[f64; 2]]) -> usize {
+    let best = scores.iter().filter(|score| !score[1].is_nan()).fold(None, |best: Option<&[f64; 2]>, score| {
+        if best.is_none_or(|best| score[1] > best[1]) { Some(score) } else { best }
+    });
+    best.map_or(1, |score| score[0] as usize)
+}
+
+/// What the trained rows were trained for: once if they share it, else for each group that does.
+fn budget(section: &Section<'_>) -> Option<String> {
+    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
+    for row in section.rows.iter().filter(|row| row.control == Control::None) {
+        let budget = Budget::of(&row.trials);
+        if budget.is_trained() {
+            let text = budget.to_string();
+            match groups.iter_mut().find(|(other, _)| *other == text) {
+                Some((_, names)) => names.push(&row.name),
+                None => groups.push((text, vec![&row.name])),
+            }
+        }
+    }
+    let group = |(text, names): &(String, Vec<&str>)| format!("{}: {text}", names.join(", "));
+    match groups.as_slice() {
+        [] => None,
+        [(text, _)] => Some(format!("trained rows: {text}")),
+        several => Some(several.iter().map(group).collect::<Vec<_>>().join("; ")),
+    }
+}
+
 /// The mark of a numbered note, which equal texts share.
-fn number(notes: &mut Vec<String>, text: String) -> Mark {
+pub fn number(notes: &mut Vec<String>, text: String) -> Mark {
     let at = notes.iter().position(|note| *note == text).unwrap_or_else(|| {
         notes.push(text);
         notes.len() - 1
@@ -200,6 +257,7 @@ fn notes(
 ) -> Vec<Note> {
     let mut notes = vec![Note::word("Protocol", section.protocol.to_string()), Note::word("Data", data(section))];
     notes.push(Note::word("Seeds", seeds(section)));
+    notes.extend(budget(section).map(|text| Note::word("Budget", text)));
     notes.push(Note::word("Made by", made_by(manifest)));
     if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
         let lengths = section.rows.iter().any(|row| row.bits().is_some());

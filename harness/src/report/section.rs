@@ -52,8 +52,15 @@ pub struct Row<'a> {
     pub failures: Vec<(u64, &'a str)>,
 }
 
-/// Cuts a recording into sections, sorted by experiment and dataset.
+/// Cuts a recording into sections, sorted by experiment and dataset. Rows keep the seeds that every learned row ran.
 pub fn sections(recording: &Recording) -> Vec<Section<'_>> {
+    let mut sections = whole_sections(recording);
+    sections.iter_mut().for_each(Section::restrict);
+    sections
+}
+
+/// As [`sections`], but every row keeps all of its seeds.
+pub fn whole_sections(recording: &Recording) -> Vec<Section<'_>> {
     let mut groups: BTreeMap<(&str, &str, &str), Vec<(Protocol, Vec<&Trial>)>> = BTreeMap::new();
     for trial in &recording.trials {
         let protocols = groups.entry((&trial.experiment, &trial.dataset, &trial.checksum)).or_default();
@@ -75,7 +82,7 @@ pub fn sections(recording: &Recording) -> Vec<Section<'_>> {
             stems.insert(stem.clone());
             let rows = rows(&trials);
             let (seeds, left_out) = common_seeds(&rows);
-            let mut section = Section {
+            sections.push(Section {
                 stem,
                 experiment,
                 dataset,
@@ -91,9 +98,7 @@ pub fn sections(recording: &Recording) -> Vec<Section<'_>> {
                 rows,
                 seeds,
                 left_out,
-            };
-            section.restrict();
-            sections.push(section);
+            });
         }
     }
     sections

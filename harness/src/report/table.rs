@@ -11,6 +11,8 @@ pub struct Table {
     pub title: String,
     /// What every row shares: experiment, dataset, protocol. Repeated on each line of a CSV file.
     pub context: Vec<(&'static str, String)>,
+    /// Heading of the rows' names.
+    pub stub: &'static str,
     /// Columns after the row's name.
     pub columns: Vec<Column>,
     /// Rows from top to bottom.

@@ -2,13 +2,23 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
+use crate::claims::Stated;
 
 /// Every file of a report on the made-up recording, by name.
 fn files(recording: &Recording) -> BTreeMap<String, Vec<u8>> {
     let folder = tempfile::tempdir().unwrap();
-    let rendered = render(recording, folder.path()).unwrap();
+    let card = synthetic::claims();
+    let stated: Vec<Stated<'_>> = crate::claims::of_card(&card).collect();
+    let rendered = render(recording, &stated, folder.path()).unwrap();
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     rendered.files.iter().map(|path| (name(path), std::fs::read(path).unwrap())).collect()
+}
+
+/// The table of metrics of a section as Markdown, without the time that plots take.
+fn markdown(recording: &Recording, stem: &str) -> String {
+    let sections = section::sections(recording);
+    let section = sections.iter().find(|section| section.stem == stem).unwrap();
+    export::markdown(&results::table(section, &mut Scores::new(section), &recording.manifest))
 }
 
 fn text(files: &BTreeMap<String, Vec<u8>>, name: &str) -> String {
@@ -23,6 +33,63 @@ fn tables_read_as_they_did() {
             insta::assert_snapshot!(name.as_str(), String::from_utf8(bytes.clone()).unwrap());
         }
     }
+}
+
+#[test]
+fn claims_stand_below_the_tables_of_their_rows() {
+    let page = text(&files(&synthetic::recording()), "index.html");
+    let (_, section) = page.split_once("<section id=\"section-01-recall-f8k\">").unwrap();
+    let (before, fragment) = section.split_once("<h4>What papers claim of these rows</h4>").unwrap();
+    assert!(before.contains("id=\"01-recall-f8k-cost\"") && !before.contains("</section>"));
+    let (fragment, _) = fragment.split_once("<figure class=\"plot\">").unwrap();
+    insta::assert_snapshot!("claims.html", fragment);
+    // A claim of rows that this recording has nothing of stands nowhere.
+    assert!(!page.contains("Depth helps"));
+}
+
+#[test]
+fn what_rows_were_trained_for_is_said_once_where_they_share_it() {
+    let mut recording = synthetic::recording();
+    let budget = |recording: &Recording| {
+        let table = markdown(recording, "01-recall-f8k");
+        table.lines().find(|line| line.starts_with("- Budget:")).map(str::to_string)
+    };
+    let said = budget(&recording).unwrap();
+    assert_eq!(
+        said,
+        "- Budget: VSE++: 10 epochs of batches of 128 (6000 training pairs); \
+         SCAN t2i: 10 of 12 epochs of batches of 64 (6000 training pairs)"
+    );
+    for trial in recording.trials.iter_mut().filter(|trial| !trial.history.is_empty()) {
+        trial.params = serde_json::json!({ "epochs": 10, "batch": 64 });
+    }
+    let said = budget(&recording).unwrap();
+    assert_eq!(said, "- Budget: trained rows: 10 epochs of batches of 64 (6000 training pairs)");
+    recording.trials.iter_mut().for_each(|trial| trial.history.clear());
+    assert_eq!(budget(&recording), None);
+}
+
+#[test]
+fn a_remark_and_a_selected_setting_stand_below_the_table() {
+    let recording = synthetic::recording();
+    let recall = markdown(&recording, "01-recall-f8k");
+    let remark = recall.lines().find(|line| line.contains("negatives as the released code counts them")).unwrap();
+    let mark = remark.strip_prefix("- ").unwrap().split(' ').next().unwrap();
+    assert!(recall.lines().any(|line| line.starts_with(&format!("| VSE++{mark}"))), "{mark} in {recall}");
+    let hashing = markdown(&recording, "02-hashing-wiki");
+    assert!(hashing.contains("selected on val: ridge 0.1 (seeds 0, 2); ridge 1.0 (seed 1)"), "{hashing}");
+}
+
+#[test]
+fn a_selection_that_was_recorded_without_its_setting_is_told_by_number() {
+    let mut recording = synthetic::recording();
+    for trial in recording.trials.iter_mut().filter(|trial| !trial.selected.is_empty()) {
+        trial.selected.clear();
+        let scores = vec![[1.0, f64::NAN], [2.0, 0.5], [3.0, 0.7], [4.0, 0.7]];
+        trial.curves.insert(crate::run::execute::SELECTION.into(), scores);
+    }
+    let hashing = markdown(&recording, "02-hashing-wiki");
+    assert!(hashing.contains("selected on val: setting 3 of 4 (seeds 0, 1, 2)"), "{hashing}");
 }
 
 #[test]
@@ -109,7 +176,7 @@ fn an_unknown_plot_is_an_error_that_names_the_known_ones() {
     let mut recording = synthetic::recording();
     recording.manifest.experiments.get_mut("01-recall").unwrap().plots.push("recal".to_string());
     let folder = tempfile::tempdir().unwrap();
-    let error = render(&recording, folder.path()).unwrap_err().to_string();
+    let error = render(&recording, &[], folder.path()).unwrap_err().to_string();
     assert_eq!(
         error,
         "experiment 01-recall: no plot is called 'recal'; choose from recall, pr, topn, bits, sweep, pareto, training"
@@ -131,5 +198,5 @@ fn a_recording_without_notes_still_makes_a_report() {
 #[ignore = "writes a report for a person to look at"]
 fn look() {
     let folder = std::env::var("XMBENCH_LOOK").expect("XMBENCH_LOOK names the folder");
-    render(&synthetic::recording(), Path::new(&folder)).unwrap();
+    render(&synthetic::recording(), &[], Path::new(&folder)).unwrap();
 }

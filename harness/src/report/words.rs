@@ -38,19 +38,26 @@ pub fn join(parts: &[String]) -> String {
 /// A row: label and swept parameters, `DJSRH 16 bits`; a control that shuffled its pairs says so.
 pub fn row(trial: &Trial) -> String {
     let name = label(&trial.label, &trial.swept);
-    match trial.control {
-        Control::Shuffled if !name.contains("shuffled") => format!("{name}, shuffled pairs"),
-        _ => name,
-    }
+    if trial.control == Control::Shuffled { shuffled(&name) } else { name }
+}
+
+/// The name of a row that was fitted on shuffled pairs.
+pub fn shuffled(name: &str) -> String {
+    if name.contains("shuffled") { name.to_string() } else { format!("{name}, shuffled pairs") }
 }
 
 /// Label and swept parameters.
 pub fn label(label: &str, swept: &BTreeMap<String, String>) -> String {
+    format!("{label} {}", settings(swept)).trim().to_string()
+}
+
+/// Parameters with their values: `16 bits, ridge 0.1`.
+pub fn settings(settings: &BTreeMap<String, String>) -> String {
     let part = |(key, value): (&String, &String)| match key.as_str() {
         "bits" => format!("{value} bits"),
         _ => format!("{} {value}", key.replace('_', " ")),
     };
-    format!("{label} {}", swept.iter().map(part).collect::<Vec<_>>().join(", ")).trim().to_string()
+    settings.iter().map(part).collect::<Vec<_>>().join(", ")
 }
 
 /// A key that sorts 16 before 128 and 0.05 before 0.2: numbers by value, then words.

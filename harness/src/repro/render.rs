@@ -177,6 +177,7 @@ pub fn table(part: &Part<'_>) -> Table {
         name: format!("repro-{}", part.table.name),
         title: text.title.clone(),
         context: vec![("table", part.table.name.clone()), ("protocol", text.recorded.protocol.clone())],
+        stub: "method",
         columns: vec![
             column("", "this run", "this run"),
             column("the paper", "prints", "the paper"),

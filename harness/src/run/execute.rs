@@ -48,6 +48,8 @@ pub struct Setting<'a> {
 #[derive(Debug, Default)]
 pub struct Numbers {
     /// See [`crate::record::Trial`].
+    pub selected: BTreeMap<String, String>,
+    /// See [`crate::record::Trial`].
     pub metrics: BTreeMap<String, f64>,
     /// See [`crate::record::Trial`].
     pub envelope: BTreeMap<String, [f64; 2]>,
@@ -143,8 +145,8 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
         goes_on()?;
         Ok(Fit { matcher, seconds: wall.max(trained), history: run.history })
     };
-    let (Fit { matcher, seconds, history }, selection) = match planned.settings.as_slice() {
-        [only] => (fit(only, setting.checkpoints.clone())?, Vec::new()),
+    let (Fit { matcher, seconds, history }, taken, selection) = match planned.settings.as_slice() {
+        [only] => (fit(only, setting.checkpoints.clone())?, 0, Vec::new()),
         settings => select(settings, &setting.checkpoints, &mut fit, |matcher| {
             let split = split(dataset, protocol.select_on)?;
             Ok(validate(matcher, split, protocol)?)
@@ -177,6 +179,7 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let (asked, answers) = (&codes.texts, gallery.images);
     timings.extend(clock(&*matcher, scored, asked, answers, *profile)?);
     Ok(Numbers {
+        selected: distinguishing(&planned.settings, taken),
         history,
         timings,
         peak_memory,
@@ -193,16 +196,24 @@ struct Fit {
 }
 
 /// The curve of a trial that selected: the position of each setting, from 1, and its validation score.
-const SELECTION: &str = "selection by setting";
+pub const SELECTION: &str = "selection by setting";
 
-/// The setting with the best validation score, the first among equals, and every score.
+/// The parameters of the setting at `taken` in which the settings differ.
+fn distinguishing(settings: &[toml::Table], taken: usize) -> BTreeMap<String, String> {
+    let Some(chosen) = settings.get(taken) else { return BTreeMap::new() };
+    let differs = |key: &String| settings.iter().any(|other| other.get(key) != chosen.get(key));
+    let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+    chosen.iter().filter(|(key, _)| differs(key)).map(|(key, value)| (key.clone(), text(value))).collect()
+}
+
+/// The setting with the best validation score, the first among equals, its position, and every score.
 fn select(
     settings: &[toml::Table],
     checkpoints: &std::path::Path,
     mut fit: impl FnMut(&toml::Table, PathBuf) -> Result<Fit, Failure>,
     judge: impl Fn(&dyn Matcher) -> Result<f64, Failure>,
-) -> Result<(Fit, Vec<[f64; 2]>), Failure> {
-    let mut best: Option<(f64, Fit)> = None;
+) -> Result<(Fit, usize, Vec<[f64; 2]>), Failure> {
+    let mut best: Option<(f64, usize, Fit)> = None;
     let mut scores = Vec::new();
     for (position, params) in settings.iter().enumerate() {
         // Each trains on its own: a checkpoint of another would be taken for this one's.
@@ -211,12 +222,12 @@ fn select(
         let fit = fit(params, folder)?;
         let score = judge(&*fit.matcher)?;
         scores.push([(position + 1) as f64, score]);
-        if best.as_ref().is_none_or(|(best, _)| best.is_nan() || score > *best) {
-            best = Some((score, fit));
+        if best.as_ref().is_none_or(|(best, _, _)| best.is_nan() || score > *best) {
+            best = Some((score, position, fit));
         }
     }
-    let (_, best) = best.expect("a trial has at least one setting");
-    Ok((best, scores))
+    let (_, taken, best) = best.expect("a trial has at least one setting");
+    Ok((best, taken, scores))
 }
 
 impl From<Evaluation> for Numbers {
@@ -333,6 +344,20 @@ mod tests {
     use xmbench_methods::Fragments;
 
     use super::*;
+
+    #[test]
+    fn a_chosen_setting_is_told_by_what_differs() {
+        let setting = |ridge: f64, form: &str| {
+            toml::toml! { components = 4 }
+                .into_iter()
+                .chain([("ridge".into(), ridge.into()), ("form".into(), form.into())])
+                .collect::<toml::Table>()
+        };
+        let settings = [setting(0.1, "primal"), setting(1.0, "primal"), setting(1.0, "dual")];
+        let wanted = [("form", "dual"), ("ridge", "1.0")].map(|(key, value)| (key.to_string(), value.to_string()));
+        assert_eq!(distinguishing(&settings, 2), BTreeMap::from(wanted));
+        assert!(distinguishing(&settings[..1], 0).is_empty());
+    }
 
     #[test]
     fn a_bad_value_is_traced_to_its_item() {

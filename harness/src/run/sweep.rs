@@ -260,6 +260,13 @@ impl Bench<'_> {
         let mut trial = self.row(&planned.method.card().name, &planned.label, params, planned.seed, planned.control);
         trial.position = planned.position;
         trial.swept.clone_from(&planned.swept);
+        let mut remarks: Vec<String> = Vec::new();
+        for remark in planned.settings.iter().filter_map(|setting| planned.method.remark(setting)) {
+            if !remarks.contains(&remark) {
+                remarks.push(remark);
+            }
+        }
+        trial.remark = remarks.join("; ");
         trial
     }
 
@@ -287,6 +294,8 @@ impl Bench<'_> {
             checksum: self.dataset.checksum.to_string(),
             params,
             swept: BTreeMap::new(),
+            selected: BTreeMap::new(),
+            remark: String::new(),
             seed,
             protocol: self.experiment.protocol.clone(),
             device: device.into(),
@@ -304,7 +313,9 @@ impl Bench<'_> {
 }
 
 fn take(trial: &mut Trial, numbers: Numbers) {
-    let Numbers { metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, queries } = numbers;
+    let Numbers { selected, metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, queries } =
+        numbers;
+    trial.selected = selected;
     (trial.metrics, trial.envelope, trial.curves, trial.history) = (metrics, envelope, curves, history);
     (trial.timings, trial.peak_memory, trial.bytes_per_item, trial.queries) =
         (timings, peak_memory, bytes_per_item, queries);

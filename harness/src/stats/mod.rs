@@ -5,8 +5,10 @@
 //! mean over queries.
 
 pub mod bootstrap;
+pub mod budget;
 pub mod metric;
 pub mod outcome;
+pub mod paired;
 
 /// A 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]

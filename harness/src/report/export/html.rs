@@ -22,7 +22,8 @@ impl Exporter for Html {
         }
         let titles = table.columns.iter().map(|column| format!("<th scope=\"col\">{}</th>", escape(&column.title)));
         out += &format!(
-            "<tr class=\"sortable\"><th scope=\"col\">method</th>{}</tr>\n</thead>\n",
+            "<tr class=\"sortable\"><th scope=\"col\">{}</th>{}</tr>\n</thead>\n",
+            escape(table.stub),
             titles.collect::<String>()
         );
         let mut open = false;
@@ -98,7 +99,8 @@ fn text(row: &Row, cell: &Cell) -> String {
 }
 
 fn signs(marks: &[Mark]) -> String {
-    marks.iter().map(|mark| sign(*mark)).collect()
+    // Two numbers side by side would read as one.
+    marks.iter().map(|mark| sign(*mark)).collect::<String>().replace("</sup><sup>", ",")
 }
 
 fn sign(mark: Mark) -> String {

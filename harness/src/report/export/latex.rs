@@ -116,7 +116,8 @@ fn groups(table: &Table, columns: &[usize]) -> String {
 }
 
 fn name(row: &Row) -> String {
-    let marks: String = row.marks.iter().map(|mark| sign(*mark)).collect();
+    // Two numbers side by side would read as one.
+    let marks = row.marks.iter().map(|mark| sign(*mark)).collect::<String>().replace("}\\textsuperscript{", ",");
     match row.kind {
         RowKind::Ties | RowKind::Stated => format!("\\quad\\textit{{{}}}{marks}", escape(&row.name)),
         _ => format!("{}{marks}", escape(&row.name)),

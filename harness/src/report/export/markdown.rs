@@ -9,7 +9,7 @@ pub struct Markdown;
 impl Exporter for Markdown {
     fn export(&self, table: &Table) -> String {
         let mut lines: Vec<Vec<String>> = Vec::new();
-        let mut head = vec!["method".to_string()];
+        let mut head = vec![table.stub.to_string()];
         head.extend(table.columns.iter().map(|column| escape(&column.name)));
         lines.push(head);
         for (i, row) in table.rows.iter().enumerate() {
@@ -53,7 +53,8 @@ impl Exporter for Markdown {
 }
 
 fn name(row: &Row) -> String {
-    let marks: String = row.marks.iter().map(|mark| sign(*mark)).collect::<Vec<_>>().join("");
+    // Two numbers side by side would read as one.
+    let marks = row.marks.iter().map(|mark| sign(*mark)).collect::<String>().replace("</sup><sup>", ",");
     match row.kind {
         RowKind::Ties | RowKind::Stated => format!("↳ *{}*{marks}", escape(&row.name)),
         _ => format!("{}{marks}", escape(&row.name)),

@@ -1,4 +1,4 @@
-//! Loss and validation score against the epoch, with the range over seeds.
+//! Validation score and training loss against the epoch: the mean over seeds, with a band for what seeds move.
 
 use xmbench_methods::method::Epoch;
 
@@ -6,18 +6,22 @@ use super::Scene;
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind, Panel};
 use crate::record::Control;
-use crate::stats;
+use crate::stats::{self, Interval};
 
-/// Epoch, mean, least and greatest value over seeds.
+/// Epoch, mean over seeds, lower and upper end of the band.
 type Span = (f64, f64, f64, f64);
+
+/// Fewest seeds of which the band is the 95 % interval of the mean. Below, Student's interval is wider than anything that was
+/// seen (13 deviations for two seeds), and the range says more.
+const ENOUGH: usize = 5;
 
 /// Draws the plot; `None` where no row kept a history.
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let rows = &scene.section.rows;
     let mut panels: Vec<(&str, Vec<(usize, Vec<Span>)>)> = Vec::new();
     for (label, value) in [
-        ("training loss", (|epoch| Some(epoch.loss)) as fn(&Epoch) -> Option<f64>),
-        ("validation score", |epoch| epoch.validation),
+        ("validation score", (|epoch| epoch.validation) as fn(&Epoch) -> Option<f64>),
+        ("training loss", |epoch| Some(epoch.loss)),
     ] {
         let line = |row: usize| {
             let histories: Vec<&[Epoch]> = rows[row].trials.iter().map(|trial| trial.history.as_slice()).collect();
@@ -48,11 +52,10 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         };
         (String::new(), epochs(all().map(|span| span.0)), y)
     };
+    let seeds: Vec<usize> = shown.iter().map(|row| rows[*row].trials.len()).collect();
     let figure = Figure {
         title,
-        footer: &scene.footer(
-            "Line: mean over seeds; band: range over seeds. Losses of different methods are different functions.",
-        ),
+        footer: &scene.footer(&remark(&seeds)),
         panels: panels.iter().map(axes).collect(),
         stacked: false,
         legend: shown
@@ -75,14 +78,31 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     Some(canvas)
 }
 
-/// Mean and range at each epoch that every seed reached.
+/// What line and band are, for rows of so many seeds.
+fn remark(seeds: &[usize]) -> String {
+    let interval = "95 % interval of the mean (Student's t over seeds)";
+    let band = match (seeds.iter().any(|n| (2..ENOUGH).contains(n)), seeds.iter().any(|n| *n >= ENOUGH)) {
+        (false, false) => {
+            return "Each line is one seed. Losses of different methods are different functions.".to_string();
+        }
+        (true, false) => "least to greatest over seeds, which are too few for an interval".to_string(),
+        (false, true) => interval.to_string(),
+        (true, true) => format!("{interval}, below {ENOUGH} seeds least to greatest"),
+    };
+    format!("Line: mean over seeds; band: {band}. Losses of different methods are different functions.")
+}
+
+/// Mean and band at each epoch that every seed reached.
 fn spans(histories: &[&[Epoch]], value: impl Fn(&Epoch) -> Option<f64>) -> Vec<Span> {
     let first = histories.first().copied().unwrap_or_default();
     let span = |epoch: &Epoch| {
         let at = |history: &&[Epoch]| history.iter().find(|other| other.epoch == epoch.epoch).and_then(&value);
         let values: Vec<f64> = histories.iter().map(at).collect::<Option<_>>()?;
         let sorted = stats::sorted(&values);
-        Some((epoch.epoch as f64, stats::mean(&values)?, *sorted.first()?, *sorted.last()?))
+        let range = Interval { low: *sorted.first()?, high: *sorted.last()? };
+        let interval = Interval::of_mean(&values).filter(|_| values.len() >= ENOUGH);
+        let band = interval.unwrap_or(range);
+        Some((epoch.epoch as f64, stats::mean(&values)?, band.low, band.high))
     };
     first.iter().filter_map(span).filter(|span| span.1.is_finite()).collect()
 }
@@ -108,4 +128,38 @@ fn epochs(values: impl Iterator<Item = f64>) -> Axis {
         .filter(|i| i % step == 0.0 || (*i == 1.0 && step > 1.0))
         .collect();
     axis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(values: &[f64]) -> Vec<Epoch> {
+        let epoch = |(i, value): (usize, &f64)| Epoch {
+            epoch: i + 1,
+            loss: *value,
+            learning_rate: 0.1,
+            validation: (i % 2 == 1).then_some(*value),
+            seconds: 1.0,
+        };
+        values.iter().enumerate().map(epoch).collect()
+    }
+
+    #[test]
+    fn few_seeds_have_a_range_and_more_an_interval() {
+        let all: Vec<Vec<Epoch>> = (1..=5).map(|i| history(&[f64::from(i), 2.0 * f64::from(i)])).collect();
+        let of = |n: usize| spans(&all[..n].iter().map(Vec::as_slice).collect::<Vec<_>>(), |epoch| Some(epoch.loss));
+        assert_eq!(of(4), [(1.0, 2.5, 1.0, 4.0), (2.0, 5.0, 2.0, 8.0)]);
+        // Mean 3, deviation sqrt 2.5, t(4) = 2.776: 3 +- 2.776 * 1.5811 / sqrt 5 = 3 +- 1.963.
+        let (_, mean, low, high) = of(5)[0];
+        assert!(mean == 3.0 && (low - 1.037).abs() < 1e-3 && (high - 4.963).abs() < 1e-3);
+        assert!(remark(&[4]).contains("least to greatest") && remark(&[5]).contains("Student"));
+    }
+
+    #[test]
+    fn epochs_that_were_not_validated_or_not_reached_by_every_seed_are_left_out() {
+        let (a, b) = (history(&[1.0, 2.0, 3.0, 4.0]), history(&[3.0, 4.0, 5.0]));
+        let spans = spans(&[&a, &b], |epoch| epoch.validation);
+        assert_eq!(spans, [(2.0, 3.0, 2.0, 4.0)]);
+    }
 }

@@ -1,0 +1,253 @@
+//! What a recording says of a claim.
+
+use std::path::Path;
+
+use xmbench_methods::card::{Card, Claim, ClaimTest};
+
+use super::Stated;
+use crate::{
+    protocol,
+    record::{Control, Recording, Trial},
+    report::{
+        section::{Row, Section, whole_sections},
+        words,
+    },
+    run::{Experiment, Profile, nearest},
+    stats::{
+        Interval,
+        budget::Budget,
+        metric::Metric,
+        paired::{Basis, Cache, Paired},
+    },
+};
+
+/// One test of a claim on one dataset.
+#[derive(Debug, Clone)]
+pub struct Tested<'a> {
+    /// The card.
+    pub card: &'a Card,
+    /// The claim.
+    pub claim: &'a Claim,
+    /// Its test.
+    pub test: &'a ClaimTest,
+    /// Dataset; empty where none was run and the test names none.
+    pub dataset: String,
+    /// Name of the table that has the rows; empty where the recording has none.
+    pub stem: String,
+    /// What came out, or what there is not.
+    pub outcome: Result<Finding, Missing>,
+}
+
+/// Two rows, set side by side.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// The metric.
+    pub metric: Metric,
+    /// Mean of the row that should be better, and of the other.
+    pub values: [f64; 2],
+    /// By how much the first is better; positive where it is, also of a metric of which less is better.
+    pub gain: f64,
+    /// 95 % interval of the gain.
+    pub interval: Option<Interval>,
+    /// What the interval rests on.
+    pub basis: Basis,
+    /// Seeds that both rows ran.
+    pub seeds: Vec<u64>,
+    /// Images that queries belong to.
+    pub images: usize,
+    /// The protocol as printed.
+    pub protocol: String,
+    /// What each row's training took.
+    pub budgets: [Budget; 2],
+}
+
+/// Why there is nothing to set side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// What is not there.
+    pub reason: String,
+    /// What would make it.
+    pub command: String,
+}
+
+/// What is said of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// The interval lies above what the claim asks.
+    Supported,
+    /// The interval lies below it.
+    NotSupported,
+    /// The interval holds it, or there is no interval.
+    Undecided,
+    /// The recording lacks a row.
+    NotRun,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 4] = [Self::Supported, Self::NotSupported, Self::Undecided, Self::NotRun];
+
+    /// As printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Supported => "SUPPORTED",
+            Self::NotSupported => "NOT SUPPORTED",
+            Self::Undecided => "UNDECIDED",
+            Self::NotRun => "NOT RUN",
+        }
+    }
+}
+
+impl Tested<'_> {
+    /// What is said of the claim.
+    pub fn verdict(&self) -> Verdict {
+        let asked = self.test.at_least;
+        match &self.outcome {
+            Err(_) => Verdict::NotRun,
+            Ok(Finding { interval: Some(interval), .. }) if interval.low > asked => Verdict::Supported,
+            Ok(Finding { interval: Some(interval), .. }) if interval.high < asked => Verdict::NotSupported,
+            Ok(_) => Verdict::Undecided,
+        }
+    }
+}
+
+impl Finding {
+    /// The interval in the metric's precision; a dash where there is none.
+    pub fn interval_text(&self) -> String {
+        let format = |value: f64| self.metric.format(value);
+        self.interval.map_or("-".into(), |it| format!("[{}, {}]", format(it.low), format(it.high)))
+    }
+}
+
+/// Puts every test of the claims to the recording, in their order: once a dataset, where the test names none. `folder` is where
+/// the recording lies, for the commands that would add to it.
+pub fn test<'a>(stated: &[Stated<'a>], recording: &Recording, folder: Option<&Path>) -> Vec<Tested<'a>> {
+    let sections = whole_sections(recording);
+    let mut draws = Cache::new();
+    let mut all = Vec::new();
+    for Stated { card, claim } in stated {
+        for test in &claim.tests {
+            let missing = |reason: String| Missing { reason, command: command(test, recording, folder) };
+            let named = |section: &&Section<'_>| {
+                section.experiment == test.experiment
+                    && test.dataset.as_ref().is_none_or(|dataset| dataset == section.dataset)
+            };
+            let before = all.len();
+            for section in sections.iter().filter(named) {
+                let outcome = compare(test, section, &mut draws).map_err(missing);
+                let (dataset, stem) = (section.dataset.to_string(), section.stem.clone());
+                all.push(Tested { card, claim, test, dataset, stem, outcome });
+            }
+            if all.len() == before {
+                let on = test.dataset.as_ref().map(|dataset| format!(" on {dataset}")).unwrap_or_default();
+                let outcome = Err(missing(format!("no trial of {}{on}", test.experiment)));
+                let dataset = test.dataset.clone().unwrap_or_default();
+                all.push(Tested { card, claim, test, dataset, stem: String::new(), outcome });
+            }
+        }
+    }
+    all
+}
+
+fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Result<Finding, String> {
+    let [better, worse] = [row(section, &test.better)?, row(section, &test.worse)?];
+    // Rows of one section differ at most in what was selected on.
+    let fields = protocol::differences(&better.trials[0].protocol, &worse.trials[0].protocol);
+    if !fields.is_empty() {
+        return Err(format!("`{}` and `{}` do not compare: {}", better.name, worse.name, fields.join("; ")));
+    }
+    let of_seed = |row: &Row<'_>, seed: u64| row.trials.iter().any(|trial| trial.seed == seed);
+    let common = |row: &Row<'a>, other: &Row<'_>| -> Vec<&'a Trial> {
+        row.trials.iter().copied().filter(|trial| of_seed(other, trial.seed)).collect()
+    };
+    let (a, b) = (common(better, worse), common(worse, better));
+    if a.is_empty() {
+        return Err(format!("`{}` and `{}` ran no seed in common", better.name, worse.name));
+    }
+    let metric = Metric::parse(&test.metric);
+    let Some(paired) = Paired::of(&metric, &a, &b, draws) else {
+        let hint = nearest(&test.metric, a[0].metrics.keys().map(String::as_str));
+        return Err(format!("no metric `{}` of `{}` and `{}`{hint}", test.metric, better.name, worse.name));
+    };
+    let difference = paired.a - paired.b;
+    let less = metric.less_is_better();
+    Ok(Finding {
+        values: [paired.a, paired.b],
+        gain: if less { -difference } else { difference },
+        interval: paired.interval.map(|it| if less { Interval { low: -it.high, high: -it.low } } else { it }),
+        basis: paired.basis,
+        seeds: a.iter().map(|trial| trial.seed).collect(),
+        images: images(section, a[0]),
+        protocol: better.trials[0].protocol.to_string(),
+        budgets: [Budget::of(&a), Budget::of(&b)],
+        metric,
+    })
+}
+
+/// The row of that name, or the only one of that label.
+fn row<'a, 'b>(section: &'b Section<'a>, name: &str) -> Result<&'b Row<'a>, String> {
+    let named = section.rows.iter().find(|row| row.name == name);
+    let labelled: Vec<&Row<'a>> =
+        section.rows.iter().filter(|row| row.label == name && row.control == Control::None).collect();
+    let found = match (named, labelled.as_slice()) {
+        (Some(row), _) => row,
+        (None, [row]) => *row,
+        (None, []) => return Err(format!("no row `{name}` in {}", section.experiment)),
+        (None, several) => {
+            let names: Vec<String> = several.iter().map(|row| format!("`{}`", row.name)).collect();
+            return Err(format!("`{name}` is several rows: {}", names.join(", ")));
+        }
+    };
+    match (found.trials.is_empty(), found.failures.first()) {
+        (false, _) => Ok(found),
+        (true, failure) => {
+            let reason = failure.map(|(_, reason)| format!(": {}", reason.trim())).unwrap_or_default();
+            Err(format!("row `{name}` failed for every seed{reason}"))
+        }
+    }
+}
+
+/// Images that the queries of a trial belong to; those of the split where queries were not kept.
+fn images(section: &Section<'_>, trial: &Trial) -> usize {
+    let clusters: std::collections::BTreeSet<u32> = trial.queries.iter().map(|query| query.cluster).collect();
+    let split = || section.data.sizes.get(&trial.protocol.split.to_string()).map_or(0, |[images, _]| *images);
+    if clusters.is_empty() { split() } else { clusters.len() }
+}
+
+/// The command that runs the experiment into the recording, or into one of its own where the recording's profile leaves the
+/// experiment out.
+fn command(test: &ClaimTest, recording: &Recording, folder: Option<&Path>) -> String {
+    let name = &test.experiment;
+    let runs = |profile: &Profile| Experiment::find(name, *profile).is_ok_and(|experiment| !experiment.off);
+    let profiles = [Profile::Quick, Profile::Full, Profile::Smoke];
+    let recorded = profiles.into_iter().find(|profile| profile.to_string() == recording.manifest.profile);
+    let profile = recorded.filter(runs).or_else(|| profiles.into_iter().find(runs)).or(recorded).unwrap_or_default();
+    let mut parts = vec![format!("xmbench run {name} --profile {profile}")];
+    let fetched = |experiment: Experiment| {
+        experiment.datasets.iter().any(|entry| {
+            let source = xmbench_datasets::sources().iter().find(|source| source.name == entry.name);
+            source.is_some_and(|source| !source.get.starts_with("built in"))
+        })
+    };
+    if Experiment::find(name, profile).is_ok_and(fetched) {
+        parts.push("--data-dir DIR".into());
+    }
+    if let (Some(folder), true) = (folder, recorded == Some(profile)) {
+        parts.push(format!("--out {}", folder.display()));
+    }
+    parts.join(" ")
+}
+
+/// What a claim is called where a table or a message names it.
+pub fn rows_text(test: &ClaimTest) -> String {
+    format!("{} over {}", test.better, test.worse)
+}
+
+/// The line that says what both rows were trained for.
+pub fn budget_text(test: &ClaimTest, budgets: &[Budget; 2]) -> String {
+    let one = |(name, budget): (&String, &Budget)| {
+        let seconds = budget.fit_seconds.map(|it| format!(", fit {} s", words::digits(it))).unwrap_or_default();
+        format!("{name}: {budget}{seconds}")
+    };
+    [&test.better, &test.worse].into_iter().zip(budgets).map(one).collect::<Vec<_>>().join("; ")
+}

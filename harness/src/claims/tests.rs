@@ -1,0 +1,114 @@
+use super::*;
+use crate::{report::synthetic, stats::paired::Basis};
+
+fn tested(card: &Card) -> Vec<(String, Verdict, Result<Finding, Missing>)> {
+    let stated: Vec<Stated<'_>> = of_card(card).collect();
+    let tested = test(&stated, &synthetic::recording(), None);
+    tested.into_iter().map(|it| (it.claim.id.clone(), it.verdict(), it.outcome)).collect()
+}
+
+#[test]
+fn planted_differences_come_out() {
+    let card = synthetic::claims();
+    let found = tested(&card);
+    let verdicts: Vec<(&str, Verdict)> = found.iter().map(|(id, verdict, _)| (id.as_str(), *verdict)).collect();
+    assert_eq!(
+        verdicts,
+        [
+            ("attention", Verdict::Supported),
+            ("attention", Verdict::Undecided),
+            ("much", Verdict::NotSupported),
+            ("backwards", Verdict::NotSupported),
+            ("median", Verdict::Supported),
+            ("codes", Verdict::Supported),
+            ("iterations", Verdict::NotRun),
+            ("iterations", Verdict::NotRun),
+            ("elsewhere", Verdict::NotRun),
+        ]
+    );
+    // SCAN failed for seed 2, which counts for pairs without it.
+    let seeds = |at: usize| found[at].2.as_ref().unwrap().seeds.clone();
+    assert_eq!((seeds(0), seeds(2)), (vec![0, 1], vec![0, 1, 2]));
+}
+
+#[test]
+fn a_gain_is_the_difference_of_the_means() {
+    let recording = synthetic::recording();
+    let mean = |label: &str| {
+        let of_row = recording.trials.iter().filter(|trial| trial.label == label && trial.metrics.contains_key("rsum"));
+        of_row.map(|trial| trial.metrics["rsum"]).sum::<f64>() / 3.0
+    };
+    let card = synthetic::claims();
+    let found = tested(&card);
+    let finding = found[2].2.as_ref().unwrap();
+    assert!((finding.gain - (mean("VSE++") - mean("CCA"))).abs() < 1e-9);
+    assert!(finding.interval.unwrap().contains(finding.gain));
+    assert_eq!((finding.basis, finding.images), (Basis::Images, 200));
+    // Median ranks 0.7 * 9 = 6 and 0.7 * 6 = 4: less is better, and two ranks are gained.
+    let median = found[4].2.as_ref().unwrap();
+    assert_eq!((median.values, median.gain, median.basis), ([4.0, 6.0], 2.0, Basis::Seeds));
+}
+
+#[test]
+fn what_is_missing_is_named_with_the_command_that_makes_it() {
+    let card = synthetic::claims();
+    let found = tested(&card);
+    let missing = |at: usize| found[at].2.as_ref().unwrap_err();
+    assert!(missing(6).reason.starts_with("row `IMRAM_2 & co` failed for every seed: loss is NaN"), "{:?}", missing(6));
+    assert_eq!(missing(7).reason, "no row `VSE0` in 01-recall");
+    assert_eq!(missing(8).reason, "no trial of 05-mnist-halves");
+    assert!(
+        missing(8).command.contains("xmbench run 05-mnist-halves --profile")
+            && missing(8).command.contains("--data-dir DIR")
+    );
+}
+
+fn complaint(change: impl FnOnce(&mut ClaimTest)) -> String {
+    let mut card = synthetic::claims();
+    card.claims.truncate(1);
+    card.claims[0].tests.truncate(1);
+    let test = &mut card.claims[0].tests[0];
+    (test.experiment, test.better, test.worse) = ("01-emoji-pairs".into(), "VSE++".into(), "VSE0".into());
+    change(test);
+    let stated: Vec<Stated<'_>> = of_card(&card).collect();
+    check(&stated, None, &Methods::with(&[])).map_or_else(|error| format!("{error:#}"), |()| "sound".into())
+}
+
+#[test]
+fn tests_that_name_what_does_not_exist_are_found() {
+    assert_eq!(complaint(|_| ()), "sound");
+    assert_eq!(complaint(|test| test.worse = "VSE++, shuffled pairs".into()), "sound");
+    insta::assert_snapshot!(complaint(|test| test.experiment = "01-emoji-pears".into()), @"method made-up, claim attention: no experiment `01-emoji-pears`; did you mean `01-emoji-pairs`?; `xmbench list experiments` shows them all");
+    insta::assert_snapshot!(complaint(|test| test.better = "VSE+".into()), @"method made-up, claim attention: experiment 01-emoji-pairs has no row `VSE+`; did you mean `VSE++`?");
+    insta::assert_snapshot!(complaint(|test| test.worse = "VSE++".into()), @"method made-up, claim attention: expected two rows, found `VSE++` beside itself");
+    insta::assert_snapshot!(complaint(|test| test.at_least = f64::NAN), @"method made-up, claim attention: `at_least`: expected a difference in the metric's unit, found NaN");
+}
+
+#[test]
+fn an_experiment_that_only_the_recording_has_is_known() {
+    let card = synthetic::claims();
+    let stated: Vec<Stated<'_>> = of_card(&card).filter(|stated| stated.claim.id == "codes").collect();
+    let (recording, methods) = (synthetic::recording(), Methods::with(&[]));
+    check(&stated, Some(&recording), &methods).unwrap();
+    let error = format!("{:#}", check(&stated, None, &methods).unwrap_err());
+    assert!(error.starts_with("method made-up, claim codes: no experiment `02-hashing`"), "{error}");
+}
+
+#[test]
+fn claims_are_chosen_by_name_or_method() {
+    let card = synthetic::claims();
+    let all: Vec<Stated<'_>> = of_card(&card).collect();
+    let chosen = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        choose(&all, &names).map(|chosen| chosen.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!((chosen(&[]), chosen(&["made-up"]), chosen(&["codes", "much"])), (Ok(8), Ok(8), Ok(2)));
+    let error = chosen(&["code"]).unwrap_err();
+    assert_eq!(error, "no claim and no method `code`; did you mean `codes`?; `xmbench claims --list` shows them all");
+}
+
+#[test]
+fn every_test_of_a_card_names_rows_that_exist() {
+    let methods = Methods::with(&[]);
+    check(&stated(&methods), None, &methods).unwrap();
+}

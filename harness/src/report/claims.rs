@@ -1,0 +1,97 @@
+//! The table of what papers claim of a section's rows, with what came out.
+
+use super::results;
+use super::section::Section;
+use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
+use crate::claims::{self, Tested, Verdict};
+use crate::record::Manifest;
+use crate::stats::{metric::Metric, paired::Basis};
+
+/// Endings of the files that the table becomes: words do not go into a CSV file of numbers, for which there is
+/// `xmbench claims --json`.
+pub const ENDINGS: [&str; 2] = ["md", "tex"];
+
+/// The claims whose rows the section has; `None` where there is none.
+pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
+    let tested: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem == section.stem).collect();
+    let heads =
+        ["rows", "metric", "better", "worse", "gain", "95 % interval", "at least", "seeds", "evidence", "verdict"];
+    let mut reasons = Vec::new();
+    let rows: Vec<Row> = tested.iter().map(|it| row(it, &mut reasons)).collect();
+    let mut notes = vec![
+        Note::word("Protocol", section.protocol.to_string()),
+        Note::word(
+            "Gain",
+            "by how much the first row is better, over the seeds that both ran; its interval is that of the paired bootstrap over \
+             images and seeds, where no note says otherwise",
+        ),
+        Note::word("Verdict", verdicts(&tested, manifest)),
+        Note::word(
+            "Evidence",
+            "whether the claim was seen in the paper (verified), is from memory (recalled), or from a re-run",
+        ),
+    ];
+    notes.push(Note::word("Made by", results::made_by(manifest)));
+    notes.extend(reasons.iter().enumerate().map(|(i, reason)| Note::mark(Mark::Number(i + 1), reason)));
+    let table = Table {
+        name: format!("{}-claims", section.stem),
+        title: format!("Claims: {} ({})", section.title(), section.dataset),
+        context: results::context(section, manifest),
+        stub: "claim",
+        columns: heads.map(|head| Column { group: String::new(), title: head.into(), name: head.into() }).into(),
+        rows,
+        notes,
+    };
+    (!tested.is_empty()).then_some(table)
+}
+
+fn row(it: &Tested<'_>, reasons: &mut Vec<String>) -> Row {
+    let text = |text: String| Cell { text, ..Cell::default() };
+    let evidence = claims::evidence(it.claim.evidence);
+    let mut marks = vec![results::number(reasons, format!("{}: {}", it.card.label, it.claim.text))];
+    let mut cells = vec![text(claims::rows_text(it.test)), text(it.test.metric.clone())];
+    match &it.outcome {
+        Ok(finding) => {
+            let number = |value: f64| {
+                let raw = Raw { mean: Some(value), ..Raw::default() };
+                Cell { text: finding.metric.format(value), raw, ..Cell::default() }
+            };
+            cells.extend([finding.values[0], finding.values[1], finding.gain].map(number));
+            let interval = finding.interval.map(|_| finding.interval_text()).unwrap_or_default();
+            cells.extend([text(interval), number(it.test.at_least), text(finding.seeds.len().to_string())]);
+            if it.test.equal_budget {
+                marks.push(results::number(reasons, claims::budget_text(it.test, &finding.budgets)));
+            }
+            if finding.basis == Basis::Seeds {
+                let said = "over seeds alone, by Student's t: the metric is no mean over recorded queries";
+                marks.push(results::number(reasons, said.to_string()));
+            }
+        }
+        Err(missing) => {
+            cells.extend([(); 4].map(|()| Cell::default()));
+            let asked = Metric::parse(&it.test.metric).format(it.test.at_least);
+            cells.extend([text(asked), Cell::default()]);
+            let said = format!("{}; `{}` runs it", missing.reason, missing.command);
+            marks.push(results::number(reasons, said));
+        }
+    }
+    cells.extend([text(evidence.into()), Cell { text: it.verdict().word().into(), ..Cell::default() }]);
+    Row { kind: RowKind::Result, name: it.claim.id.clone(), marks, cells }
+}
+
+fn verdicts(tested: &[&Tested<'_>], manifest: &Manifest) -> String {
+    let meaning = |verdict: Verdict| match verdict {
+        Verdict::Supported => "the interval lies above what the claim asks",
+        Verdict::NotSupported => "it lies below",
+        Verdict::Undecided => "it holds what the claim asks, or there is none",
+        Verdict::NotRun => "a row is missing",
+    };
+    let used = Verdict::ALL.into_iter().filter(|verdict| tested.iter().any(|it| it.verdict() == *verdict));
+    let mut text =
+        used.map(|verdict| format!("{}: {}", verdict.word(), meaning(verdict))).collect::<Vec<_>>().join("; ");
+    if !matches!(manifest.profile.as_str(), "full" | "") {
+        text +=
+            &format!(". Profile {} is shortened: a verdict on the claim itself needs the full one", manifest.profile);
+    }
+    text
+}

@@ -1,0 +1,113 @@
+//! What a row's training took: epochs, batch, pairs, seconds.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{quantile, sorted};
+use crate::record::Trial;
+
+/// The training budget of a row, over its seeds.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Budget {
+    /// Fewest and most epochs that were run, over seeds; none for closed forms.
+    pub epochs: Option<[usize; 2]>,
+    /// Epochs that the parameters ask for.
+    pub planned: Option<usize>,
+    /// Pairs a step; none where a step sees all of them.
+    pub batch: Option<usize>,
+    /// Training pairs.
+    pub pairs: Option<usize>,
+    /// Median wall-clock seconds of a fit.
+    pub fit_seconds: Option<f64>,
+}
+
+impl Budget {
+    /// The budget of one row's trials.
+    pub fn of(trials: &[&Trial]) -> Self {
+        let run: Vec<usize> = trials.iter().filter_map(|trial| trial.history.last()).map(|epoch| epoch.epoch).collect();
+        let epochs = run.iter().min().zip(run.iter().max()).map(|(least, most)| [*least, *most]);
+        // A parameter that was selected is an array, which says nothing of the one that was taken.
+        let param = |key: &str| trials.first().and_then(|trial| trial.params.get(key));
+        let number = |key: &str| param(key).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
+        let fits = || trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == "fit");
+        let seconds: Vec<f64> = fits().flat_map(|timing| timing.seconds.iter().copied()).collect();
+        let pairs = fits().map(|timing| timing.items).next().filter(|pairs| *pairs > 0);
+        let whole = param("solver").and_then(Value::as_str) == Some("lbfgs");
+        Self {
+            epochs,
+            planned: number("epochs"),
+            // A batch is never larger than what there is.
+            batch: number("batch").filter(|_| !whole).map(|batch| batch.min(pairs.unwrap_or(batch))),
+            pairs,
+            fit_seconds: quantile(&sorted(&seconds), 0.5),
+        }
+    }
+
+    /// Whether anything was trained step by step.
+    pub fn is_trained(&self) -> bool {
+        self.epochs.is_some()
+    }
+}
+
+/// `20 epochs of batches of 64 (1503 training pairs)`, `12 to 17 of 20 epochs ...`, `closed form (1503 training pairs)`.
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |n: usize| if n == 1 { "" } else { "s" };
+        match (self.epochs, self.planned) {
+            (None, _) => f.write_str("closed form")?,
+            (Some([least, most]), Some(planned)) if least == planned && most == planned => {
+                write!(f, "{planned} epoch{}", plural(planned))?;
+            }
+            (Some([least, most]), planned) => {
+                match least == most {
+                    true => write!(f, "{most}")?,
+                    false => write!(f, "{least} to {most}")?,
+                }
+                match planned {
+                    Some(planned) => write!(f, " of {planned} epoch{}", plural(planned))?,
+                    None => write!(f, " epoch{}", plural(most))?,
+                }
+            }
+        }
+        match self.batch {
+            Some(batch) if self.is_trained() => write!(f, " of batches of {batch}")?,
+            None if self.is_trained() => f.write_str(" of one step over all pairs")?,
+            _ => {}
+        }
+        self.pairs.map_or(Ok(()), |pairs| write!(f, " ({pairs} training pair{})", plural(pairs)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xmbench_methods::method::Epoch;
+
+    use super::*;
+    use crate::{record::Timing, report::synthetic};
+
+    fn trial(params: Value, epochs: usize, seconds: f64) -> Trial {
+        let mut trial = synthetic::trial("e", 0, "m", "d", 0);
+        trial.params = params;
+        trial.timings = vec![Timing { phase: "fit".into(), items: 1503, seconds: vec![seconds] }];
+        let epoch = |epoch| Epoch { epoch, loss: 1.0, learning_rate: 0.1, validation: None, seconds: 1.0 };
+        trial.history = (1..=epochs).map(epoch).collect();
+        trial
+    }
+
+    #[test]
+    fn a_budget_says_what_was_run_and_not_what_was_asked_for() {
+        let params = || serde_json::json!({ "epochs": 20, "batch": 64 });
+        let said = |trials: &[Trial]| Budget::of(&trials.iter().collect::<Vec<_>>()).to_string();
+        assert_eq!(said(&[trial(params(), 20, 1.0)]), "20 epochs of batches of 64 (1503 training pairs)");
+        let early = [trial(params(), 12, 1.0), trial(params(), 17, 3.0)];
+        assert_eq!(said(&early), "12 to 17 of 20 epochs of batches of 64 (1503 training pairs)");
+        assert_eq!(Budget::of(&early.iter().collect::<Vec<_>>()).fit_seconds, Some(2.0));
+        let selected = serde_json::json!({ "epochs": [10, 20], "batch": 5000 });
+        assert_eq!(said(&[trial(selected, 10, 1.0)]), "10 epochs of batches of 1503 (1503 training pairs)");
+        let whole = serde_json::json!({ "epochs": 30, "batch": 100, "solver": "lbfgs" });
+        assert_eq!(said(&[trial(whole, 30, 1.0)]), "30 epochs of one step over all pairs (1503 training pairs)");
+        assert_eq!(said(&[trial(serde_json::json!({}), 0, 1.0)]), "closed form (1503 training pairs)");
+    }
+}
