@@ -198,5 +198,28 @@ fn a_recording_without_notes_still_makes_a_report() {
 #[ignore = "writes a report for a person to look at"]
 fn look() {
     let folder = std::env::var("XMBENCH_LOOK").expect("XMBENCH_LOOK names the folder");
-    render(&synthetic::recording(), &[], Path::new(&folder)).unwrap();
+    let card = synthetic::claims();
+    let stated: Vec<Stated<'_>> = crate::claims::of_card(&card).collect();
+    render(&synthetic::recording(), &stated, Path::new(&folder)).unwrap();
+    render(&crowd(), &[], &Path::new(&folder).join("crowd")).unwrap();
+}
+
+/// Ten trained rows with long names and five seeds each: as much as a legend must hold.
+fn crowd() -> Recording {
+    let mut recording = synthetic::recording();
+    let model = recording.trials.iter().find(|trial| trial.label == "VSE++").unwrap().clone();
+    recording.trials.clear();
+    for position in 0..10 {
+        for seed in 0..5 {
+            let mut trial = crate::record::Trial { position, seed, ..model.clone() };
+            trial.label = format!("VSE++ with loss number {position}");
+            for epoch in &mut trial.history {
+                let shift = (seed as f64 - 2.0) * 4.0 + position as f64 * 9.0;
+                epoch.validation = epoch.validation.map(|score| score - shift);
+                epoch.loss += 0.02 * position as f64 + 0.01 * seed as f64;
+            }
+            recording.trials.push(trial);
+        }
+    }
+    recording
 }

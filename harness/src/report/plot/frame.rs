@@ -241,9 +241,11 @@ impl Figure<'_> {
             panel.draw(&mut canvas, title);
             panels.push(panel);
         }
+        // All lines begin below each other, so that the last one does not hang in the middle.
+        let width = |line: &Vec<&Entry>| line.iter().map(|entry| entry_width(entry)).sum::<f64>();
+        let widest = legend.iter().map(width).fold(0.0, f64::max);
         for (i, line) in legend.iter().enumerate() {
-            let width: f64 = line.iter().map(|entry| entry_width(entry)).sum();
-            let mut x = MARGIN + (inner - width).max(0.0) / 2.0;
+            let mut x = MARGIN + (inner - widest).max(0.0) / 2.0;
             for entry in line {
                 key(&mut canvas, (x, below + LINE * (i as f64 + 0.5)), entry);
                 x += entry_width(entry);

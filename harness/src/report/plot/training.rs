@@ -5,6 +5,7 @@ use xmbench_methods::method::Epoch;
 use super::Scene;
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind, Panel};
+use crate::protocol::Task;
 use crate::record::Control;
 use crate::stats::{self, Interval};
 
@@ -18,9 +19,14 @@ const ENOUGH: usize = 5;
 /// Draws the plot; `None` where no row kept a history.
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let rows = &scene.section.rows;
+    let validation = match scene.section.protocol.task {
+        Task::Pairs { .. } => "validation rsum",
+        Task::Category { .. } => "validation MAP@all",
+        Task::Correlation { .. } => "validation total correlation",
+    };
     let mut panels: Vec<(&str, Vec<(usize, Vec<Span>)>)> = Vec::new();
     for (label, value) in [
-        ("validation score", (|epoch| epoch.validation) as fn(&Epoch) -> Option<f64>),
+        (validation, (|epoch| epoch.validation) as fn(&Epoch) -> Option<f64>),
         ("training loss", |epoch| Some(epoch.loss)),
     ] {
         let line = |row: usize| {
@@ -64,9 +70,11 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             .collect(),
     };
     let (mut canvas, frames) = figure.frame();
+    // Many bands lie over each other: each is paler then.
+    let alpha = if shown.len() > 5 { 0.09 } else { 0.16 };
     for ((_, lines), panel) in panels.iter().zip(&frames) {
         for (row, spans) in lines {
-            band(&mut canvas, panel, spans, look(*row).colour.alpha(0.16));
+            band(&mut canvas, panel, spans, look(*row).colour.alpha(alpha));
         }
         for (i, (row, spans)) in lines.iter().enumerate() {
             let places: Vec<Point> = spans.iter().map(|(x, mean, _, _)| panel.at(*x, *mean)).collect();
