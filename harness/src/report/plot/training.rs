@@ -22,7 +22,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let validation = match scene.section.protocol.task {
         Task::Pairs { .. } => "validation rsum",
         Task::Category { .. } => "validation MAP@all",
-        Task::Correlation { .. } => "validation total correlation",
+        Task::Correlation { .. } => "validation correlation",
     };
     let mut panels: Vec<(&str, Vec<(usize, Vec<Span>)>)> = Vec::new();
     for (label, value) in [
