@@ -71,51 +71,50 @@ impl Gru {
     }
 }
 
-/// Equations (1) to (4). A row keeps r, z, `h W_n + b_n`, n.
+/// Equations (1) to (4). A record holds the sums of r and z, `h W_n` and `x_n`; then r, z, `h W_n + b_n`, n; then the gradients
+/// of the first four.
 struct Unit;
 
 impl Cell for Unit {
     const NAME: &'static str = "gru recurrence";
     const GATES: usize = 3;
     const KEPT: usize = 4;
+    const INPUT: &'static [(usize, usize, usize)] = &[(0, 2, 0), (2, 1, 3)];
+    const BLANK: Option<usize> = Some(2);
     const CARRIES: bool = false;
 
-    #[inline]
-    fn open<T: Real>(x: &[T], b: &[T], before: &[T], _: &mut [T], gates: &mut [T], out: &mut [T]) {
+    #[inline(always)]
+    fn open<T: Real>(record: &mut [T], bias: &[T], before: &[T], _: &mut [T], out: &mut [T]) {
         let h = out.len();
-        let (x_r, x_z, x_n) = (&x[..h], &x[h..2 * h], &x[2 * h..3 * h]);
-        let (b_r, b_z, b_n) = (&b[..h], &b[h..2 * h], &b[2 * h..3 * h]);
-        let (r, rest) = gates.split_at_mut(h);
+        let (b_r, b_z, b_u, b_n) = (&bias[..h], &bias[h..2 * h], &bias[2 * h..3 * h], &bias[3 * h..4 * h]);
+        let (r, rest) = record.split_at_mut(h);
         let (z, rest) = rest.split_at_mut(h);
         let (u, n) = rest.split_at_mut(h);
         let (before, n) = (&before[..h], &mut n[..h]);
         for i in 0..h {
-            r[i] = (x_r[i] + (r[i] + b_r[i])).sigmoid(); // (1)
-            z[i] = (x_z[i] + (z[i] + b_z[i])).sigmoid(); // (2)
-            u[i] += b_n[i];
-            n[i] = (x_n[i] + r[i] * u[i]).tanh(); // (3)
+            r[i] = (r[i] + b_r[i]).sigmoid(); // (1)
+            z[i] = (z[i] + b_z[i]).sigmoid(); // (2)
+            u[i] += b_u[i];
+            n[i] = (n[i] + b_n[i] + r[i] * u[i]).tanh(); // (3)
             out[i] = n[i] + z[i] * (before[i] - n[i]); // (4)
         }
     }
 
-    #[inline]
-    fn close<T: Real>(grad: &[T], gates: &[T], before: &[T], dh: &mut [T], _: &mut [T], dgx: &mut [T], dgh: &mut [T]) {
+    #[inline(always)]
+    fn close<T: Real>(grad: &[T], record: &mut [T], before: &[T], dh: &mut [T], _: &mut [T]) {
         let h = dh.len();
         let (grad, before) = (&grad[..h], &before[..h]);
-        let (r, z, u, n) = (&gates[..h], &gates[h..2 * h], &gates[2 * h..3 * h], &gates[3 * h..4 * h]);
-        let (dgx_r, rest) = dgx.split_at_mut(h);
-        let (dgx_z, dgx_n) = rest.split_at_mut(h);
-        let (dgh_r, rest) = dgh.split_at_mut(h);
-        let (dgh_z, dgh_n) = rest.split_at_mut(h);
-        let (dgx_n, dgh_n) = (&mut dgx_n[..h], &mut dgh_n[..h]);
+        let (r, rest) = record.split_at_mut(h);
+        let (z, rest) = rest.split_at_mut(h);
+        let (u, n) = rest.split_at_mut(h);
+        let n = &mut n[..h];
         for i in 0..h {
             let g = dh[i] + grad[i];
             let dn = g * (T::ONE - z[i]) * (T::ONE - n[i] * n[i]);
             let dz = g * (before[i] - n[i]) * z[i] * (T::ONE - z[i]);
             let dr = dn * u[i] * r[i] * (T::ONE - r[i]);
-            (dgx_r[i], dgx_z[i], dgx_n[i]) = (dr, dz, dn);
-            (dgh_r[i], dgh_z[i], dgh_n[i]) = (dr, dz, dn * r[i]);
             dh[i] = g * z[i];
+            (u[i], n[i], r[i], z[i]) = (dn * r[i], dn, dr, dz);
         }
     }
 
@@ -129,64 +128,62 @@ impl Cell for Unit {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use candle_core::{DType, Device, Var};
     use xmbench_datasets::random::Seed;
 
     use super::*;
     use crate::nn::{
-        checks::{distance, draw},
+        checks::{distance, draw, draw_f32, flat, follows_differences, on_threads},
         recurrence::{composed, states},
-        steps::Steps,
     };
+
+    const G: usize = Unit::GATES;
 
     #[test]
     fn gradients_are_those_of_finite_differences_and_of_candle() {
         let lengths = Lengths::new([3, 1, 5, 3]).unwrap();
-        let (h, total) = (4, lengths.total());
-        let arguments = [draw("gx", &[total, 3 * h]), draw("w", &[h, 3 * h]), draw("b", &[3 * h])];
-        let weight = draw("cotangent", &[total, h]).as_detached_tensor();
+        let (input, h, total) = (2, 4, lengths.total());
+        let arguments = [
+            draw("x", &[total, input]),
+            draw("w_ih", &[input, G * h]),
+            draw("w_hh", &[h, G * h]),
+            draw("b_ih", &[G * h]),
+            draw("b_hh", &[G * h]),
+        ];
+        let weights = |a: &[Var]| [1, 2, 3, 4].map(|i: usize| a[i].as_tensor().clone());
+        let cotangent = draw("cotangent", &[total, h]).as_detached_tensor();
+        let weigh = |y: &Tensor| (y * &cotangent).unwrap().sum_all().unwrap();
         for reverse in [false, true] {
-            let steps = Arc::new(Steps::new(&lengths, reverse));
-            let fused = |a: &[Var; 3]| states::<Unit>(&a[0], &a[1], &a[2], steps.clone()).unwrap();
-            let loss = |a: &[Var; 3]| (fused(a) * &weight).unwrap().sum_all().unwrap();
-            let plain = composed::<Unit>(&arguments[0], &arguments[1], &arguments[2], &steps).unwrap();
+            let fused = |a: &[Var]| states::<Unit>(&a[0], &weights(a), &lengths, reverse).unwrap();
+            let plain = composed::<Unit>(&arguments[0], &weights(&arguments), &lengths, reverse).unwrap();
             assert!(distance(&fused(&arguments), &plain) < 1e-14);
-            let grads = loss(&arguments).backward().unwrap();
-            let plain_grads = (plain * &weight).unwrap().sum_all().unwrap().backward().unwrap();
-            for (which, argument) in arguments.iter().enumerate() {
-                let grad = grads.get(argument).unwrap();
-                assert!(distance(grad, plain_grads.get(argument).unwrap()) < 1e-12);
-                let values = argument.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-                let grad = grad.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-                for i in (0..values.len()).step_by(5) {
-                    let at = |shift: f64| {
-                        let mut moved = values.clone();
-                        moved[i] += shift;
-                        let mut a = arguments.clone();
-                        a[which] = Var::from_vec(moved, argument.dims(), &Device::Cpu).unwrap();
-                        loss(&a).to_scalar::<f64>().unwrap()
-                    };
-                    let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-                    assert!((difference - grad[i]).abs() < 1e-8, "argument {which}, value {i}");
-                }
+            let grads = weigh(&fused(&arguments)).backward().unwrap();
+            let plain_grads = weigh(&plain).backward().unwrap();
+            for argument in &arguments {
+                assert!(distance(grads.get(argument).unwrap(), plain_grads.get(argument).unwrap()) < 1e-12);
             }
+            follows_differences(&arguments, |a| weigh(&fused(a)));
         }
     }
 
     #[test]
     fn f32_follows_f64_and_what_is_kept_does_not_change_the_states() {
-        let lengths = Lengths::new((0..40).map(|i| 1 + i * 7 % 12)).unwrap();
-        let (h, total) = (33, lengths.total());
-        let wide = [draw("gx", &[total, 3 * h]), draw("w", &[h, 3 * h]), draw("b", &[3 * h])];
-        let narrow: Vec<Tensor> = wide.iter().map(|v| v.to_dtype(DType::F32).unwrap().detach()).collect();
-        let steps = Arc::new(Steps::new(&lengths, true));
-        let exact = states::<Unit>(&wide[0], &wide[1], &wide[2], steps.clone()).unwrap();
-        let detached = states::<Unit>(&narrow[0], &narrow[1], &narrow[2], steps.clone()).unwrap();
+        let lengths = Lengths::new((0..150).map(|i| 1 + i * 7 % 12)).unwrap();
+        let (input, h, total) = (20, 33, lengths.total());
+        let shapes =
+            [("w_ih", vec![input, G * h]), ("w_hh", vec![h, G * h]), ("b_ih", vec![G * h]), ("b_hh", vec![G * h])];
+        // About the size that initial values have.
+        let weights = shapes.map(|(label, shape)| (draw(label, &shape).as_detached_tensor() * 0.3).unwrap());
+        let x = draw("x", &[total, input]).as_detached_tensor();
+        let narrow = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+        let exact = states::<Unit>(&x, &weights, &lengths, true).unwrap();
+        let plain = composed::<Unit>(&x, &weights, &lengths, true).unwrap();
+        assert!(distance(&exact, &plain) < 1e-12);
+        let weights = weights.each_ref().map(narrow);
+        let detached = states::<Unit>(&narrow(&x), &weights, &lengths, true).unwrap();
         assert!(distance(&exact, &detached) < 2e-5);
-        let tracked = Var::from_tensor(&narrow[0]).unwrap();
-        let kept = states::<Unit>(&tracked, &narrow[1], &narrow[2], steps).unwrap();
+        let tracked = Var::from_tensor(&narrow(&x)).unwrap();
+        let kept = states::<Unit>(&tracked, &weights, &lengths, true).unwrap();
         assert_eq!(distance(&kept, &detached), 0.0);
     }
 
@@ -210,18 +207,21 @@ mod tests {
 
     #[test]
     fn threads_change_no_bit() {
-        let lengths = Lengths::new((0..64).map(|i| 1 + i * 5 % 9)).unwrap();
-        let (h, total) = (64, lengths.total());
-        let narrow =
-            |label: &str, shape: &[usize]| Var::from_tensor(&draw(label, shape).to_dtype(DType::F32).unwrap()).unwrap();
-        let a = [narrow("gx", &[total, 3 * h]), narrow("w", &[h, 3 * h]), narrow("b", &[3 * h])];
+        let lengths = Lengths::new((0..140).map(|i| 1 + i * 5 % 9)).unwrap();
+        let (input, h, total) = (30, 64, lengths.total());
+        let a = [
+            draw_f32("x", &[total, input]),
+            draw_f32("w_ih", &[input, G * h]),
+            draw_f32("w_hh", &[h, G * h]),
+            draw_f32("b_ih", &[G * h]),
+            draw_f32("b_hh", &[G * h]),
+        ];
+        let weights = [1, 2, 3, 4].map(|i: usize| a[i].as_tensor().clone());
         let compute = |threads| {
-            rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
-                let out = states::<Unit>(&a[0], &a[1], &a[2], Arc::new(Steps::new(&lengths, false))).unwrap();
+            on_threads(threads, || {
+                let out = states::<Unit>(&a[0], &weights, &lengths, false).unwrap();
                 let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
-                a.iter()
-                    .map(|v| grads.get(v).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
-                    .collect::<Vec<_>>()
+                a.iter().map(|v| flat(grads.get(v).unwrap())).collect::<Vec<_>>()
             })
         };
         let one = compute(1);

@@ -1,6 +1,6 @@
 //! What [`Gru`](super::Gru) and [`Lstm`](super::Lstm) share: layers of recurrent units in one direction or both.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::marker::PhantomData;
 
 use candle_core::Tensor;
 
@@ -8,7 +8,6 @@ use super::{
     Weights,
     lengths::Lengths,
     recurrence::{Cell, states},
-    steps::Steps,
 };
 use crate::Result;
 
@@ -20,10 +19,8 @@ pub(super) struct Layers<C> {
 }
 
 struct Direction {
-    w_ih: Tensor,
-    w_hh: Tensor,
-    b_ih: Tensor,
-    b_hh: Tensor,
+    /// `w_ih`, `w_hh`, `b_ih`, `b_hh`.
+    weights: [Tensor; 4],
     reverse: bool,
 }
 
@@ -43,13 +40,13 @@ impl<C: Cell> Layers<C> {
                 let input = if layer == 0 { input } else { ways.len() * hidden };
                 let direction = |&reverse: &bool| {
                     let at = if reverse { format!("{name}.{layer}.reverse") } else { format!("{name}.{layer}") };
-                    Ok(Direction {
-                        w_ih: weights.uniform(&format!("{at}.w_ih"), &[input, gates], bound)?,
-                        w_hh: weights.uniform(&format!("{at}.w_hh"), &[hidden, gates], bound)?,
-                        b_ih: weights.uniform(&format!("{at}.b_ih"), &[gates], bound)?,
-                        b_hh: weights.uniform(&format!("{at}.b_hh"), &[gates], bound)?,
-                        reverse,
-                    })
+                    let weights = [
+                        weights.uniform(&format!("{at}.w_ih"), &[input, gates], bound)?,
+                        weights.uniform(&format!("{at}.w_hh"), &[hidden, gates], bound)?,
+                        weights.uniform(&format!("{at}.b_ih"), &[gates], bound)?,
+                        weights.uniform(&format!("{at}.b_hh"), &[gates], bound)?,
+                    ];
+                    Ok(Direction { weights, reverse })
                 };
                 ways.iter().map(direction).collect()
             })
@@ -66,7 +63,10 @@ impl<C: Cell> Layers<C> {
                 [one] => one.clone(),
                 both => Tensor::cat(both, 1)?,
             };
-            outputs = layer.iter().map(|direction| direction.forward::<C>(&input, lengths)).collect::<Result<_>>()?;
+            outputs = layer
+                .iter()
+                .map(|way| states::<C>(&input, &way.weights, lengths, way.reverse))
+                .collect::<Result<_>>()?;
         }
         Ok(outputs)
     }
@@ -75,13 +75,5 @@ impl<C: Cell> Layers<C> {
     pub(super) fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
         let outputs = self.directions(&lengths.unpad(x)?, lengths)?;
         lengths.pad(&Tensor::cat(&outputs, 1)?, x.dim(1)?)
-    }
-}
-
-impl Direction {
-    fn forward<C: Cell>(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-        // The input's part of the gates is one product over all steps of all sequences.
-        let gx = x.matmul(&self.w_ih)?.broadcast_add(&self.b_ih)?;
-        states::<C>(&gx, &self.w_hh, &self.b_hh, Arc::new(Steps::new(lengths, self.reverse)))
     }
 }

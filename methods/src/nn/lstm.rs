@@ -60,58 +60,59 @@ impl Lstm {
     }
 }
 
-/// Equations (1) to (4). A row keeps i, f, g, o and the `c` before it.
+/// Equations (1) to (4). A record holds the sums of i, f, g, o; then i, f, g, o and the `c` before; then the gradients of the
+/// sums.
 struct Unit;
 
 impl Cell for Unit {
     const NAME: &'static str = "lstm recurrence";
     const GATES: usize = 4;
     const KEPT: usize = 5;
+    const INPUT: &'static [(usize, usize, usize)] = &[(0, 4, 0)];
+    const BLANK: Option<usize> = None;
     const CARRIES: bool = true;
 
-    #[inline]
-    fn open<T: Real>(x: &[T], b: &[T], _: &[T], carry: &mut [T], kept: &mut [T], out: &mut [T]) {
+    #[inline(always)]
+    fn open<T: Real>(record: &mut [T], bias: &[T], _: &[T], carry: &mut [T], out: &mut [T]) {
         let h = out.len();
-        let (x_i, x_f, x_g, x_o) = (&x[..h], &x[h..2 * h], &x[2 * h..3 * h], &x[3 * h..4 * h]);
-        let (b_i, b_f, b_g, b_o) = (&b[..h], &b[h..2 * h], &b[2 * h..3 * h], &b[3 * h..4 * h]);
-        let (i, rest) = kept.split_at_mut(h);
+        let (b_i, b_f, b_g, b_o) = (&bias[..h], &bias[h..2 * h], &bias[2 * h..3 * h], &bias[3 * h..4 * h]);
+        let (i, rest) = record.split_at_mut(h);
         let (f, rest) = rest.split_at_mut(h);
         let (g, rest) = rest.split_at_mut(h);
         let (o, c) = rest.split_at_mut(h);
         let (c, carry) = (&mut c[..h], &mut carry[..h]);
         for k in 0..h {
-            i[k] = (x_i[k] + (i[k] + b_i[k])).sigmoid(); // (1)
-            f[k] = (x_f[k] + (f[k] + b_f[k])).sigmoid();
-            g[k] = (x_g[k] + (g[k] + b_g[k])).tanh(); // (2)
-            o[k] = (x_o[k] + (o[k] + b_o[k])).sigmoid();
+            i[k] = (i[k] + b_i[k]).sigmoid(); // (1)
+            f[k] = (f[k] + b_f[k]).sigmoid();
+            g[k] = (g[k] + b_g[k]).tanh(); // (2)
+            o[k] = (o[k] + b_o[k]).sigmoid();
             c[k] = carry[k];
             carry[k] = f[k] * c[k] + i[k] * g[k]; // (3)
             out[k] = o[k] * carry[k].tanh(); // (4)
         }
     }
 
-    #[inline]
-    fn close<T: Real>(grad: &[T], kept: &[T], _: &[T], dh: &mut [T], dcarry: &mut [T], dgx: &mut [T], dgh: &mut [T]) {
+    #[inline(always)]
+    fn close<T: Real>(grad: &[T], record: &mut [T], _: &[T], dh: &mut [T], dcarry: &mut [T]) {
         let h = dh.len();
         let (grad, dcarry) = (&grad[..h], &mut dcarry[..h]);
-        let (i, f, g, o) = (&kept[..h], &kept[h..2 * h], &kept[2 * h..3 * h], &kept[3 * h..4 * h]);
-        let c = &kept[4 * h..5 * h];
-        let (d_i, rest) = dgx.split_at_mut(h);
-        let (d_f, rest) = rest.split_at_mut(h);
-        let (d_g, d_o) = rest.split_at_mut(h);
-        let d_o = &mut d_o[..h];
+        let (i, rest) = record.split_at_mut(h);
+        let (f, rest) = rest.split_at_mut(h);
+        let (g, rest) = rest.split_at_mut(h);
+        let (o, c) = rest.split_at_mut(h);
+        let c = &mut c[..h];
         for k in 0..h {
             let dout = dh[k] + grad[k];
             let squashed = (f[k] * c[k] + i[k] * g[k]).tanh();
             let dc = dcarry[k] + dout * o[k] * (T::ONE - squashed * squashed);
-            d_i[k] = dc * g[k] * i[k] * (T::ONE - i[k]);
-            d_f[k] = dc * c[k] * f[k] * (T::ONE - f[k]);
-            d_g[k] = dc * i[k] * (T::ONE - g[k] * g[k]);
-            d_o[k] = dout * squashed * o[k] * (T::ONE - o[k]);
+            let d_i = dc * g[k] * i[k] * (T::ONE - i[k]);
+            let d_f = dc * c[k] * f[k] * (T::ONE - f[k]);
+            let d_g = dc * i[k] * (T::ONE - g[k] * g[k]);
+            let d_o = dout * squashed * o[k] * (T::ONE - o[k]);
             dcarry[k] = dc * f[k];
             dh[k] = T::ZERO;
+            (i[k], f[k], g[k], o[k]) = (d_i, d_f, d_g, d_o);
         }
-        dgh.copy_from_slice(dgx);
     }
 
     fn composed(x: &Tensor, gh: &Tensor, before: &[Tensor], h: usize) -> candle_core::Result<Vec<Tensor>> {

@@ -1,12 +1,19 @@
 //! Arithmetic of the fused operations: gate functions that a compiler can vectorise (no branch, no call, accurate to a few
 //! units in the last place) and access to the values behind CPU tensors.
 
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Mutex, PoisonError},
+};
+
 use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
 
 use crate::linalg::gemm::Float;
 
 /// f32 or f64 with the two functions that gates need.
-pub(crate) trait Real: Float + WithDType {
+pub(crate) trait Real: Float + WithDType + bytemuck::Pod {
+    /// Buffers that were used before.
+    fn pool() -> &'static Mutex<Vec<Vec<Self>>>;
     /// `1 / (1 + e^-x)`.
     fn sigmoid(self) -> Self;
     /// Hyperbolic tangent.
@@ -18,6 +25,11 @@ pub(crate) trait Real: Float + WithDType {
 }
 
 impl Real for f32 {
+    fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
+        static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
+        &POOL
+    }
+
     #[inline(always)]
     fn sigmoid(self) -> Self {
         // Beyond 87 the smallest normal number is reached; the result no longer changes in f32 above 17.
@@ -44,6 +56,11 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    fn pool() -> &'static Mutex<Vec<Vec<Self>>> {
+        static POOL: Mutex<Vec<Vec<f64>>> = Mutex::new(Vec::new());
+        &POOL
+    }
+
     #[inline(always)]
     fn sigmoid(self) -> Self {
         1.0 / (1.0 + (-self).exp())
@@ -99,6 +116,60 @@ pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
         }
     }
     parts.into_iter().fold(rest, |sum, part| sum + part)
+}
+
+/// A buffer that goes back for the next one to take: fresh memory of this size costs a page fault every 4 KiB, which took as
+/// long as the products themselves.
+pub(crate) struct Scratch<T: Real> {
+    data: Vec<T>,
+    len: usize,
+}
+
+/// Buffers that wait at most.
+const WAITING: usize = 12;
+
+impl<T: Real> Scratch<T> {
+    /// `len` values, whatever they are.
+    pub(crate) fn any(len: usize) -> Self {
+        let mut pool = T::pool().lock().unwrap_or_else(PoisonError::into_inner);
+        // The smallest that is large enough.
+        let fitting = (0..pool.len()).filter(|&i| pool[i].len() >= len).min_by_key(|&i| pool[i].len());
+        let taken = fitting.map(|i| pool.swap_remove(i));
+        drop(pool);
+        Self { data: taken.unwrap_or_else(|| vec![T::ZERO; len]), len }
+    }
+
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        let mut scratch = Self::any(len);
+        scratch.fill(T::ZERO);
+        scratch
+    }
+}
+
+impl<T: Real> Deref for Scratch<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.data[..self.len]
+    }
+}
+
+impl<T: Real> DerefMut for Scratch<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data[..self.len]
+    }
+}
+
+impl<T: Real> Drop for Scratch<T> {
+    fn drop(&mut self) {
+        let mut pool = T::pool().lock().unwrap_or_else(PoisonError::into_inner);
+        pool.push(std::mem::take(&mut self.data));
+        if pool.len() > WAITING {
+            let smallest = (0..pool.len()).min_by_key(|&i| pool[i].len());
+            smallest.map(|i| pool.swap_remove(i));
+        }
+    }
 }
 
 /// The values of a contiguous tensor within its storage.

@@ -1,21 +1,25 @@
-//! The recurrent half of gated units, fused, with its own backward pass; what the gates compute is a [`Cell`].
+//! One direction of a layer of gated units as one operation with its own backward pass; what the gates compute is a [`Cell`].
 //!
-//! Sequences are walked side by side, longest first, so that the batch of a step is a prefix that shrinks. Each step is one
-//! product `h W` and one pass over the gates, which are kept; backward, each step is one pass and one product, and the
-//! gradient of `W` is a single product over all steps.
+//! Each row has a record that starts as the input's part of the gates (one product over all rows), takes the state's part,
+//! becomes what backward needs, and at last the gradients of the gates: nothing else is as large. Sequences are walked side by
+//! side in groups that do not wait for each other, longest first, so that the batch of a step is a prefix that shrinks.
+//! Backward, the gradient of each weight is a single product over all rows.
 
 use std::{
     any::Any,
     marker::PhantomData,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{
+    Lengths,
     lengths::index,
-    real::{Real, contiguous, dispatch, with},
+    panels::Panels,
+    real::{Real, Scratch, contiguous, dispatch, with},
+    rows,
     steps::Steps,
 };
 use crate::{
@@ -23,203 +27,277 @@ use crate::{
     linalg::gemm::{Mat, MatMut, gemm},
 };
 
-/// Sequences a task takes at least.
-const GRAIN: usize = 8;
-
 /// What happens to one row of one step, states of length `h`.
 pub(crate) trait Cell: Send + Sync + 'static {
     /// What errors call it.
     const NAME: &'static str;
     /// Gates, each `h` columns of the weights.
     const GATES: usize;
-    /// Vectors of length `h` that a row keeps for backward; at least `GATES`.
+    /// Vectors of length `h` in a record. The first [`Cell::GATES`] of them take `h W_hh`.
     const KEPT: usize;
+    /// Which gates of `x W_ih` go where: (first gate, number, first vector of the record).
+    const INPUT: &'static [(usize, usize, usize)];
+    /// A vector of the record that takes `h W_hh` and nothing of the input.
+    const BLANK: Option<usize>;
     /// Whether a second state, kept to the cell, goes from step to step.
     const CARRIES: bool;
 
-    /// One row forward. `kept` starts with `h W` (zeros at the first step) and takes what backward needs; `carry` is the
-    /// second state, before and after.
-    fn open<T: Real>(x: &[T], b: &[T], before: &[T], carry: &mut [T], kept: &mut [T], out: &mut [T]);
+    /// One row forward. `record` holds the sums of (input and) state without `bias` and takes what backward needs; `carry` is
+    /// the second state, before and after.
+    fn open<T: Real>(record: &mut [T], bias: &[T], before: &[T], carry: &mut [T], out: &mut [T]);
 
     /// One row backward. `dh` and `dcarry` come as gradients from the following step; `dh` goes as what reaches the state before
-    /// other than through `h W`, `dcarry` as the gradient of the second state before. `dgx` and `dgh` take the gradients
-    /// of the input's and the state's part of the gates.
-    fn close<T: Real>(
-        grad: &[T],
-        kept: &[T],
-        before: &[T],
-        dh: &mut [T],
-        dcarry: &mut [T],
-        dgx: &mut [T],
-        dgh: &mut [T],
-    );
+    /// other than through `h W_hh`, `dcarry` as the gradient of the second state before. `record` takes the gradients of
+    /// what it held at first.
+    fn close<T: Real>(grad: &[T], record: &mut [T], before: &[T], dh: &mut [T], dcarry: &mut [T]);
 
     /// The same step of all rows from candle's own operations: the new states from the old ones, the output first.
     fn composed(x: &Tensor, gh: &Tensor, before: &[Tensor], h: usize) -> candle_core::Result<Vec<Tensor>>;
 }
 
-/// The states after every row of packed sequences, `[total, h]`, from the input's part of the gates `gx [total, gates * h]`
-/// and the recurrent weights `w [h, gates * h]` and `b [gates * h]`.
+/// The states after every row of packed sequences, `[total, h]`, from `x [total, in]` and the weights `w_ih [in, gates * h]`,
+/// `w_hh [h, gates * h]`, `b_ih` and `b_hh [gates * h]`.
 ///
 /// # Errors
 /// If shapes or types do not fit.
-pub(crate) fn states<C: Cell>(gx: &Tensor, w: &Tensor, b: &Tensor, steps: Arc<Steps>) -> Result<Tensor> {
-    let h = w.dim(0)?;
-    if gx.dims() != [steps.lengths.total(), C::GATES * h] || w.dims() != [h, C::GATES * h] || b.dims() != [C::GATES * h]
+pub(crate) fn states<C: Cell>(x: &Tensor, weights: &[Tensor; 4], lengths: &Lengths, reverse: bool) -> Result<Tensor> {
+    let [w_ih, w_hh, b_ih, b_hh] = weights;
+    let (input, h) = (w_ih.dim(0)?, w_hh.dim(0)?);
+    let gates = C::GATES * h;
+    if x.dims() != [lengths.total(), input]
+        || w_ih.dims() != [input, gates]
+        || w_hh.dims() != [h, gates]
+        || b_ih.dims() != [gates]
+        || b_hh.dims() != [gates]
     {
         return Err(Error::Numeric(format!(
-            "{} over {} rows: inputs {:?}, weights {:?}, bias {:?} do not fit",
+            "{} over {} rows: inputs {:?} and weights {:?} do not fit",
             C::NAME,
-            steps.lengths.total(),
-            gx.dims(),
-            w.dims(),
-            b.dims()
+            lengths.total(),
+            x.dims(),
+            weights.iter().map(Tensor::dims).collect::<Vec<_>>()
         )));
     }
-    if steps.order.is_empty() {
-        return Ok(gx.narrow(1, 0, h)?);
+    if lengths.is_empty() {
+        return Ok(x.matmul(w_ih)?.narrow(1, 0, h)?);
     }
-    if !gx.device().is_cpu() {
-        return composed::<C>(gx, w, b, &steps);
+    if !x.device().is_cpu() {
+        return composed::<C>(x, weights, lengths, reverse);
     }
-    let keep = gx.track_op() || w.track_op() || b.track_op();
-    let op = Recurrence::<C> { steps, keep, tape: Mutex::new(None), cell: PhantomData };
-    Ok(gx.contiguous()?.apply_op3(&w.contiguous()?, &b.contiguous()?, op)?)
+    let groups = Steps::groups(lengths, reverse);
+    let rows: Vec<usize> = groups.iter().flat_map(|group| group.rows.iter().copied()).collect();
+    let mut places = vec![0; rows.len()];
+    rows.iter().enumerate().for_each(|(place, &row)| places[row] = place);
+    let parts = [w_ih.contiguous()?, w_hh.contiguous()?, b_ih.contiguous()?];
+    let gradients = Arc::new(Mutex::new(None));
+    let handle = parts[0].apply_op3(&parts[1], &parts[2], Handle { gradients: gradients.clone() })?;
+    let keep = x.track_op() || handle.track_op() || b_hh.track_op();
+    let tape = Mutex::new(None);
+    let op = Recurrence::<C> { groups, rows, places, parts, gradients, keep, tape, cell: PhantomData };
+    Ok(x.contiguous()?.apply_op3(&handle, &b_hh.contiguous()?, op)?)
 }
 
 /// The same numbers from candle's own operations, for devices other than the CPU.
-pub(crate) fn composed<C: Cell>(gx: &Tensor, w: &Tensor, b: &Tensor, steps: &Steps) -> Result<Tensor> {
-    let h = w.dim(0)?;
-    let zero = Tensor::zeros((steps.order.len(), h), gx.dtype(), gx.device())?;
+pub(crate) fn composed<C: Cell>(x: &Tensor, weights: &[Tensor; 4], lengths: &Lengths, reverse: bool) -> Result<Tensor> {
+    let ([w_ih, w_hh, b_ih, b_hh], steps) = (weights, Steps::new(lengths, reverse));
+    let h = w_hh.dim(0)?;
+    let gx = x.matmul(w_ih)?.broadcast_add(b_ih)?;
+    let zero = Tensor::zeros((lengths.len(), h), gx.dtype(), gx.device())?;
     let mut state = vec![zero; 1 + usize::from(C::CARRIES)];
     let mut outputs = Vec::with_capacity(steps.active.len());
-    let mut place = vec![0; steps.lengths.total()];
+    let mut places = vec![0; lengths.total()];
     for (t, &active) in steps.active.iter().enumerate() {
-        for k in 0..active {
-            place[steps.row(k, t)] = steps.offsets[t] + k;
-        }
-        let x = gx.index_select(&index((0..active).map(|k| steps.row(k, t)), gx.device())?, 0)?;
+        let rows = steps.offsets[t]..steps.offsets[t + 1];
+        rows.clone().for_each(|place| places[steps.rows[place]] = place);
+        let x = gx.index_select(&index(steps.rows[rows].iter().copied(), gx.device())?, 0)?;
         let before = state.iter().map(|s| s.narrow(0, 0, active)).collect::<candle_core::Result<Vec<_>>>()?;
-        let gh = before[0].matmul(w)?.broadcast_add(b)?;
+        let gh = before[0].matmul(w_hh)?.broadcast_add(b_hh)?;
         state = C::composed(&x, &gh, &before, h)?;
         outputs.push(state[0].clone());
     }
-    Ok(Tensor::cat(&outputs, 0)?.index_select(&index(place, gx.device())?, 0)?)
+    Ok(Tensor::cat(&outputs, 0)?.index_select(&index(places, gx.device())?, 0)?)
 }
 
-/// What backward needs, rows step by step.
-struct Tape<T> {
-    /// What the cell keeps, `[rows, KEPT * h]`.
-    kept: Vec<T>,
-    /// The state before each row, `[rows, h]`.
-    before: Vec<T>,
+/// What backward needs, rows group by group and step by step.
+struct Tape<T: Real> {
+    /// `[rows, KEPT * h]`.
+    records: Scratch<T>,
+    /// `[rows, in]`.
+    inputs: Scratch<T>,
+    /// `[rows, h]`.
+    states: Scratch<T>,
 }
+
+/// Gradients of `w_ih`, `w_hh` and `b_ih`, from the operation that computes them to the one that hands them on.
+type Gradients = Arc<Mutex<Option<[Tensor; 3]>>>;
 
 struct Recurrence<C> {
-    steps: Arc<Steps>,
+    groups: Vec<Steps>,
+    /// The packed row at each place, and the other way round.
+    rows: Vec<usize>,
+    places: Vec<usize>,
+    /// `w_ih`, `w_hh`, `b_ih`.
+    parts: [Tensor; 3],
+    gradients: Gradients,
     keep: bool,
     tape: Mutex<Option<Box<dyn Any + Send>>>,
     cell: PhantomData<C>,
 }
 
-/// Gradients of the three arguments.
-struct Gradients<T> {
-    gx: Vec<T>,
-    w: Vec<T>,
-    b: Vec<T>,
+/// An operation has three arguments at most: this one takes three weights and stands for them.
+struct Handle {
+    gradients: Gradients,
+}
+
+/// Rows of `to`, each of which takes the row of `from` that `which` names.
+fn gather<T: Real>(to: &mut [T], from: &[T], which: &[usize], width: usize) {
+    to.par_chunks_mut(width).zip(which).with_min_len(64).for_each(|(to, &row)| {
+        to.copy_from_slice(&from[row * width..][..width]);
+    });
+}
+
+/// Cuts a buffer of rows into one slice a group.
+fn split<'a, T>(mut data: &'a mut [T], groups: &[Steps], width: usize) -> Vec<&'a mut [T]> {
+    let mut slices = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (head, tail) = data.split_at_mut(group.rows.len() * width);
+        slices.push(head);
+        data = tail;
+    }
+    slices
 }
 
 impl<C: Cell> Recurrence<C> {
-    fn forward<T: Real>(&self, gx: &[T], w: &[T], b: &[T]) -> Vec<T> {
-        let (steps, h, g) = (&*self.steps, b.len() / C::GATES, b.len());
-        let (rows, wide) = (steps.lengths.total(), C::KEPT * h);
-        // Without backward, every step reuses the rows of the first.
-        let places = if self.keep { rows } else { steps.order.len() };
-        let mut kept = vec![T::ZERO; places * wide];
-        let mut before = vec![T::ZERO; places * h];
-        let (mut carry, second) = second_state::<C, T>(steps.order.len(), h);
-        let mut out = vec![T::ZERO; rows * h];
-        let mut sequences = steps.split(&mut out, h);
-        for (t, &active) in steps.active.iter().enumerate() {
-            let offset = if self.keep { steps.offsets[t] } else { 0 };
-            let kept = &mut kept[offset * wide..][..active * wide];
-            let (past, future) = before.split_at_mut(if self.keep { steps.offsets[t + 1] * h } else { places * h });
-            let past = &mut past[offset * h..];
-            if t > 0 {
-                let product = MatMut::strided(kept, active, g, wide);
-                gemm(T::ONE, Mat::new(past, active, h), Mat::new(w, h, g), T::ZERO, product);
-            }
-            sequences[..active]
-                .par_iter_mut()
-                .zip(kept.par_chunks_mut(wide))
-                .zip(past.par_chunks(h))
-                .zip(carry.par_chunks_mut(second))
-                .enumerate()
-                .with_min_len(GRAIN)
-                .for_each(|(k, (((out, kept), before), carry))| {
-                    let position = steps.position(k, t);
-                    let out = &mut out[position * h..][..h];
-                    C::open(&gx[steps.row(k, t) * g..][..g], b, before, carry, kept, out);
-                });
-            let next = steps.active.get(t + 1).copied().unwrap_or(0);
-            let future = if self.keep { future } else { past };
-            for (k, state) in future.chunks_mut(h).enumerate().take(next) {
-                state.copy_from_slice(&sequences[k][steps.position(k, t) * h..][..h]);
-            }
+    fn forward<T: Real>(&self, x: &[T], w_ih: &[T], w_hh: &[T], b_ih: &[T], b_hh: &[T]) -> Vec<T> {
+        let (rows, gates) = (self.rows.len(), b_hh.len());
+        let (h, input) = (gates / C::GATES, w_ih.len() / gates);
+        let wide = C::KEPT * h;
+        let mut inputs = Scratch::any(rows * input);
+        let mut records = Scratch::any(rows * wide);
+        let mut states = Scratch::any(rows * h);
+        gather(&mut inputs, x, &self.rows, input);
+        for &(gate, number, at) in C::INPUT {
+            let weights = Mat::strided(&w_ih[gate * h..], input, number * h, gates);
+            let to = MatMut::strided(&mut records[at * h..], rows, number * h, wide);
+            gemm(T::ONE, Mat::new(&inputs, rows, input), weights, T::ZERO, to);
         }
+        if let Some(at) = C::BLANK {
+            records.par_chunks_mut(wide).with_min_len(64).for_each(|record| record[at * h..][..h].fill(T::ZERO));
+        }
+        let mut bias = vec![T::ZERO; wide];
+        bias[..gates].copy_from_slice(b_hh);
+        for &(gate, number, at) in C::INPUT {
+            let both = bias[at * h..][..number * h].iter_mut().zip(&b_ih[gate * h..]);
+            both.for_each(|(sum, &b)| *sum += b);
+        }
+        let panels = Panels::new(w_hh, h, gates, false);
+        let zeros = vec![T::ZERO; h];
+        let tasks = split(&mut records, &self.groups, wide).into_iter().zip(split(&mut states, &self.groups, h));
+        let tasks: Vec<_> = self.groups.iter().zip(tasks).collect();
+        tasks.into_par_iter().for_each(|(group, (records, states))| {
+            let width = if C::CARRIES { h } else { 0 };
+            let mut carry = Scratch::zeros(group.active[0] * width);
+            for (t, &active) in group.active.iter().enumerate() {
+                let (start, before) = (group.offsets[t], if t > 0 { group.offsets[t - 1] } else { 0 });
+                let records = &mut records[start * wide..][..active * wide];
+                let (past, now) = states.split_at_mut(start * h);
+                let past = &past[before * h..];
+                panels.add_product(if t > 0 { active } else { 0 }, past, h, records, wide);
+                rows::open::<C, T>(records, &bias, past, &zeros, &mut carry, &mut now[..active * h]);
+            }
+        });
+        let mut out = vec![T::ZERO; rows * h];
+        gather(&mut out, &states, &self.places, h);
         if self.keep {
-            *self.tape.lock().expect("no thread panicked with the tape") = Some(Box::new(Tape { kept, before }));
+            let tape: Box<dyn Any + Send> = Box::new(Tape { records, inputs, states });
+            *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = Some(tape);
         }
         out
     }
 
-    fn backward<T: Real>(&self, w: &[T], h: usize, grad: &[T]) -> candle_core::Result<Gradients<T>> {
-        let tape = self.tape.lock().expect("no thread panicked with the tape");
-        let Some(Tape { kept, before }) = tape.as_deref().and_then(|tape| (tape as &dyn Any).downcast_ref::<Tape<T>>())
-        else {
-            candle_core::bail!("{} kept nothing to go backward with", C::NAME);
+    /// The gradients of `x` if that `wants` one, of `w_ih`, `w_hh`, `b_ih` and `b_hh`.
+    fn backward<T: Real>(
+        &self,
+        wants: bool,
+        w_ih: &[T],
+        w_hh: &[T],
+        h: usize,
+        grad: &[T],
+    ) -> candle_core::Result<Back<T>> {
+        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Ok(tape)) = tape.map(<Box<dyn Any + Send>>::downcast::<Tape<T>>) else {
+            candle_core::bail!("{}: expected a graph to go backward through once, found nothing kept", C::NAME);
         };
-        let (steps, g, wide) = (&*self.steps, C::GATES * h, C::KEPT * h);
-        let rows = steps.lengths.total();
-        let mut dgx = vec![T::ZERO; rows * g];
-        let mut dgh = vec![T::ZERO; rows * g];
-        let mut dh = vec![T::ZERO; steps.order.len() * h];
-        let (mut dcarry, second) = second_state::<C, T>(steps.order.len(), h);
-        let mut sequences = steps.split(&mut dgx, g);
-        for (t, &active) in steps.active.iter().enumerate().rev() {
-            let offset = steps.offsets[t];
-            let dgh = &mut dgh[offset * g..][..active * g];
-            sequences[..active]
-                .par_iter_mut()
-                .zip(dgh.par_chunks_mut(g))
-                .zip(dh.par_chunks_mut(h))
-                .zip(dcarry.par_chunks_mut(second))
-                .zip(kept[offset * wide..].par_chunks(wide))
-                .zip(before[offset * h..].par_chunks(h))
-                .enumerate()
-                .with_min_len(GRAIN)
-                .for_each(|(k, (((((dgx, dgh), dh), dcarry), kept), before))| {
-                    let dgx = &mut dgx[steps.position(k, t) * g..][..g];
-                    C::close(&grad[steps.row(k, t) * h..][..h], kept, before, dh, dcarry, dgx, dgh);
-                });
-            if t > 0 {
-                let weights = Mat::new(w, h, g).t();
-                gemm(T::ONE, Mat::new(dgh, active, g), weights, T::ONE, MatMut::new(&mut dh, active, h));
+        let Tape { mut records, inputs, states } = *tape;
+        let (rows, gates, wide) = (self.rows.len(), C::GATES * h, C::KEPT * h);
+        let input = w_ih.len() / gates;
+        let panels = Panels::new(w_hh, gates, h, true);
+        // The state before each row.
+        let mut before = Scratch::any(rows * h);
+        let tasks = split(&mut records, &self.groups, wide).into_iter().zip(split(&mut before, &self.groups, h));
+        let mut start = 0;
+        let tasks: Vec<_> = self
+            .groups
+            .iter()
+            .zip(tasks)
+            .map(|(group, buffers)| {
+                let place = start;
+                start += group.rows.len();
+                (group, place, buffers)
+            })
+            .collect();
+        tasks.into_par_iter().for_each(|(group, place, (records, kept))| {
+            let width = if C::CARRIES { h } else { 0 };
+            let mut dh = Scratch::zeros(group.active[0] * h);
+            let mut dcarry = Scratch::zeros(group.active[0] * width);
+            let states = &states[place * h..][..group.rows.len() * h];
+            for (t, &active) in group.active.iter().enumerate().rev() {
+                let start = group.offsets[t];
+                let records = &mut records[start * wide..][..active * wide];
+                let kept = &mut kept[start * h..][..active * h];
+                match t {
+                    0 => kept.fill(T::ZERO),
+                    _ => kept.copy_from_slice(&states[group.offsets[t - 1] * h..][..active * h]),
+                }
+                let at = &group.rows[start..start + active];
+                rows::close::<C, T>(grad, at, records, kept, &mut dh, &mut dcarry);
+                panels.add_product(if t > 0 { active } else { 0 }, records, wide, &mut dh, h);
             }
+        });
+        let sums = column_sums(&records, wide);
+        let (mut dw_ih, mut dw_hh) = (vec![T::ZERO; w_ih.len()], vec![T::ZERO; w_hh.len()]);
+        let (mut db_ih, db_hh) = (vec![T::ZERO; gates], sums[..gates].to_vec());
+        let gradients = Mat::strided(&records, rows, gates, wide);
+        gemm(T::ONE, Mat::new(&before, rows, h).t(), gradients, T::ZERO, MatMut::new(&mut dw_hh, h, gates));
+        for &(gate, number, at) in C::INPUT {
+            let gradients = Mat::strided(&records[at * h..], rows, number * h, wide);
+            let to = MatMut::strided(&mut dw_ih[gate * h..], input, number * h, gates);
+            gemm(T::ONE, Mat::new(&inputs, rows, input).t(), gradients, T::ZERO, to);
+            db_ih[gate * h..][..number * h].copy_from_slice(&sums[at * h..][..number * h]);
         }
-        // The state before the first step is zero: its rows add nothing.
-        let (first, rest) = (steps.offsets[1], rows - steps.offsets[1]);
-        let mut dw = vec![T::ZERO; w.len()];
-        let states = Mat::new(&before[first * h..], rest, h).t();
-        gemm(T::ONE, states, Mat::new(&dgh[first * g..], rest, g), T::ZERO, MatMut::new(&mut dw, h, g));
-        Ok(Gradients { gx: dgx, w: dw, b: column_sums(&dgh, g) })
+        let x = wants.then(|| {
+            let mut by_place = inputs;
+            let mut beta = T::ZERO;
+            for &(gate, number, at) in C::INPUT {
+                let gradients = Mat::strided(&records[at * h..], rows, number * h, wide);
+                let weights = Mat::strided(&w_ih[gate * h..], input, number * h, gates).t();
+                gemm(T::ONE, gradients, weights, beta, MatMut::new(&mut by_place, rows, input));
+                beta = T::ONE;
+            }
+            let mut dx = vec![T::ZERO; rows * input];
+            gather(&mut dx, &by_place, &self.places, input);
+            dx
+        });
+        Ok(Back { x, w_ih: dw_ih, w_hh: dw_hh, b_ih: db_ih, b_hh: db_hh })
     }
 }
 
-/// Zeros for the second state of every sequence, and their length; one unread value where a cell has none.
-fn second_state<C: Cell, T: Real>(sequences: usize, h: usize) -> (Vec<T>, usize) {
-    let width = if C::CARRIES { h } else { 1 };
-    (vec![T::ZERO; sequences * width], width)
+struct Back<T> {
+    x: Option<Vec<T>>,
+    w_ih: Vec<T>,
+    w_hh: Vec<T>,
+    b_ih: Vec<T>,
+    b_hh: Vec<T>,
 }
 
 /// Sums over rows, in f64, each column by one task.
@@ -247,46 +325,86 @@ impl<C: Cell> CustomOp3 for Recurrence<C> {
 
     fn cpu_fwd(
         &self,
-        gx: &CpuStorage,
-        gx_layout: &Layout,
-        w: &CpuStorage,
-        w_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        _handle: &CpuStorage,
+        _: &Layout,
         b: &CpuStorage,
         b_layout: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let shape = Shape::from((self.steps.lengths.total(), w_layout.dims()[0]));
-        let out = match (gx, w, b) {
-            (CpuStorage::F32(gx), CpuStorage::F32(w), CpuStorage::F32(b)) => CpuStorage::F32(self.forward(
-                contiguous(gx, gx_layout)?,
-                contiguous(w, w_layout)?,
-                contiguous(b, b_layout)?,
-            )),
-            (CpuStorage::F64(gx), CpuStorage::F64(w), CpuStorage::F64(b)) => CpuStorage::F64(self.forward(
-                contiguous(gx, gx_layout)?,
-                contiguous(w, w_layout)?,
-                contiguous(b, b_layout)?,
-            )),
-            _ => candle_core::bail!("{}: expected inputs and weights of f32, or all of f64", C::NAME),
-        };
+        let [w_ih, w_hh, b_ih] = &self.parts;
+        let shape = Shape::from((self.rows.len(), w_hh.dim(0)?));
+        let out = dispatch!(w_ih.dtype(), T => {
+            let x = contiguous(x.as_slice::<T>()?, x_layout)?;
+            let b_hh = contiguous(b.as_slice::<T>()?, b_layout)?;
+            let out = with::<T, _>(w_ih, |w_ih| {
+                with::<T, _>(w_hh, |w_hh| with::<T, _>(b_ih, |b_ih| Ok(self.forward(x, w_ih, w_hh, b_ih, b_hh))))
+            })?;
+            <T as candle_core::WithDType>::to_cpu_storage_owned(out)
+        });
         Ok((out, shape))
     }
 
     fn bwd(
         &self,
-        gx: &Tensor,
-        w: &Tensor,
-        b: &Tensor,
+        x: &Tensor,
+        handle: &Tensor,
+        _b: &Tensor,
         _out: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (w, grad, h) = (w.contiguous()?, grad.contiguous()?, w.dim(0)?);
+        let [w_ih, w_hh, b_ih] = &self.parts;
+        let (grad, h, device) = (grad.contiguous()?, w_hh.dim(0)?, x.device());
         dispatch!(grad.dtype(), T => {
-            let back = with::<T, _>(&w, |w| with::<T, _>(&grad, |grad| self.backward(w, h, grad)))?;
-            Ok((
-                Some(Tensor::from_vec(back.gx, gx.shape(), gx.device())?),
-                Some(Tensor::from_vec(back.w, w.shape(), w.device())?),
-                Some(Tensor::from_vec(back.b, b.shape(), b.device())?),
-            ))
+            let back = with::<T, _>(w_ih, |w_ih| {
+                with::<T, _>(w_hh, |w_hh| with::<T, _>(&grad, |grad| self.backward(x.track_op(), w_ih, w_hh, h, grad)))
+            })?;
+            let parts = [
+                Tensor::from_vec(back.w_ih, w_ih.shape(), device)?,
+                Tensor::from_vec(back.w_hh, w_hh.shape(), device)?,
+                Tensor::from_vec(back.b_ih, b_ih.shape(), device)?,
+            ];
+            *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) = Some(parts);
+            let gates = back.b_hh.len();
+            let dx = back.x.map(|dx| Tensor::from_vec(dx, x.shape(), device)).transpose()?;
+            Ok((dx, Some(handle.zeros_like()?), Some(Tensor::from_vec(back.b_hh, gates, device)?)))
         })
+    }
+}
+
+impl CustomOp3 for Handle {
+    fn name(&self) -> &'static str {
+        "weights of a recurrence"
+    }
+
+    fn cpu_fwd(
+        &self,
+        w_ih: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let one = match w_ih {
+            CpuStorage::F32(_) => CpuStorage::F32(vec![0.0]),
+            CpuStorage::F64(_) => CpuStorage::F64(vec![0.0]),
+            _ => candle_core::bail!("recurrence: expected weights of f32 or f64"),
+        };
+        Ok((one, Shape::from(1)))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        match self.gradients.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some([w_ih, w_hh, b_ih]) => Ok((Some(w_ih), Some(w_hh), Some(b_ih))),
+            None => candle_core::bail!("recurrence: expected gradients of the weights, found none"),
+        }
     }
 }

@@ -1,51 +1,51 @@
 use super::Lengths;
 
-/// In which order the rows of packed sequences are walked.
+/// Sequences that are walked side by side.
+const TOGETHER: usize = 64;
+
+/// In which order the rows of some packed sequences are walked.
 #[derive(Debug)]
 pub(crate) struct Steps {
-    pub(super) lengths: Lengths,
-    /// Sequences, longest first.
-    pub(super) order: Vec<usize>,
     /// Number of sequences that reach each step.
     pub(super) active: Vec<usize>,
     /// Rows before each step when rows are kept step by step, and the number of all rows.
     pub(super) offsets: Vec<usize>,
-    reverse: bool,
+    /// The packed row behind each of those.
+    pub(super) rows: Vec<usize>,
 }
 
 impl Steps {
-    /// The walk from the first row of each sequence to its last; if `reverse`, the other way round.
+    /// All sequences at once, from the first row of each to its last; if `reverse`, the other way round.
     pub(crate) fn new(lengths: &Lengths, reverse: bool) -> Self {
+        Self::of((0..lengths.len()).collect(), lengths, reverse)
+    }
+
+    /// Groups of at most [`TOGETHER`] sequences, which do not depend on the number of threads. Long and short ones are
+    /// spread evenly.
+    pub(crate) fn groups(lengths: &Lengths, reverse: bool) -> Vec<Self> {
+        let mut order: Vec<usize> = (0..lengths.len()).collect();
+        order.sort_by_key(|&b| std::cmp::Reverse(lengths.as_slice()[b]));
+        let groups = lengths.len().div_ceil(TOGETHER);
+        (0..groups)
+            .map(|g| Self::of(order.iter().skip(g).step_by(groups).copied().collect(), lengths, reverse))
+            .collect()
+    }
+
+    fn of(mut order: Vec<usize>, lengths: &Lengths, reverse: bool) -> Self {
         let each = lengths.as_slice();
-        let mut order: Vec<usize> = (0..each.len()).collect();
+        // Longest first: the sequences that reach a step are a prefix.
         order.sort_by_key(|&b| std::cmp::Reverse(each[b]));
-        let active: Vec<usize> = (0..lengths.longest()).map(|t| order.partition_point(|&b| each[b] > t)).collect();
+        let longest = order.first().map_or(0, |&b| each[b]);
+        let active: Vec<usize> = (0..longest).map(|t| order.partition_point(|&b| each[b] > t)).collect();
         let mut offsets = vec![0];
-        offsets.extend(active.iter().scan(0, |sum, n| {
-            *sum += n;
-            Some(*sum)
-        }));
-        Self { lengths: lengths.clone(), order, active, offsets, reverse }
-    }
-
-    /// Step `t` of sequence `order[k]`, counted in the rows of that sequence.
-    pub(super) fn position(&self, k: usize, t: usize) -> usize {
-        if self.reverse { self.lengths.as_slice()[self.order[k]] - 1 - t } else { t }
-    }
-
-    /// Step `t` of sequence `order[k]`, counted in all rows.
-    pub(super) fn row(&self, k: usize, t: usize) -> usize {
-        self.lengths.range(self.order[k]).start + self.position(k, t)
-    }
-
-    /// One slice a sequence, longest first.
-    pub(super) fn split<'a, T>(&self, mut data: &'a mut [T], width: usize) -> Vec<&'a mut [T]> {
-        let mut slices: Vec<Option<&mut [T]>> = Vec::with_capacity(self.order.len());
-        for &length in self.lengths.as_slice() {
-            let (head, tail) = data.split_at_mut(length * width);
-            slices.push(Some(head));
-            data = tail;
+        let mut rows = Vec::new();
+        for (t, &active) in active.iter().enumerate() {
+            rows.extend(order[..active].iter().map(|&b| {
+                let range = lengths.range(b);
+                if reverse { range.end - 1 - t } else { range.start + t }
+            }));
+            offsets.push(rows.len());
         }
-        self.order.iter().map(|&b| slices[b].take().expect("each sequence stands once in the order")).collect()
+        Self { active, offsets, rows }
     }
 }

@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use candle_core::{DType, Device, Var};
 use xmbench_datasets::random::Seed;
 
@@ -7,20 +5,27 @@ use super::*;
 use crate::nn::{
     checks::{counted, distance, draw, draw_f32, fill, flat, follows_differences, on_threads},
     recurrence::{composed, states},
-    steps::Steps,
 };
+
+const G: usize = Unit::GATES;
 
 #[test]
 fn gradients_are_those_of_finite_differences_and_of_candle() {
     let lengths = Lengths::new([3, 1, 5, 3]).unwrap();
-    let (h, total) = (4, lengths.total());
-    let arguments = [draw("gx", &[total, 4 * h]), draw("w", &[h, 4 * h]), draw("b", &[4 * h])];
-    let weight = draw("cotangent", &[total, h]).as_detached_tensor();
-    let weigh = |y: &Tensor| (y * &weight).unwrap().sum_all().unwrap();
+    let (input, h, total) = (2, 4, lengths.total());
+    let arguments = [
+        draw("x", &[total, input]),
+        draw("w_ih", &[input, G * h]),
+        draw("w_hh", &[h, G * h]),
+        draw("b_ih", &[G * h]),
+        draw("b_hh", &[G * h]),
+    ];
+    let weights = |a: &[Var]| [1, 2, 3, 4].map(|i: usize| a[i].as_tensor().clone());
+    let cotangent = draw("cotangent", &[total, h]).as_detached_tensor();
+    let weigh = |y: &Tensor| (y * &cotangent).unwrap().sum_all().unwrap();
     for reverse in [false, true] {
-        let steps = Arc::new(Steps::new(&lengths, reverse));
-        let fused = |a: &[Var]| states::<Unit>(&a[0], &a[1], &a[2], steps.clone()).unwrap();
-        let plain = composed::<Unit>(&arguments[0], &arguments[1], &arguments[2], &steps).unwrap();
+        let fused = |a: &[Var]| states::<Unit>(&a[0], &weights(a), &lengths, reverse).unwrap();
+        let plain = composed::<Unit>(&arguments[0], &weights(&arguments), &lengths, reverse).unwrap();
         assert!(distance(&fused(&arguments), &plain) < 1e-14);
         let grads = weigh(&fused(&arguments)).backward().unwrap();
         let plain_grads = weigh(&plain).backward().unwrap();
@@ -52,17 +57,22 @@ fn outputs_are_those_of_pytorch() {
 }
 
 #[test]
-fn f32_follows_f64_and_what_is_kept_does_not_change_the_outputs() {
-    let lengths = Lengths::new((0..40).map(|i| 1 + i * 7 % 12)).unwrap();
-    let (h, total) = (33, lengths.total());
-    let wide = [draw("gx", &[total, 4 * h]), draw("w", &[h, 4 * h]), draw("b", &[4 * h])];
-    let narrow: Vec<Tensor> = wide.iter().map(|v| v.to_dtype(DType::F32).unwrap().detach()).collect();
-    let steps = Arc::new(Steps::new(&lengths, true));
-    let exact = states::<Unit>(&wide[0], &wide[1], &wide[2], steps.clone()).unwrap();
-    let detached = states::<Unit>(&narrow[0], &narrow[1], &narrow[2], steps.clone()).unwrap();
+fn f32_follows_f64_and_what_is_kept_does_not_change_the_states() {
+    let lengths = Lengths::new((0..150).map(|i| 1 + i * 7 % 12)).unwrap();
+    let (input, h, total) = (20, 33, lengths.total());
+    let shapes = [("w_ih", vec![input, G * h]), ("w_hh", vec![h, G * h]), ("b_ih", vec![G * h]), ("b_hh", vec![G * h])];
+    // About the size that initial values have.
+    let weights = shapes.map(|(label, shape)| (draw(label, &shape).as_detached_tensor() * 0.3).unwrap());
+    let x = draw("x", &[total, input]).as_detached_tensor();
+    let narrow = |t: &Tensor| t.to_dtype(DType::F32).unwrap();
+    let exact = states::<Unit>(&x, &weights, &lengths, true).unwrap();
+    let plain = composed::<Unit>(&x, &weights, &lengths, true).unwrap();
+    assert!(distance(&exact, &plain) < 1e-12);
+    let weights = weights.each_ref().map(narrow);
+    let detached = states::<Unit>(&narrow(&x), &weights, &lengths, true).unwrap();
     assert!(distance(&exact, &detached) < 2e-5);
-    let tracked = Var::from_tensor(&narrow[0]).unwrap();
-    let kept = states::<Unit>(&tracked, &narrow[1], &narrow[2], steps).unwrap();
+    let tracked = Var::from_tensor(&narrow(&x)).unwrap();
+    let kept = states::<Unit>(&tracked, &weights, &lengths, true).unwrap();
     assert_eq!(distance(&kept, &detached), 0.0);
 }
 
@@ -92,12 +102,19 @@ fn padding_and_company_change_no_bit() {
 
 #[test]
 fn threads_change_no_bit() {
-    let lengths = Lengths::new((0..64).map(|i| 1 + i * 5 % 9)).unwrap();
-    let (h, total) = (64, lengths.total());
-    let a = [draw_f32("gx", &[total, 4 * h]), draw_f32("w", &[h, 4 * h]), draw_f32("b", &[4 * h])];
+    let lengths = Lengths::new((0..140).map(|i| 1 + i * 5 % 9)).unwrap();
+    let (input, h, total) = (30, 64, lengths.total());
+    let a = [
+        draw_f32("x", &[total, input]),
+        draw_f32("w_ih", &[input, G * h]),
+        draw_f32("w_hh", &[h, G * h]),
+        draw_f32("b_ih", &[G * h]),
+        draw_f32("b_hh", &[G * h]),
+    ];
+    let weights = [1, 2, 3, 4].map(|i: usize| a[i].as_tensor().clone());
     let compute = |threads| {
         on_threads(threads, || {
-            let out = states::<Unit>(&a[0], &a[1], &a[2], Arc::new(Steps::new(&lengths, false))).unwrap();
+            let out = states::<Unit>(&a[0], &weights, &lengths, false).unwrap();
             let grads = out.sqr().unwrap().sum_all().unwrap().backward().unwrap();
             a.iter().map(|v| flat(grads.get(v).unwrap())).collect::<Vec<_>>()
         })
