@@ -86,17 +86,20 @@ impl Cell for Unit {
     #[inline(always)]
     fn open<T: Real>(record: &mut [T], bias: &[T], before: &[T], _: &mut [T], out: &mut [T]) {
         let h = out.len();
-        let (b_r, b_z, b_u, b_n) = (&bias[..h], &bias[h..2 * h], &bias[2 * h..3 * h], &bias[3 * h..4 * h]);
-        let (r, rest) = record.split_at_mut(h);
-        let (z, rest) = rest.split_at_mut(h);
-        let (u, n) = rest.split_at_mut(h);
-        let (before, n) = (&before[..h], &mut n[..h]);
-        for i in 0..h {
-            r[i] = (r[i] + b_r[i]).sigmoid(); // (1)
-            z[i] = (z[i] + b_z[i]).sigmoid(); // (2)
-            u[i] += b_u[i];
-            n[i] = (n[i] + b_n[i] + r[i] * u[i]).tanh(); // (3)
-            out[i] = n[i] + z[i] * (before[i] - n[i]); // (4)
+        // One pass a gate: with more slices at once the compiler cannot rule out that they overlap, and does not vectorise.
+        for (gate, &b) in record[..2 * h].iter_mut().zip(bias) {
+            *gate = (*gate + b).sigmoid(); // (1), (2)
+        }
+        let (gates, rest) = record.split_at_mut(2 * h);
+        let ((r, z), (u, n)) = (gates.split_at(h), rest.split_at_mut(h));
+        for (u, &b) in u.iter_mut().zip(&bias[2 * h..3 * h]) {
+            *u += b;
+        }
+        for (((n, &b), &r), &u) in n.iter_mut().zip(&bias[3 * h..]).zip(r).zip(&*u) {
+            *n = (*n + b + r * u).tanh(); // (3)
+        }
+        for (((out, &n), &z), &before) in out.iter_mut().zip(&*n).zip(z).zip(before) {
+            *out = n + z * (before - n); // (4)
         }
     }
 

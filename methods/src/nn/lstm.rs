@@ -75,20 +75,24 @@ impl Cell for Unit {
     #[inline(always)]
     fn open<T: Real>(record: &mut [T], bias: &[T], _: &[T], carry: &mut [T], out: &mut [T]) {
         let h = out.len();
-        let (b_i, b_f, b_g, b_o) = (&bias[..h], &bias[h..2 * h], &bias[2 * h..3 * h], &bias[3 * h..4 * h]);
-        let (i, rest) = record.split_at_mut(h);
-        let (f, rest) = rest.split_at_mut(h);
-        let (g, rest) = rest.split_at_mut(h);
-        let (o, c) = rest.split_at_mut(h);
-        let (c, carry) = (&mut c[..h], &mut carry[..h]);
-        for k in 0..h {
-            i[k] = (i[k] + b_i[k]).sigmoid(); // (1)
-            f[k] = (f[k] + b_f[k]).sigmoid();
-            g[k] = (g[k] + b_g[k]).tanh(); // (2)
-            o[k] = (o[k] + b_o[k]).sigmoid();
-            c[k] = carry[k];
-            carry[k] = f[k] * c[k] + i[k] * g[k]; // (3)
-            out[k] = o[k] * carry[k].tanh(); // (4)
+        // One pass a gate: with more slices at once the compiler cannot rule out that they overlap, and does not vectorise.
+        for (gate, &b) in record[..2 * h].iter_mut().zip(bias) {
+            *gate = (*gate + b).sigmoid(); // (1)
+        }
+        for (g, &b) in record[2 * h..3 * h].iter_mut().zip(&bias[2 * h..]) {
+            *g = (*g + b).tanh(); // (2)
+        }
+        for (o, &b) in record[3 * h..4 * h].iter_mut().zip(&bias[3 * h..]) {
+            *o = (*o + b).sigmoid();
+        }
+        let (gates, c) = record.split_at_mut(4 * h);
+        c.copy_from_slice(carry);
+        let ((i, f), (g, o)) = (gates[..2 * h].split_at(h), gates[2 * h..].split_at(h));
+        for ((((carry, &c), &i), &f), &g) in carry.iter_mut().zip(&*c).zip(i).zip(f).zip(g) {
+            *carry = f * c + i * g; // (3)
+        }
+        for ((out, &o), &carry) in out.iter_mut().zip(o).zip(&*carry) {
+            *out = o * carry.tanh(); // (4)
         }
     }
 

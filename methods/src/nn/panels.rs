@@ -95,6 +95,9 @@ mod wide {
 
     use super::WIDTH;
 
+    /// Rows whose sums fit into registers beside a row of a panel.
+    const HEIGHT: usize = 12;
+
     /// # Safety
     /// The processor must have AVX-512; `a` and `c` must hold `rows` rows of `k` and `n` values at their strides, and `panels`
     /// all panels of `[k, n]`.
@@ -112,19 +115,28 @@ mod wide {
     ) {
         for (p, panel) in panels.chunks_exact(WIDTH * k).enumerate() {
             let columns = (n - p * WIDTH).min(WIDTH);
-            let mut row = 0;
-            while row < rows {
-                // SAFETY: `row` and the columns of the panel lie within the matrices.
+            // Tiles of nearly one height: a low one at the end would wait for its own sums.
+            let tiles = rows.div_ceil(HEIGHT);
+            for tile in 0..tiles {
+                let (row, end) = (tile * rows / tiles, (tile + 1) * rows / tiles);
+                // SAFETY: these rows and the columns of the panel lie within the matrices.
                 unsafe {
                     let (a, c) = (a.as_ptr().add(row * a_stride), c.as_mut_ptr().add(row * c_stride + p * WIDTH));
                     let tile = (k, columns, a, a_stride, panel.as_ptr(), c, c_stride);
-                    row += match rows - row {
-                        12.. => block::<12>(tile),
-                        8.. => block::<8>(tile),
-                        4.. => block::<4>(tile),
-                        2.. => block::<2>(tile),
-                        _ => block::<1>(tile),
-                    };
+                    match end - row {
+                        1 => block::<1>(tile),
+                        2 => block::<2>(tile),
+                        3 => block::<3>(tile),
+                        4 => block::<4>(tile),
+                        5 => block::<5>(tile),
+                        6 => block::<6>(tile),
+                        7 => block::<7>(tile),
+                        8 => block::<8>(tile),
+                        9 => block::<9>(tile),
+                        10 => block::<10>(tile),
+                        11 => block::<11>(tile),
+                        _ => block::<HEIGHT>(tile),
+                    }
                 }
             }
         }
@@ -132,12 +144,12 @@ mod wide {
 
     type Tile = (usize, usize, *const f32, usize, *const f32, *mut f32, usize);
 
-    /// `R` rows times one panel, sums in registers. Returns `R`.
+    /// `R` rows times one panel, sums in registers.
     ///
     /// # Safety
     /// As [`add_product`].
     #[target_feature(enable = "avx512f")]
-    unsafe fn block<const R: usize>((k, columns, a, a_stride, panel, c, c_stride): Tile) -> usize {
+    unsafe fn block<const R: usize>((k, columns, a, a_stride, panel, c, c_stride): Tile) {
         let mut sums = [[_mm512_setzero_ps(); 2]; R];
         // SAFETY: the caller's.
         unsafe {
@@ -158,7 +170,6 @@ mod wide {
                 }
             }
         }
-        R
     }
 }
 

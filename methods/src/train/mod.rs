@@ -4,6 +4,7 @@
 //! run keeps checkpoints, saved so that an interrupted training goes on to the same bits.
 
 mod checkpoint;
+mod memory;
 mod optimiser;
 
 use std::{collections::BTreeMap, time::Instant};
@@ -158,6 +159,7 @@ pub fn train(
     run: &mut Run<'_>,
 ) -> Result<()> {
     schedule.check("training")?;
+    memory::keep();
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()
             .name("training".into())
