@@ -11,10 +11,10 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use xmbench_datasets::random::Seed;
 use xmbench_methods::{
     Codes, Fragments, PairScorer,
-    attention::cross::{
-        Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores, composed_scores,
+    nn::{
+        Lengths,
+        cross::{Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores, composed_scores},
     },
-    nn::Lengths,
 };
 
 const REGIONS: usize = 36;

@@ -1,5 +1,3 @@
 //! The attention family.
 
-pub mod cross;
-
 crate::family! { scan::Scan }

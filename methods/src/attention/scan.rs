@@ -3,7 +3,7 @@
 //! ```text
 //! v_i = l2n(W x_i + b)                                        a region            (1)
 //! u_j = l2n((h_j forth + h_j back) / 2)                       a word, from a GRU  (2)
-//! S(image, text)  by stacked cross attention, see [`cross`](super::cross)         (3)
+//! S(image, text)  by stacked cross attention, see [`cross`](crate::nn::cross)         (3)
 //! L = sum_b [margin + max_c S_bc - S_bb]+ + [margin + max_c S_cb - S_bb]+         (4)
 //! ```
 //! where `l2n(x) = x / (|x| + 1e-8)`. Lee, Chen, Hua, Hu and He, ECCV 2018.
@@ -20,16 +20,18 @@ use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{FeatureTable, Images, Pairs, Texts};
 
-use super::cross::{
-    self, Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores,
-    golden::{Scored, values},
-};
 use crate::{
     Codes, Error, Fragments, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     golden::{Answer, Case, Operation},
-    loss, nn,
-    nn::{ImageEncoder, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights},
+    loss,
+    nn::{
+        self, ImageEncoder, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights,
+        cross::{
+            self, Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores,
+            golden::{Scored, values},
+        },
+    },
     params,
     train::{self, Model, Schedule, Step},
 };

@@ -7,6 +7,7 @@ use crate::golden::Operation;
 
 #[cfg(test)]
 mod checks;
+pub mod cross;
 mod dense;
 mod golden;
 mod gpo;

@@ -23,7 +23,7 @@
 
 mod backward;
 mod composed;
-pub(super) mod golden;
+pub(crate) mod golden;
 mod kernel;
 mod op;
 mod panel;

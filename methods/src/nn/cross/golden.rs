@@ -18,7 +18,7 @@ pub fn operations() -> Vec<Operation> {
 }
 
 /// Inputs of a case that gradients are taken of, and the scores of every image against every caption.
-pub(in crate::attention) struct Scored {
+pub(crate) struct Scored {
     settings: CrossAttention,
     images: Var,
     captions: Var,
@@ -61,7 +61,7 @@ impl Scored {
 }
 
 /// A tensor as f64 values.
-pub(in crate::attention) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
+pub(crate) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
