@@ -29,7 +29,11 @@ pub struct Card {
     pub needs: Vec<String>,
     /// What its matcher makes: `dense`, `binary` or `fragments`.
     pub codes: String,
-    /// One entry a parameter.
+    /// Groups of parameters that several methods have: `encoders`, `schedule`.
+    #[serde(default)]
+    pub shared: Vec<String>,
+    /// One entry a parameter, those of the shared groups included; a card's own entry goes before a group's.
+    #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
     /// Numbers that papers print.
     #[serde(default)]
@@ -37,6 +41,21 @@ pub struct Card {
     /// What the paper says holds.
     #[serde(default)]
     pub claims: Vec<Claim>,
+}
+
+/// The groups of parameters that several methods have.
+const SHARED: [(&str, &str); 2] =
+    [("encoders", include_str!("nn/joint/options.toml")), ("schedule", include_str!("train/schedule.toml"))];
+
+/// A group's file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    parameters: BTreeMap<String, Parameter>,
+}
+
+fn built_in<T: serde::de::DeserializeOwned>(text: &str) -> T {
+    toml::from_str(text).unwrap_or_else(|error| panic!("a built-in card is malformed: {error}"))
 }
 
 /// A parameter's meaning.
@@ -123,9 +142,20 @@ impl Card {
     /// Parses a card that is part of the program.
     ///
     /// # Panics
-    /// If the card is malformed; the contract test parses them all.
+    /// If the card is malformed or names an unknown group; the contract test parses them all.
     pub fn parse(text: &str) -> Self {
-        toml::from_str(text).unwrap_or_else(|error| panic!("a built-in card is malformed: {error}"))
+        let mut card: Self = built_in(text);
+        for name in &card.shared {
+            let (_, text) = SHARED
+                .iter()
+                .find(|(known, _)| known == name)
+                .unwrap_or_else(|| panic!("card {}: no group of parameters is called {name}", card.name));
+            let Group { parameters } = built_in(text);
+            for (key, parameter) in parameters {
+                card.parameters.entry(key).or_insert(parameter);
+            }
+        }
+        card
     }
 }
 

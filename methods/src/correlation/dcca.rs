@@ -147,6 +147,7 @@ impl Default for Params {
                 clip: 0.0,
                 patience: 0,
                 validate_every: 1,
+                ..Schedule::default()
             },
         }
     }

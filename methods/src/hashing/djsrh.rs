@@ -98,6 +98,7 @@ impl Default for Params {
                 clip: 0.0,
                 patience: 0,
                 validate_every: 5,
+                ..Schedule::default()
             },
         }
     }

@@ -42,6 +42,8 @@ pub struct Schedule {
     pub patience: usize,
     /// Validate every so many epochs.
     pub validate_every: usize,
+    /// Stop with an error after so many steps in a row with the loss of a collapsed model; 0 never stops.
+    pub collapse_steps: usize,
 }
 
 impl Default for Schedule {
@@ -58,6 +60,7 @@ impl Default for Schedule {
             clip: 2.0,
             patience: 0,
             validate_every: 1,
+            collapse_steps: 200,
         }
     }
 }
@@ -132,6 +135,17 @@ pub trait Model {
     /// If features cannot be read or a tensor operation fails.
     fn loss(&self, training: &Training<'_>, batch: &[(u32, u32)], step: &mut Step) -> Result<Tensor>;
 
+    /// Factor of the learning rate for a weight.
+    fn rate(&self, _weight: &str) -> f64 {
+        1.0
+    }
+
+    /// The loss of `batch` pairs in an epoch, counted from 0, if every item had the same vector and the model could not get away
+    /// from there; `None` where there is no such trap.
+    fn collapsed(&self, _batch: usize, _epoch: usize) -> Option<f64> {
+        None
+    }
+
     /// The model as it stands, to encode with; later steps do not change it.
     ///
     /// # Errors
@@ -182,13 +196,14 @@ fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedul
     let total = schedule.epochs * (pairs.len() / batch);
     let mut state = State::new(schedule.optimiser, model.weights())?;
     let mut best: Option<Best> = None;
+    let mut collapse = Collapse::new(schedule.collapse_steps);
     let checkpoint = Checkpoint::new(run, schedule, training, model.weights());
     let mut done = match &checkpoint {
         Some(checkpoint) => checkpoint.read(model.weights(), &mut state, &mut best, &mut run.history)?,
         None => 0,
     };
     while done < schedule.epochs && !out_of_patience(schedule, best.as_ref(), done) {
-        let epoch = one_epoch(model, training, schedule, run, &mut state, done, total)?;
+        let epoch = one_epoch(model, training, schedule, run, &mut state, &mut collapse, done, total)?;
         done += 1;
         let due = done % schedule.validate_every == 0 || done == schedule.epochs;
         let validation = match run.judge {
@@ -208,6 +223,39 @@ fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedul
     }
 }
 
+/// Watches for a model that gives every item the same vector: there the gradients of a hinge on the hardest negatives cancel.
+struct Collapse {
+    /// Steps in a row that are too many; 0 for never.
+    most: usize,
+    steps: usize,
+}
+
+impl Collapse {
+    /// How near the loss must be to that of a collapsed model.
+    const SHARE: f64 = 0.01;
+
+    fn new(most: usize) -> Self {
+        Self { most, steps: 0 }
+    }
+
+    /// Takes note of a step's loss, and of what it would be after a collapse.
+    fn watch(&mut self, loss: f64, collapsed: Option<f64>, epoch: usize) -> Result<()> {
+        let near = collapsed.is_some_and(|collapsed| (loss - collapsed).abs() <= Self::SHARE * collapsed);
+        self.steps = if near { self.steps + 1 } else { 0 };
+        if self.most == 0 || self.steps < self.most {
+            return Ok(());
+        }
+        Err(Error::Numeric(format!(
+            "the model has collapsed: for {} steps, up to epoch {}, the loss has stayed within 1 % of {:.4}, its value when every \
+             item has the same vector; set `warmup` to a few epochs of all negatives, lower `learning_rate`, raise `batch`, or set \
+             `collapse_steps = 0` to go on",
+            self.steps,
+            epoch + 1,
+            collapsed.unwrap_or_default()
+        )))
+    }
+}
+
 /// Whether the best score is too long ago.
 fn out_of_patience(schedule: &Schedule, best: Option<&Best>, done: usize) -> bool {
     schedule.patience > 0 && best.is_some_and(|best| done - best.epoch >= schedule.patience)
@@ -220,6 +268,7 @@ fn one_epoch(
     schedule: &Schedule,
     run: &mut Run<'_>,
     state: &mut State,
+    collapse: &mut Collapse,
     epoch: usize,
     total: usize,
 ) -> Result<Epoch> {
@@ -247,7 +296,9 @@ fn one_epoch(
         if !value.is_finite() {
             return Err(bad("loss", value));
         }
-        let norm = state.step(model.weights(), &loss.backward()?, schedule, rate)?;
+        collapse.watch(value, model.collapsed(batch.len(), epoch), epoch)?;
+        let rate_of = |weight: &str| rate * model.rate(weight);
+        let norm = state.step(model.weights(), &loss.backward()?, schedule, &rate_of)?;
         if !norm.is_finite() {
             return Err(bad("norm of the gradient", norm));
         }

@@ -58,8 +58,14 @@ impl State {
         Ok(Self { kind, moments, steps: 0 })
     }
 
-    /// Takes one step. The gradient's norm is returned.
-    pub(super) fn step(&mut self, weights: &Weights, grads: &GradStore, schedule: &Schedule, rate: f64) -> Result<f64> {
+    /// Takes one step at each weight's learning rate. The gradient's norm is returned.
+    pub(super) fn step(
+        &mut self,
+        weights: &Weights,
+        grads: &GradStore,
+        schedule: &Schedule,
+        rate: &dyn Fn(&str) -> f64,
+    ) -> Result<f64> {
         let mut square = 0.0;
         for (_, var) in weights.iter() {
             if let Some(grad) = grads.get(var) {
@@ -72,17 +78,18 @@ impl State {
         }
         let clip = if schedule.clip > 0.0 { (schedule.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.steps += 1;
-        let update = Update {
+        let mut update = Update {
             kind: self.kind,
             clip,
             weight_decay: schedule.weight_decay,
-            rate,
+            rate: 0.0,
             correction_1: 1.0 - BETA_1.powf(self.steps as f64),
             correction_2: 1.0 - BETA_2.powf(self.steps as f64),
         };
         for (name, var) in weights.iter() {
             // As in PyTorch, a weight that took no part in the loss stays as it is.
             let Some(grad) = grads.get(var) else { continue };
+            update.rate = rate(name);
             update.apply(var, grad, self.moments.get_mut(name).expect("each weight has moments"))?;
         }
         Ok(norm)
@@ -272,7 +279,7 @@ mod tests {
         let mut state = State::new(schedule.optimiser, &weights).unwrap();
         for _ in 0..3 {
             let grads = (w.sqr().unwrap().sum_all().unwrap() * 0.5).unwrap().backward().unwrap();
-            state.step(&weights, &grads, schedule, schedule.learning_rate).unwrap();
+            state.step(&weights, &grads, schedule, &|_| schedule.learning_rate).unwrap();
         }
         w.to_vec1().unwrap()
     }

@@ -215,7 +215,7 @@ fn a_schedule_is_flattened_into_parameters() {
         let error = params::parse::<Params>("m", &table).unwrap_err().to_string();
         assert!(error.contains(table.keys().next().unwrap()), "{error}");
     }
-    assert_eq!(params::to_table(&Params::default()).len(), 11);
+    assert_eq!(params::to_table(&Params::default()).len(), 12);
 }
 
 #[test]
