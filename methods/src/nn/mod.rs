@@ -5,6 +5,7 @@
 
 use crate::golden::Operation;
 
+mod batch_norm;
 #[cfg(test)]
 mod checks;
 pub mod cross;
@@ -13,6 +14,7 @@ mod golden;
 mod gpo;
 mod gru;
 mod inputs;
+mod joint;
 mod layers;
 mod lengths;
 mod linear;
@@ -28,10 +30,12 @@ mod text;
 mod transformer;
 mod weights;
 
+pub use batch_norm::{BatchNorm, dropout};
 pub use dense::{Activation, Dense};
 pub use gpo::Gpo;
 pub use gru::Gru;
 pub use inputs::ScaledInputs;
+pub use joint::{Encoders, Finish, ImagePooling, Joint, Shape, TextModel, TextPooling, TextRows};
 pub use lengths::Lengths;
 pub use linear::{ImageEncoder, Linear, Scaling};
 pub use lstm::Lstm;

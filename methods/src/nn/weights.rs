@@ -58,6 +58,17 @@ impl Weights {
         self.insert(name, Tensor::from_vec(values, shape, &self.device)?)
     }
 
+    /// Adds a tensor with normal values of the given standard deviation.
+    ///
+    /// # Errors
+    /// If the tensor cannot be made.
+    pub fn normal(&mut self, name: &str, shape: &[usize], deviation: f64) -> Result<Tensor> {
+        let Origin::Drawn(seed) = self.origin else { return self.take(name, shape) };
+        let mut stream = seed.stream(&["init", name]);
+        let values: Vec<f32> = (0..shape.iter().product()).map(|_| (deviation * stream.normal()) as f32).collect();
+        self.insert(name, Tensor::from_vec(values, shape, &self.device)?)
+    }
+
     /// Adds a tensor of zeros.
     ///
     /// # Errors
@@ -81,6 +92,16 @@ impl Weights {
         let tensor = var.as_tensor().clone();
         self.vars.insert(name.into(), var);
         Ok(tensor)
+    }
+
+    /// Adds a tensor that the model itself sets, such as a running mean: part of its state, moved by no gradient as long as it
+    /// enters a loss detached only.
+    ///
+    /// # Errors
+    /// If the tensor cannot be made.
+    pub fn state(&mut self, name: &str, value: Tensor) -> Result<Var> {
+        self.insert(name, value)?;
+        Ok(self.vars[name].clone())
     }
 
     /// The frozen value of a name.

@@ -1,0 +1,184 @@
+//! Contrastive loss (Hadsell, Chopra, LeCun, CVPR 2006), across modalities: pairs are drawn together, other pairs of the batch
+//! are pushed apart until they are a margin away.
+//!
+//! With image vectors `v_i` and text vectors `t_j` of unit length, `P` the pairs that belong together and `N` those that do not:
+//!
+//! ```text
+//! D_ij = |v_i - t_j|                                                                             (1)
+//! hadsell  mean over P of 1/2 D_ij^2  +  mean over N of 1/2 [margin - D_ij]+^2                     (2)
+//! linear   mean over P of [D_ij - positive_margin]+  +  mean over N of [margin - D_ij]+            (3)
+//! ```
+//!
+//! The paper sums (2) over given pairs; with all `b^2 - b` negatives of a batch those would drown the `b` positives, so that
+//! each side is averaged for itself (`reduction = "sum"` is the paper's). (3) is the form of pytorch-metric-learning. The root
+//! of (1) has 1e-9 below it, as released code has. With `positives = "classes"` all pairs of one class are drawn together.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use xmbench_datasets::Labels;
+
+use super::embedding::{self, Batch, Loss, Negatives};
+use crate::{
+    Matcher, Method, Result, Run, Training,
+    card::Card,
+    loss::{Form, Reduction, Relation, Relations, contrastive, squared_distances},
+    nn::Encoders,
+    params::out_of_range,
+    train::{Schedule, Step},
+};
+
+/// The method.
+pub struct Contrastive;
+
+/// Its parameters; encoders and schedule are those of VSE++, because the paper has no text.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// Equation (2) or (3).
+    pub form: FormName,
+    /// Distance beyond which a negative costs nothing; vectors of unit length are at most 2 apart.
+    pub margin: f64,
+    /// Distance below which a positive costs nothing, equation (3).
+    pub positive_margin: f64,
+    /// How the parts of (2) or (3) are summed.
+    pub reduction: ReductionName,
+    /// Which pairs belong together.
+    pub positives: Positives,
+    /// Which texts are negatives of an image.
+    pub negatives: Negatives,
+    /// The encoders.
+    #[serde(flatten)]
+    pub encoders: Encoders,
+    /// How the model is trained.
+    #[serde(flatten)]
+    pub schedule: Schedule,
+}
+
+/// Which equation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FormName {
+    /// (2).
+    Hadsell,
+    /// (3).
+    Linear,
+}
+
+/// Sums and means of each side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReductionName {
+    /// The sum.
+    Sum,
+    /// The mean.
+    Mean,
+    /// The mean over what is above zero.
+    Nonzero,
+}
+
+/// What belongs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positives {
+    /// The pairs.
+    Pairs,
+    /// Whatever shares a class, and the pairs.
+    Classes,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            form: FormName::Hadsell,
+            margin: 1.0,
+            positive_margin: 0.0,
+            reduction: ReductionName::Mean,
+            positives: Positives::Pairs,
+            negatives: Negatives::Others,
+            encoders: Encoders::default(),
+            schedule: Schedule::default(),
+        }
+    }
+}
+
+impl Loss for Params {
+    const NAME: &'static str = "contrastive";
+
+    fn check(&self) -> Result<()> {
+        if !(self.margin > 0.0 && self.margin <= 2.0) {
+            let expected = "above 0 and at most 2, the largest distance of unit vectors";
+            return Err(out_of_range(Self::NAME, "margin", expected, self.margin));
+        }
+        if !(0.0..2.0).contains(&self.positive_margin) {
+            return Err(out_of_range(Self::NAME, "positive_margin", "from 0 to below 2", self.positive_margin));
+        }
+        if self.positive_margin > 0.0 && self.form == FormName::Hadsell {
+            let expected = "0 with `form = \"hadsell\"`, which has none";
+            return Err(out_of_range(Self::NAME, "positive_margin", expected, self.positive_margin));
+        }
+        Ok(())
+    }
+
+    fn encoders(&self) -> &Encoders {
+        &self.encoders
+    }
+
+    fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
+        let squared = squared_distances(&batch.v, &batch.t)?; // (1)
+        let form = match self.form {
+            FormName::Hadsell => Form::Hadsell { margin: self.margin },
+            FormName::Linear => Form::Linear { positive: self.positive_margin, negative: self.margin },
+        };
+        let reduction = match self.reduction {
+            ReductionName::Sum => Reduction::Sum,
+            ReductionName::Mean => Reduction::Mean,
+            ReductionName::Nonzero => Reduction::MeanNonzero,
+        };
+        contrastive(&squared, &self.relations(batch)?, form, reduction) // (2), (3)
+    }
+}
+
+impl Params {
+    fn relations(&self, batch: &Batch<'_>) -> Result<Relations> {
+        let relations = batch.relations(self.negatives)?;
+        if self.positives == Positives::Pairs {
+            return Ok(relations);
+        }
+        let (images, texts) = batch.labels()?;
+        let items = &batch.items;
+        let [rows, columns] = relations.shape();
+        Ok(Relations::new(rows, columns, |i, j| {
+            match Labels::share(&images.of[items.images[i]], &texts.of[items.texts[j]]) {
+                true => Relation::Positive,
+                false => relations.get(i, j),
+            }
+        }))
+    }
+}
+
+impl Method for Contrastive {
+    fn card(&self) -> &Card {
+        crate::card!("contrastive.toml")
+    }
+
+    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
+        embedding::resolve::<Params>(table)
+    }
+
+    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
+        embedding::fit::<Params>(training, table, run)
+    }
+
+    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
+        embedding::load::<Params>(from, device)
+    }
+
+    fn remark(&self, table: &toml::Table) -> Option<String> {
+        embedding::read::<Params>(table).ok()?.negatives.remark()
+    }
+}

@@ -1,0 +1,139 @@
+//! Multi-class N-pair loss (Sohn, NIPS 2016): an image must tell its own text from all the others of the batch at once.
+//!
+//! With vectors that are not scaled to unit length and `z_ij = v_i . t_j`:
+//!
+//! ```text
+//! mc    1/b sum_i log(1 + sum_{j != i} exp(z_ij - z_ii))                                   (1)
+//! ovo   1/b sum_i sum_{j != i} log(1 + exp(z_ij - z_ii))                                   (2)
+//! L   = (1) or (2)  +  l2 / b sum_i (|v_i|^2 + |t_i|^2) / 2                                (3)
+//! ```
+//!
+//! The paper has one modality and anchors that ask; across modalities texts ask as well: the mean of (1) over `z` and over its
+//! transpose (`symmetric`). A batch of pairs of different images is the paper's batch of one pair a class. Codes are compared
+//! by the dot product that was trained.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::embedding::{self, Batch, Loss, Negatives};
+use crate::{
+    Matcher, Method, Result, Run, Similarity, Training,
+    card::Card,
+    loss::{n_pair_rows, norm_penalty, one_vs_one_rows},
+    nn::{Encoders, Finish},
+    params::out_of_range,
+    train::{Schedule, Step},
+};
+
+/// The method.
+pub struct NPair;
+
+/// Its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// Equation (1) or (2).
+    pub form: Form,
+    /// Weight of the squared lengths in (3).
+    pub l2: f64,
+    /// Whether texts ask as well.
+    pub symmetric: bool,
+    /// Whether vectors are scaled to unit length; the paper penalises length instead.
+    pub normalise: bool,
+    /// Which texts are negatives of an image.
+    pub negatives: Negatives,
+    /// The encoders.
+    #[serde(flatten)]
+    pub encoders: Encoders,
+    /// How the model is trained.
+    #[serde(flatten)]
+    pub schedule: Schedule,
+}
+
+/// Which equation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// (1).
+    Mc,
+    /// (2).
+    Ovo,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            form: Form::Mc,
+            l2: 0.002,
+            symmetric: true,
+            normalise: false,
+            negatives: Negatives::Others,
+            encoders: Encoders { embedding: 512, ..Encoders::default() },
+            schedule: Schedule { batch: 60, learning_rate: 3e-4, ..Schedule::default() },
+        }
+    }
+}
+
+impl Loss for Params {
+    const NAME: &'static str = "n_pair";
+
+    fn check(&self) -> Result<()> {
+        if !(self.l2 >= 0.0 && self.l2.is_finite()) {
+            return Err(out_of_range(Self::NAME, "l2", "a number from 0 up", self.l2));
+        }
+        Ok(())
+    }
+
+    fn encoders(&self) -> &Encoders {
+        &self.encoders
+    }
+
+    fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    fn finish(&self) -> Finish {
+        if self.normalise { Finish::UNIT } else { Finish::PLAIN }
+    }
+
+    fn similarity(&self) -> Similarity<'_> {
+        if self.normalise { Similarity::Cosine } else { Similarity::Dot }
+    }
+
+    fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
+        let (z, relations) = (batch.scores()?, batch.relations(self.negatives)?);
+        let rows = match self.form {
+            Form::Mc => n_pair_rows,
+            Form::Ovo => one_vs_one_rows,
+        };
+        let mut loss = rows(&z, &relations)?.mean_all()?; // (1), (2)
+        if self.symmetric {
+            let reverse = rows(&z.t()?.contiguous()?, &relations.t())?.mean_all()?;
+            loss = ((loss + reverse)? * 0.5)?;
+        }
+        Ok((loss + (norm_penalty(&batch.v, &batch.t)? * self.l2)?)?) // (3)
+    }
+}
+
+impl Method for NPair {
+    fn card(&self) -> &Card {
+        crate::card!("n_pair.toml")
+    }
+
+    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
+        embedding::resolve::<Params>(table)
+    }
+
+    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
+        embedding::fit::<Params>(training, table, run)
+    }
+
+    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
+        embedding::load::<Params>(from, device)
+    }
+
+    fn remark(&self, table: &toml::Table) -> Option<String> {
+        embedding::read::<Params>(table).ok()?.negatives.remark()
+    }
+}

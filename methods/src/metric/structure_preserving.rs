@@ -1,0 +1,171 @@
+//! Structure-preserving embedding by a two-branch network (Wang, Li, Lazebnik, CVPR 2016; Wang, Li, Huang, Lazebnik, TPAMI 2019):
+//! a bidirectional ranking loss, and neighbours within a modality kept nearer than others.
+//!
+//! With distances `d` of unit vectors, sentence `y` of image `x`, and `top` the mean of the `top_k` largest hinges of a sentence:
+//!
+//! ```text
+//! L =  image_weight        top [margin + d(y, x) - d(y, x')]+       other images x'                                (1)
+//!    + sentence_weight     top [margin + d(y, x) - d(y', x)]+       sentences y' of other images                    (2)
+//!    + sentence_structure  top [margin + max d(y, y+) - d(y, y')]+  y+ of the same image                            (3)
+//!    + image_structure     top [margin + max d(x, x+) - d(x, x')]+  x+ of the same class, where there are labels    (4)
+//! ```
+//!
+//! (1) to (3) are the released code, weights and all: a distance is the root of the squared one plus 1e-4, and a sentence is its
+//! own neighbour. (4) is the paper's, which has no image neighbours on captions. A step takes the different images of its
+//! pairs, each with `sentences` of its texts, drawn again every time. Each branch is a hidden layer with batch normalisation and
+//! dropout over a vector ([`crate::nn::Encoders`] has it as `hidden`); the released text vectors (PCA of Fisher vectors) are not to be
+//! had, so that a bag of words goes through latent semantic analysis.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::embedding::{self, Batch, Items, Loss};
+use crate::{
+    Matcher, Method, Result, Run, Training,
+    card::Card,
+    loss::{Structure, structure_preserving},
+    nn::{Encoders, TextModel},
+    params::out_of_range,
+    train::{Schedule, Step},
+};
+
+/// The method.
+pub struct StructurePreserving;
+
+/// Its parameters; the defaults are those of the released code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Params {
+    /// Margin of every hinge.
+    pub margin: f64,
+    /// Weight of (1).
+    pub image_weight: f64,
+    /// Weight of (2).
+    pub sentence_weight: f64,
+    /// Weight of (3).
+    pub sentence_structure: f64,
+    /// Weight of (4).
+    pub image_structure: f64,
+    /// How many of the largest hinges count.
+    pub top_k: usize,
+    /// Texts of each image in a step.
+    pub sentences: usize,
+    /// The encoders.
+    #[serde(flatten)]
+    pub encoders: Encoders,
+    /// How the model is trained.
+    #[serde(flatten)]
+    pub schedule: Schedule,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self {
+            margin: 0.05,
+            image_weight: 1.5,
+            sentence_weight: 1.0,
+            sentence_structure: 0.05,
+            image_structure: 0.0,
+            top_k: 10,
+            sentences: 2,
+            encoders: Encoders {
+                embedding: 512,
+                text_encoder: TextModel::Vectors,
+                standardise: true,
+                hidden: 2048,
+                dropout: 0.5,
+                ..Encoders::default()
+            },
+            schedule: Schedule { epochs: 20, batch: 500, learning_rate: 1e-4, decay_every: 0, clip: 0.0, ..Schedule::default() },
+        }
+    }
+}
+
+impl Loss for Params {
+    const NAME: &'static str = "structure_preserving";
+
+    fn check(&self) -> Result<()> {
+        for (key, value) in [
+            ("margin", self.margin),
+            ("image_weight", self.image_weight),
+            ("sentence_weight", self.sentence_weight),
+            ("sentence_structure", self.sentence_structure),
+            ("image_structure", self.image_structure),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return Err(out_of_range(Self::NAME, key, "a number from 0 up", value));
+            }
+        }
+        if self.image_weight + self.sentence_weight == 0.0 {
+            let expected = "above 0 where `sentence_weight` is 0: nothing else ties texts to images";
+            return Err(out_of_range(Self::NAME, "image_weight", expected, self.image_weight));
+        }
+        for (key, value) in [("top_k", self.top_k), ("sentences", self.sentences)] {
+            if value == 0 {
+                return Err(out_of_range(Self::NAME, key, "at least 1", value));
+            }
+        }
+        Ok(())
+    }
+
+    fn encoders(&self) -> &Encoders {
+        &self.encoders
+    }
+
+    fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    fn items(&self, training: &Training<'_>, pairs: &[(u32, u32)], step: &mut Step) -> Items {
+        let mut items = Items { images: Vec::new(), texts: Vec::new(), owner: Vec::new() };
+        for &(image, text) in pairs {
+            let image = image as usize;
+            if items.images.contains(&image) {
+                continue;
+            }
+            let mut others: Vec<u32> = training.train.pairs.texts_of(image).to_vec();
+            others.retain(|&other| other != text);
+            let order = step.stream.permutation(others.len());
+            let drawn = order.into_iter().take(self.sentences - 1).map(|at| others[at]);
+            for text in std::iter::once(text).chain(drawn) {
+                items.texts.push(text as usize);
+                items.owner.push(items.images.len());
+            }
+            items.images.push(image);
+        }
+        items
+    }
+
+    fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, step: &mut Step) -> Result<Tensor> {
+        let classes = if self.image_structure > 0.0 { Some(batch.classes(&mut step.stream)?) } else { None };
+        let settings = Structure {
+            margin: self.margin,
+            image_weight: self.image_weight,
+            sentence_weight: self.sentence_weight,
+            image_structure: self.image_structure,
+            sentence_structure: self.sentence_structure,
+            top_k: self.top_k,
+        };
+        let classes = classes.as_ref().map(|[images, _]| images.as_slice());
+        Ok(structure_preserving(&batch.v, &batch.t, &batch.items.owner, classes, &settings)?.loss)
+    }
+}
+
+impl Method for StructurePreserving {
+    fn card(&self) -> &Card {
+        crate::card!("structure_preserving.toml")
+    }
+
+    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
+        embedding::resolve::<Params>(table)
+    }
+
+    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
+        embedding::fit::<Params>(training, table, run)
+    }
+
+    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
+        embedding::load::<Params>(from, device)
+    }
+}

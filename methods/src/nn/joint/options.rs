@@ -1,0 +1,138 @@
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Result,
+    linalg::views::{ImageInput, TextInput},
+    nn::TextLayer,
+    params::out_of_range,
+};
+
+/// Parameters of both encoders; flattened into those of every method that trains them. The defaults are those of VSE++.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Encoders {
+    /// Length of the vectors of the joint space.
+    pub embedding: usize,
+    /// What reads a text.
+    pub text_encoder: TextModel,
+    /// How the vectors of a text's tokens become one.
+    pub text_pooling: TextPooling,
+    /// Length of a word vector.
+    pub word: usize,
+    /// Layers of the recurrence or Transformer.
+    pub layers: usize,
+    /// Which vectors stand for a text where words are not read.
+    pub text: TextInput,
+    /// Dimensions that a bag of words is reduced to first; 0 leaves it alone.
+    pub text_components: usize,
+    /// Which vectors stand for an image.
+    pub image: ImageInput,
+    /// How the vectors of an image's fragments become one.
+    pub image_pooling: ImagePooling,
+    /// Whether image features are scaled to unit length first.
+    pub normalise_features: bool,
+    /// Whether vectors are centred and divided by one number first.
+    pub standardise: bool,
+    /// Width of a hidden layer between vectors and the joint space; 0 for none.
+    pub hidden: usize,
+    /// Share of the hidden layer that is dropped in training.
+    pub dropout: f64,
+}
+
+/// What reads a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextModel {
+    /// Gated recurrent units, one direction.
+    Gru,
+    /// Both directions, averaged token by token.
+    Bigru,
+    /// Long short-term memory, both directions side by side, then a linear layer.
+    Bilstm,
+    /// A small Transformer, then a linear layer.
+    Transformer,
+    /// Nothing: the text's vector or bag of words.
+    Vectors,
+}
+
+/// Tokens to text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextPooling {
+    /// The state where the recurrence ends.
+    Last,
+    /// The mean over tokens.
+    Mean,
+    /// The largest value over tokens.
+    Max,
+    /// Learnt weights over sorted values.
+    Gpo,
+}
+
+/// Fragments to image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImagePooling {
+    /// The mean over fragments, before the layer.
+    Mean,
+    /// Learnt weights over sorted values, behind the layer.
+    Gpo,
+}
+
+impl TextModel {
+    /// The layer that reads words; `None` for vectors.
+    pub(super) fn layer(self) -> Option<TextLayer> {
+        match self {
+            Self::Gru => Some(TextLayer::Gru),
+            Self::Bigru => Some(TextLayer::Bigru),
+            Self::Bilstm => Some(TextLayer::Bilstm),
+            Self::Transformer => Some(TextLayer::Transformer),
+            Self::Vectors => None,
+        }
+    }
+}
+
+impl Default for Encoders {
+    fn default() -> Self {
+        Self {
+            embedding: 1024,
+            text_encoder: TextModel::Gru,
+            text_pooling: TextPooling::Last,
+            word: 300,
+            layers: 1,
+            text: TextInput::Auto,
+            text_components: 300,
+            image: ImageInput::Auto,
+            image_pooling: ImagePooling::Mean,
+            normalise_features: false,
+            standardise: false,
+            hidden: 0,
+            dropout: 0.0,
+        }
+    }
+}
+
+impl Encoders {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// A value out of range; `method` is named in the error.
+    pub fn check(&self, method: &str) -> Result<()> {
+        for (key, value, least, most) in [
+            ("embedding", self.embedding, 1, 1 << 16),
+            ("word", self.word, 1, 1 << 16),
+            ("layers", self.layers, 1, 8),
+            ("hidden", self.hidden, 0, 1 << 16),
+        ] {
+            if value < least || value > most {
+                return Err(out_of_range(method, key, &format!("{least} to {most}"), value));
+            }
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(out_of_range(method, "dropout", "a number from 0 to below 1", self.dropout));
+        }
+        if self.dropout > 0.0 && self.hidden == 0 {
+            return Err(out_of_range(method, "dropout", "0 without a `hidden` layer to drop from", self.dropout));
+        }
+        Ok(())
+    }
+}
