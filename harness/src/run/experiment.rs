@@ -7,6 +7,7 @@
 //! columns = ["i2t R@1", "rsum"]
 //! plots = ["recall"]
 //! protocol = { task = { kind = "pairs" } }
+//! common = { embedding = 256 }     # parameters of every method below that has them and does not say otherwise
 //!
 //! [[datasets]]
 //! name = "emoji"                  # every other key is an option of the dataset
@@ -74,6 +75,8 @@ pub struct Experiment {
     pub protocol: Protocol,
     /// What is run on.
     pub datasets: Vec<DatasetEntry>,
+    /// Parameters of every method that has them, unless its entry says otherwise.
+    pub common: toml::Table,
     /// What is run.
     pub methods: Vec<MethodEntry>,
     /// Whether the profile leaves the experiment out.
@@ -143,6 +146,8 @@ struct Wire {
     expected: Vec<Expected>,
     protocol: Protocol,
     datasets: Vec<DatasetEntry>,
+    #[serde(default)]
+    common: toml::Table,
     methods: Vec<MethodEntry>,
     #[serde(default)]
     profile: Profiles,
@@ -163,6 +168,7 @@ struct Override {
     off: bool,
     seeds: Option<Vec<u64>>,
     datasets: Option<Vec<DatasetEntry>>,
+    common: toml::Table,
     params: BTreeMap<String, toml::Table>,
 }
 
@@ -185,6 +191,10 @@ builtin![
     "05-mnist-features",
     "05-mnist-halves",
     "06-emoji-correlation",
+    "07-emoji-classes",
+    "07-emoji-losses",
+    "08-f8k-losses",
+    "08-wiki-losses",
 ];
 
 impl Experiment {
@@ -251,6 +261,8 @@ impl Experiment {
                 entry.params.extend(change);
             }
         }
+        let mut common = wire.common;
+        common.extend(chosen.common);
         let experiment = Self {
             name: name.into(),
             title: wire.title,
@@ -261,6 +273,7 @@ impl Experiment {
             expected: wire.expected,
             protocol: wire.protocol,
             datasets: chosen.datasets.unwrap_or(wire.datasets),
+            common,
             methods,
             off: chosen.off,
         };
@@ -376,7 +389,7 @@ off = true
     #[test]
     fn messages_name_file_line_and_what_was_meant() {
         insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
-        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `methods`, `profile`; did you mean `title`?
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `methods`, `profile`; did you mean `title`?
           | titel = "Example"
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"
@@ -392,7 +405,7 @@ off = true
           | protocol = { task = { kind = "pears" } }
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @r"
-        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `params`; did you mean `seeds`?
+        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `common`, `params`; did you mean `seeds`?
           | seed = [7]
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use xmbench_methods::Method;
 
-use super::{Experiment, Methods};
+use super::{Experiment, Methods, experiment::MethodEntry};
 use crate::{record::Control, report::words};
 
 /// A trial of an experiment on any of its datasets.
@@ -36,17 +36,19 @@ pub struct Planned {
 /// An unknown method, an unknown or bad parameter, or two entries that are one.
 pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> {
     let mut trials = Vec::new();
-    let mut rows = BTreeSet::new();
+    let (mut rows, mut known) = (BTreeSet::new(), BTreeSet::new());
     for (position, entry) in experiment.methods.iter().enumerate() {
         let named = || format!("experiment {}, methods entry {}", experiment.name, position + 1);
         let method = methods.find(&entry.method).with_context(named)?;
         let label = entry.label.clone().unwrap_or_else(|| method.card().label.clone());
-        if let Some(key) = entry.select.iter().find(|key| !entry.params.contains_key(*key)) {
-            let hint = super::nearest(key, entry.params.keys().map(String::as_str));
+        let params = with_common(&experiment.common, entry, method).with_context(named)?;
+        known.extend(method.resolve(&toml::Table::new()).with_context(named)?.into_iter().map(|(key, _)| key));
+        if let Some(key) = entry.select.iter().find(|key| !params.contains_key(*key)) {
+            let hint = super::nearest(key, params.keys().map(String::as_str));
             bail!("{}: `select` names `{key}`, which has no values here{hint}", named());
         }
         let selected = |key: &str| entry.select.iter().any(|name| name == key);
-        for (point, swept) in grid(&entry.params, |key| !selected(key)).with_context(named)? {
+        for (point, swept) in grid(&params, |key| !selected(key)).with_context(named)? {
             // What the first pass left an array is the value of a parameter that takes arrays.
             let settings = grid(&point, selected).with_context(named)?.into_iter();
             let settings: Vec<toml::Table> =
@@ -73,6 +75,10 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
             }
         }
     }
+    if let Some(key) = experiment.common.keys().find(|key| !known.contains(*key)) {
+        let hint = super::nearest(key, known.iter().map(String::as_str));
+        bail!("experiment {}: `common` names `{key}`, which is a parameter of no method of it{hint}", experiment.name);
+    }
     for expected in &experiment.expected {
         // Either every row of a label, or one point of its sweep as tables name it.
         let names: Vec<String> =
@@ -87,6 +93,16 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         }
     }
     Ok(trials)
+}
+
+/// The entry's parameters, and those of the common ones that the method has.
+fn with_common(common: &toml::Table, entry: &MethodEntry, method: &dyn Method) -> Result<toml::Table> {
+    let mut params = entry.params.clone();
+    let known = method.resolve(&toml::Table::new())?;
+    for (key, value) in common.iter().filter(|(key, _)| known.contains_key(*key)) {
+        params.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    Ok(params)
 }
 
 type Point = (toml::Table, BTreeMap<String, String>);
@@ -201,6 +217,28 @@ mod tests {
         let error = format!("{:#}", planned("select = ['rigde']\nridge = [0.1, 1]").err().unwrap());
         assert!(error.contains("`select` names `rigde`, which has no values here; did you mean `ridge`?"), "{error}");
         assert!(planned("select = ['ridge']\nridge = [0.1, -1]").is_err());
+    }
+
+    #[test]
+    fn common_parameters_go_to_the_methods_that_have_them() {
+        let text = |common: &str| {
+            format!(
+                "title = 'x'\nseeds = [1]\nprotocol = {{ task = {{ kind = 'pairs' }} }}\ncommon = {{ {common} }}\n\
+                 [[datasets]]\nname = 'emoji'\n[[methods]]\nmethod = 'cca'\n[[methods]]\nmethod = 'vse'\nepochs = 3\n\
+                 [profile.quick]\ncommon = {{ embedding = 9 }}"
+            )
+        };
+        let plan = |common: &str| {
+            let experiment = Experiment::parse("x", "x.toml", &text(common), super::super::Profile::Quick)?;
+            plan(&experiment, &Methods::with(&[]))
+        };
+        let trials = plan("embedding = 7, epochs = 5, ridge = 0.25").unwrap();
+        assert_eq!(trials[0].params["ridge"].as_float(), Some(0.25));
+        // The profile goes before the experiment, the entry before both.
+        assert_eq!(trials[1].params["embedding"].as_integer(), Some(9));
+        assert_eq!(trials[1].params["epochs"].as_integer(), Some(3));
+        let error = format!("{:#}", plan("epoch = 5").err().unwrap());
+        assert!(error.contains("`common` names `epoch`") && error.contains("did you mean `epochs`?"), "{error}");
     }
 
     #[test]
