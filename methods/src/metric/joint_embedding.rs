@@ -5,7 +5,7 @@
 //! ```text
 //! v = unit(W x + a),   t = unit(U pool(LSTM(w_1 .. w_T)) + b),   s_ij = v_i . t_j                                 (1)
 //! L = sum_i sum_{j in M(i)} [margin + s_ij - s_ii]+  +  sum_j sum_{i in M'(j)} [margin + s_ij - s_jj]+              (2)
-//!   + class_weight (CE(v, y) + CE(t, y))                                                                         (3)
+//!   + class_weight sum_i (CE(v_i, y_i) + CE(t_i, y_i))                                                                         (3)
 //! ```
 //!
 //! With `attention`, words `t_k` attend to regions `v_r` and the score is not one of two vectors:
@@ -182,7 +182,8 @@ impl Loss for Params {
         for ((features, classes), head) in [&batch.v, &batch.t].into_iter().zip(batch.classes(&mut step.stream)?).zip(learnt.chunks_exact(2)) {
             let classed = features.matmul(&head[0])?.broadcast_add(&head[1])?;
             // A sum over the batch, as (2) is one.
-            heads = (heads + (cross_entropy(&classed, &classes)?.sum_all()? * self.class_weight)?)?; // (3)
+            let weight = self.class_weight * classes.len() as f64;
+            heads = (heads + (cross_entropy(&classed, &classes)? * weight)?)?; // (3)
         }
         Ok(heads)
     }

@@ -10,7 +10,7 @@
 //!
 //! The paper has one modality and anchors that ask; across modalities texts ask as well: the mean of (1) over `z` and over its
 //! transpose (`symmetric`). A batch of pairs of different images is the paper's batch of one pair a class. Codes are compared
-//! by the dot product that was trained.
+//! by the dot product that was trained, or by their cosine (`measure`).
 
 use std::path::Path;
 
@@ -41,6 +41,8 @@ pub struct Params {
     pub symmetric: bool,
     /// Whether vectors are scaled to unit length; the paper penalises length instead.
     pub normalise: bool,
+    /// How codes are compared.
+    pub measure: Measure,
     /// Which texts are negatives of an image.
     pub negatives: Negatives,
     /// The encoders.
@@ -61,6 +63,16 @@ pub enum Form {
     Ovo,
 }
 
+/// How codes are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Measure {
+    /// By their angle.
+    Cosine,
+    /// By the product that is trained.
+    Dot,
+}
+
 impl Default for Params {
     fn default() -> Self {
         Self {
@@ -68,6 +80,7 @@ impl Default for Params {
             l2: 0.002,
             symmetric: true,
             normalise: false,
+            measure: Measure::Dot,
             negatives: Negatives::Others,
             encoders: Encoders { embedding: 512, ..Encoders::default() },
             schedule: Schedule { batch: 60, learning_rate: 3e-4, ..Schedule::default() },
@@ -98,7 +111,10 @@ impl Loss for Params {
     }
 
     fn similarity(&self) -> Similarity<'_> {
-        if self.normalise { Similarity::Cosine } else { Similarity::Dot }
+        match self.measure {
+            Measure::Cosine => Similarity::Cosine,
+            Measure::Dot => Similarity::Dot,
+        }
     }
 
     fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {

@@ -145,7 +145,7 @@ impl Loss for Params {
             }
             if self.softmax_weight > 0.0 {
                 let scores = features.matmul(weight)?.broadcast_add(bias)?;
-                loss = (loss + (cross_entropy(&scores, &classes)?.mean_all()? * self.softmax_weight)?)?;
+                loss = (loss + (cross_entropy(&scores, &classes)? * self.softmax_weight)?)?;
             }
         }
         Ok(loss) // (2)
