@@ -14,10 +14,14 @@ pub const ENDINGS: [&str; 2] = ["md", "tex"];
 /// The claims whose rows the section has; `None` where there is none.
 pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
     let tested: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem == section.stem).collect();
-    let heads =
-        ["rows", "metric", "better", "worse", "gain", "95 % interval", "at least", "seeds", "evidence", "verdict"];
+    // Nearly every claim is of a sign.
+    let sizes = tested.iter().any(|it| it.test.at_least != 0.0);
+    let mut heads = vec!["rows", "verdict", "metric", "gain", "95 % interval", "better", "worse", "seeds", "evidence"];
+    if sizes {
+        heads.insert(5, "at least");
+    }
     let mut reasons = Vec::new();
-    let rows: Vec<Row> = tested.iter().map(|it| row(it, &mut reasons)).collect();
+    let rows: Vec<Row> = tested.iter().map(|it| row(it, sizes, &mut reasons)).collect();
     let mut notes = vec![
         Note::word("Protocol", section.protocol.to_string()),
         Note::word(
@@ -38,27 +42,34 @@ pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) 
         title: format!("Claims: {} ({})", section.title(), section.dataset),
         context: results::context(section, manifest),
         stub: "claim",
-        columns: heads.map(|head| Column { group: String::new(), title: head.into(), name: head.into() }).into(),
+        columns: heads
+            .into_iter()
+            .map(|head| Column { group: String::new(), title: head.into(), name: head.into() })
+            .collect(),
         rows,
         notes,
     };
     (!tested.is_empty()).then_some(table)
 }
 
-fn row(it: &Tested<'_>, reasons: &mut Vec<String>) -> Row {
+fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
     let text = |text: String| Cell { text, ..Cell::default() };
     let evidence = claims::evidence(it.claim.evidence);
     let mut marks = vec![results::number(reasons, format!("{}: {}", it.card.label, it.claim.text))];
-    let mut cells = vec![text(claims::rows_text(it.test)), text(it.test.metric.clone())];
+    let mut cells =
+        vec![text(claims::rows_text(it.test)), text(it.verdict().word().into()), text(it.test.metric.clone())];
+    let asked = Metric::parse(&it.test.metric).format(it.test.at_least);
+    let asked = sizes.then(|| text(asked));
     match &it.outcome {
         Ok(finding) => {
             let number = |value: f64| {
                 let raw = Raw { mean: Some(value), ..Raw::default() };
                 Cell { text: finding.metric.format(value), raw, ..Cell::default() }
             };
-            cells.extend([finding.values[0], finding.values[1], finding.gain].map(number));
             let interval = finding.interval.map(|_| finding.interval_text()).unwrap_or_default();
-            cells.extend([text(interval), number(it.test.at_least), text(finding.seeds.len().to_string())]);
+            cells.extend([number(finding.gain), text(interval)].into_iter().chain(asked));
+            cells.extend(finding.values.map(number));
+            cells.push(text(finding.seeds.len().to_string()));
             if it.test.equal_budget {
                 marks.push(results::number(reasons, claims::budget_text(it.test, &finding.budgets)));
             }
@@ -68,14 +79,13 @@ fn row(it: &Tested<'_>, reasons: &mut Vec<String>) -> Row {
             }
         }
         Err(missing) => {
-            cells.extend([(); 4].map(|()| Cell::default()));
-            let asked = Metric::parse(&it.test.metric).format(it.test.at_least);
-            cells.extend([text(asked), Cell::default()]);
+            cells.extend([(); 2].map(|()| Cell::default()).into_iter().chain(asked));
+            cells.extend([(); 3].map(|()| Cell::default()));
             let said = format!("{}; `{}` runs it", missing.reason, missing.command);
             marks.push(results::number(reasons, said));
         }
     }
-    cells.extend([text(evidence.into()), Cell { text: it.verdict().word().into(), ..Cell::default() }]);
+    cells.push(text(evidence.into()));
     Row { kind: RowKind::Result, name: it.claim.id.clone(), marks, cells }
 }
 
