@@ -13,15 +13,13 @@
 //! each side is averaged for itself (`reduction = "sum"` is the paper's). (3) is the form of pytorch-metric-learning. The root
 //! of (1) has 1e-9 below it, as released code has. With `positives = "classes"` all pairs of one class are drawn together.
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Labels;
 
-use super::embedding::{self, Batch, Loss, Negatives};
+use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
-    Matcher, Method, Result, Run, Training,
+    Result,
     card::Card,
     loss::{Form, Reduction, Relation, Relations, contrastive, squared_distances},
     nn::Encoders,
@@ -128,6 +126,10 @@ impl Loss for Params {
         &self.schedule
     }
 
+    fn negatives(&self) -> Option<Negatives> {
+        Some(self.negatives)
+    }
+
     fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
         let squared = squared_distances(&batch.v, &batch.t)?; // (1)
         let form = match self.form {
@@ -161,24 +163,10 @@ impl Params {
     }
 }
 
-impl Method for Contrastive {
-    fn card(&self) -> &Card {
+impl Embedded for Contrastive {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("contrastive.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
-    }
-
-    fn remark(&self, table: &toml::Table) -> Option<String> {
-        embedding::read::<Params>(table).ok()?.negatives.remark()
     }
 }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use xmbench_datasets::{Images, Labels, Texts, random::Stream};
 
 use crate::{
-    Codes, Error, Matcher, Result, Run, Similarity, Training,
+    Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
+    card::Card,
     loss::{Relation, Relations},
     nn::{
         Encoders, Finish, Joint, Shape, TextRows, Weights,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// A loss over the vectors of a batch, with its parameters.
-pub(super) trait Loss: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Loss: Clone + Default + Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The method's name.
     const NAME: &'static str;
 
@@ -34,6 +35,11 @@ pub(super) trait Loss: Clone + Default + Serialize + DeserializeOwned + Send + S
 
     /// Parameters of the training.
     fn schedule(&self) -> &Schedule;
+
+    /// Which texts are negatives of an image, where that is a choice.
+    fn negatives(&self) -> Option<Negatives> {
+        None
+    }
 
     /// How the encoders end.
     fn finish(&self) -> Finish {
@@ -75,7 +81,7 @@ pub(super) trait Loss: Clone + Default + Serialize + DeserializeOwned + Send + S
 }
 
 /// Positions of what a step encodes.
-pub(super) struct Items {
+pub struct Items {
     pub images: Vec<usize>,
     pub texts: Vec<usize>,
     /// Place in `images` of each text's image.
@@ -90,7 +96,7 @@ impl Items {
 }
 
 /// What a loss sees.
-pub(super) struct Batch<'a> {
+pub struct Batch<'a> {
     pub method: &'static str,
     pub training: &'a Training<'a>,
     pub items: Items,
@@ -175,54 +181,63 @@ impl Batch<'_> {
     }
 }
 
+/// A method that is a loss over both encoders.
+pub trait Embedded: Send + Sync {
+    /// The loss, and parameters.
+    type Loss: Loss;
+
+    /// The card.
+    fn card() -> &'static Card;
+}
+
+impl<M: Embedded> Method for M {
+    fn card(&self) -> &Card {
+        M::card()
+    }
+
+    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
+        read::<M::Loss>(table).map(|loss| params::to_table(&loss))
+    }
+
+    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
+        let loss: M::Loss = read(table)?;
+        let name = M::Loss::NAME;
+        let (schedule, scorer) = (loss.schedule().clone(), loss.attention());
+        let mut weights = Weights::new(run.seed, &run.device);
+        let (joint, rows) = Joint::fit(name, loss.encoders(), loss.finish(), training, run, &mut weights)?;
+        let learnt = loss.learnt(&mut weights, joint.shape())?;
+        let mut model = Embedding { loss, joint, rows, learnt, weights, scorer };
+        train(&mut model, training, &schedule, run)?;
+        model.matcher()
+    }
+
+    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
+        let path = from.join(SHAPE);
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let saved: Saved = toml::from_str(&text).map_err(|error| Error::Format {
+            file: path.display().to_string(),
+            expected: format!("the parameters and shape of a saved {} matcher", M::Loss::NAME),
+            found: error.message().into(),
+        })?;
+        let loss: M::Loss = read(&saved.params)?;
+        let (joint, weights) = Joint::load(M::Loss::NAME, loss.encoders(), loss.finish(), saved.shape, from, device)?;
+        let scorer = loss.attention();
+        Ok(Box::new(Embedding { loss, joint, rows: None, learnt: Vec::new(), weights, scorer }))
+    }
+
+    fn remark(&self, table: &toml::Table) -> Option<String> {
+        read::<M::Loss>(table).ok()?.negatives()?.remark()
+    }
+}
+
 /// Completed and checked parameters.
-///
-/// # Errors
-/// As [`params::parse`], or a value out of range.
-pub(super) fn read<L: Loss>(table: &toml::Table) -> Result<L> {
+fn read<L: Loss>(table: &toml::Table) -> Result<L> {
     let mut read: L = params::parse(L::NAME, table)?;
     read.complete();
     read.check()?;
     read.encoders().check(L::NAME)?;
     read.schedule().check(L::NAME)?;
     Ok(read)
-}
-
-/// Completed parameters as a table.
-pub(super) fn resolve<L: Loss>(table: &toml::Table) -> Result<toml::Table> {
-    read::<L>(table).map(|loss| params::to_table(&loss))
-}
-
-/// Trains the encoders by the loss.
-pub(super) fn fit<L: Loss>(
-    training: &Training<'_>,
-    table: &toml::Table,
-    run: &mut Run<'_>,
-) -> Result<Box<dyn Matcher>> {
-    let loss: L = read(table)?;
-    let schedule = loss.schedule().clone();
-    let mut weights = Weights::new(run.seed, &run.device);
-    let (joint, rows) = Joint::fit(L::NAME, loss.encoders(), loss.finish(), training, run, &mut weights)?;
-    let learnt = loss.learnt(&mut weights, joint.shape())?;
-    let scorer = loss.attention();
-    let mut model = Embedding { loss, joint, rows, learnt, weights, scorer };
-    train(&mut model, training, &schedule, run)?;
-    model.matcher()
-}
-
-/// Reads a matcher that was saved.
-pub(super) fn load<L: Loss>(from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-    let path = from.join(SHAPE);
-    let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let saved: Saved = toml::from_str(&text).map_err(|error| Error::Format {
-        file: path.display().to_string(),
-        expected: format!("the parameters and shape of a saved {} matcher", L::NAME),
-        found: error.message().into(),
-    })?;
-    let loss: L = read(&saved.params)?;
-    let (joint, weights) = Joint::load(L::NAME, loss.encoders(), loss.finish(), saved.shape, from, device)?;
-    let scorer = loss.attention();
-    Ok(Box::new(Embedding { loss, joint, rows: None, learnt: Vec::new(), weights, scorer }))
 }
 
 const SHAPE: &str = "shape.toml";

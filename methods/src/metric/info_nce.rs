@@ -10,14 +10,12 @@
 //! The logarithm of `1 / tau` is learnt from its initial value on and kept at or below log 100, as Radford et al. have it. With
 //! tau = 1 and vectors of any length (1) is the symmetric N-pair loss.
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{self, Batch, Loss, Negatives};
+use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
-    Matcher, Method, Result, Run, Training,
+    Result,
     card::Card,
     loss::info_nce,
     nn::{Encoders, Shape, Weights},
@@ -79,6 +77,10 @@ impl Loss for Params {
         &self.schedule
     }
 
+    fn negatives(&self) -> Option<Negatives> {
+        Some(self.negatives)
+    }
+
     fn learnt(&self, weights: &mut Weights, _shape: &Shape) -> Result<Vec<Tensor>> {
         let scale = Tensor::new(&[-self.temperature.ln() as f32], weights.device())?;
         Ok(match self.learn_temperature {
@@ -95,24 +97,10 @@ impl Loss for Params {
     }
 }
 
-impl Method for InfoNce {
-    fn card(&self) -> &Card {
+impl Embedded for InfoNce {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("info_nce.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
-    }
-
-    fn remark(&self, table: &toml::Table) -> Option<String> {
-        embedding::read::<Params>(table).ok()?.negatives.remark()
     }
 }

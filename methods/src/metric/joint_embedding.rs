@@ -18,17 +18,15 @@
 //! (semi-hard, Schroff et al. 2015); one drawn with a probability against the density of its distance (Wu et al. 2017). CE is
 //! the cross entropy of a linear classifier, one for both modalities or one each; of an item's several classes each step draws one.
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    embedding::{self, Batch, Loss, Negatives},
+    embedding::{Batch, Embedded, Loss, Negatives},
     vse::left_out,
 };
 use crate::{
-    Error, Matcher, Method, Result, Run, Training,
+    Error, Result,
     card::Card,
     linalg::views::ImageInput,
     loss::{cross_entropy, hinge_except},
@@ -143,6 +141,10 @@ impl Loss for Params {
         &self.schedule
     }
 
+    fn negatives(&self) -> Option<Negatives> {
+        Some(self.negatives)
+    }
+
     /// Weight and bias of the classifier of images, then of that of texts.
     fn learnt(&self, weights: &mut Weights, shape: &Shape) -> Result<Vec<Tensor>> {
         if self.class_weight == 0.0 {
@@ -200,24 +202,10 @@ impl Params {
     }
 }
 
-impl Method for JointEmbedding {
-    fn card(&self) -> &Card {
+impl Embedded for JointEmbedding {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("joint_embedding.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
-    }
-
-    fn remark(&self, table: &toml::Table) -> Option<String> {
-        embedding::read::<Params>(table).ok()?.negatives.remark()
     }
 }

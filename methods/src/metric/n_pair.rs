@@ -12,14 +12,12 @@
 //! transpose (`symmetric`). A batch of pairs of different images is the paper's batch of one pair a class. Codes are compared
 //! by the dot product that was trained, or by their cosine (`measure`).
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{self, Batch, Loss, Negatives};
+use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
-    Matcher, Method, Result, Run, Similarity, Training,
+    Result, Similarity,
     card::Card,
     loss::{n_pair_rows, norm_penalty, one_vs_one_rows},
     nn::{Encoders, Finish},
@@ -106,6 +104,10 @@ impl Loss for Params {
         &self.schedule
     }
 
+    fn negatives(&self) -> Option<Negatives> {
+        Some(self.negatives)
+    }
+
     fn finish(&self) -> Finish {
         if self.normalise { Finish::UNIT } else { Finish::PLAIN }
     }
@@ -132,24 +134,10 @@ impl Loss for Params {
     }
 }
 
-impl Method for NPair {
-    fn card(&self) -> &Card {
+impl Embedded for NPair {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("n_pair.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
-    }
-
-    fn remark(&self, table: &toml::Table) -> Option<String> {
-        embedding::read::<Params>(table).ok()?.negatives.remark()
     }
 }

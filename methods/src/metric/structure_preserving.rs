@@ -16,14 +16,12 @@
 //! dropout over a vector ([`crate::nn::Encoders`] has it as `hidden`); the released text vectors (PCA of Fisher vectors) are not to be
 //! had, so that a bag of words goes through latent semantic analysis.
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{self, Batch, Items, Loss};
+use super::embedding::{Batch, Embedded, Items, Loss};
 use crate::{
-    Matcher, Method, Result, Run, Training,
+    Result, Training,
     card::Card,
     loss::{Structure, structure_preserving},
     nn::{Encoders, TextModel},
@@ -152,20 +150,10 @@ impl Loss for Params {
     }
 }
 
-impl Method for StructurePreserving {
-    fn card(&self) -> &Card {
+impl Embedded for StructurePreserving {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("structure_preserving.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
     }
 }

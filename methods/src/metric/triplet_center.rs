@@ -13,14 +13,12 @@
 //! `form = "released"` takes plain distances and the centres of classes in the batch only, as released code does. Pairs play no
 //! part: an image and its text meet because they share a class. Of an item's several classes each step draws one.
 
-use std::path::Path;
-
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{self, Batch, Loss};
+use super::embedding::{Batch, Embedded, Loss};
 use crate::{
-    Error, Matcher, Method, Result, Run, Training,
+    Error, Result,
     card::Card,
     loss::{CenterForm, cross_entropy, triplet_center},
     nn::{Encoders, Finish, Shape, Weights},
@@ -154,20 +152,10 @@ impl Loss for Params {
 
 const CENTERS: &str = "centers";
 
-impl Method for TripletCenter {
-    fn card(&self) -> &Card {
+impl Embedded for TripletCenter {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("triplet_center.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
     }
 }

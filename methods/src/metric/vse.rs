@@ -17,14 +17,14 @@
 //! [`crate::nn::Encoders`], and negatives within a modality, with weight `intra_modal`: (4) or (5) with `v_i . v_j`, and with
 //! `t_i . t_j`, in place of `s_ij` off the diagonal.
 
-use std::{ops::Range, path::Path};
+use std::ops::Range;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{self, Batch, Loss, Negatives};
+use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
-    Codes, Error, Matcher, Method, PairScorer, Result, Run, Similarity, Training,
+    Codes, Error, PairScorer, Result, Similarity,
     card::Card,
     loss::{Relation, Relations, hinge_except, order_score, order_scores},
     nn::{Encoders, Finish},
@@ -113,6 +113,10 @@ impl Loss for Params {
         &self.schedule
     }
 
+    fn negatives(&self) -> Option<Negatives> {
+        Some(self.negatives)
+    }
+
     fn finish(&self) -> Finish {
         Finish { unit_images: self.normalise_images, unit_texts: true, absolute: self.absolute }
     }
@@ -164,25 +168,11 @@ pub(super) fn left_out(relations: &Relations) -> Vec<bool> {
     (0..rows * columns).map(|at| relations.get(at / columns, at % columns) == Relation::Ignored).collect()
 }
 
-impl Method for Vse {
-    fn card(&self) -> &Card {
+impl Embedded for Vse {
+    type Loss = Params;
+
+    fn card() -> &'static Card {
         crate::card!("vse.toml")
-    }
-
-    fn resolve(&self, table: &toml::Table) -> Result<toml::Table> {
-        embedding::resolve::<Params>(table)
-    }
-
-    fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
-        embedding::fit::<Params>(training, table, run)
-    }
-
-    fn load(&self, from: &Path, device: &Device) -> Result<Box<dyn Matcher>> {
-        embedding::load::<Params>(from, device)
-    }
-
-    fn remark(&self, table: &toml::Table) -> Option<String> {
-        embedding::read::<Params>(table).ok()?.negatives.remark()
     }
 }
 
@@ -199,7 +189,7 @@ impl PairScorer for OrderScorer {
         out: &mut [f32],
     ) -> Result<()> {
         let (Codes::Dense(images), Codes::Dense(texts)) = (images, texts) else {
-            return Err(Error::Numeric(format!("vse: order scores compare dense codes only")));
+            return Err(Error::Numeric("vse: order scores compare dense codes only".into()));
         };
         for (i, out) in rows.zip(out.chunks_mut(columns.len().max(1))) {
             for (score, j) in out.iter_mut().zip(columns.clone()) {

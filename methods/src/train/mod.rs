@@ -192,8 +192,6 @@ fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedul
             training.dataset
         )));
     }
-    let batch = schedule.batch.min(pairs.len());
-    let total = schedule.epochs * (pairs.len() / batch);
     let mut state = State::new(schedule.optimiser, model.weights())?;
     let mut best: Option<Best> = None;
     let mut collapse = Collapse::new(schedule.collapse_steps);
@@ -203,7 +201,7 @@ fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedul
         None => 0,
     };
     while done < schedule.epochs && !out_of_patience(schedule, best.as_ref(), done) {
-        let epoch = one_epoch(model, training, schedule, run, &mut state, &mut collapse, done, total)?;
+        let epoch = one_epoch(model, training, schedule, run, &mut state, &mut collapse, done)?;
         done += 1;
         let due = done % schedule.validate_every == 0 || done == schedule.epochs;
         let validation = match run.judge {
@@ -270,7 +268,6 @@ fn one_epoch(
     state: &mut State,
     collapse: &mut Collapse,
     epoch: usize,
-    total: usize,
 ) -> Result<Epoch> {
     let pairs = training.train.pairs.all();
     let batch = schedule.batch.min(pairs.len());
@@ -278,6 +275,7 @@ fn one_epoch(
     let (rate, start, mut sum) = (schedule.rate(epoch), Instant::now(), 0.0);
     let batches = order.chunks_exact(batch);
     let steps = batches.len();
+    let total = schedule.epochs * steps;
     for (i, batch) in batches.enumerate() {
         run.check_stop()?;
         let number = epoch * steps + i;
