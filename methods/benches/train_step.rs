@@ -73,6 +73,7 @@ fn vse(c: &mut Criterion) {
                     observer: &mut silent,
                     stop: &stop,
                     history: Vec::new(),
+                    control: false,
                 };
                 Vse.fit(&training, &table, &mut run).expect("the batch can be fitted");
                 let seconds: Vec<f64> = run.history.iter().skip(1).map(|epoch| epoch.seconds).collect();

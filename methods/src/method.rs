@@ -122,6 +122,8 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
     /// One entry an epoch (or solver stage), in order.
     pub history: Vec<Epoch>,
+    /// Whether the pairs are shuffled, as a control: there is nothing to learn, and a model that learns nothing is no failure.
+    pub control: bool,
 }
 
 impl Run<'_> {

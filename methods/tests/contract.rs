@@ -44,6 +44,7 @@ fn fit(method: &dyn Method, dataset: &Dataset, seed: u64) -> Box<dyn Matcher> {
         observer: &mut Silent,
         stop: &stop,
         history: Vec::new(),
+        control: false,
     };
     let name = &method.card().name;
     method.fit(&Training::of(dataset), &small(method), &mut run).unwrap_or_else(|error| panic!("{name}: {error}"))
@@ -240,6 +241,7 @@ fn missing_representations_are_named() {
             observer: &mut Silent,
             stop: &stop,
             history: Vec::new(),
+            control: false,
         };
         let message = match method.fit(&Training::of(&dataset), &small(method), &mut run) {
             Ok(_) => panic!("{}: fits without data", method.card().name),
@@ -271,6 +273,7 @@ fn features_that_are_not_numbers_are_errors() {
             observer: &mut Silent,
             stop: &stop,
             history: Vec::new(),
+            control: false,
         };
         assert!(
             method.fit(&Training::of(&dataset), &small(method), &mut run).is_err(),

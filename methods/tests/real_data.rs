@@ -26,6 +26,7 @@ fn fit(method: &str, dataset: &Dataset, params: &toml::Table) -> Box<dyn Matcher
         observer: &mut Silent,
         stop: &stop,
         history: Vec::new(),
+        control: false,
     };
     registry::find(method).expect("registered").fit(&Training::of(dataset), params, &mut run).expect("fits")
 }

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     protocol::{self, Direction, Evaluation, Protocol, Side},
-    record::{Query, Timing},
+    record::{Control, Query, Timing},
     retrieval,
 };
 
@@ -135,6 +135,7 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
             observer: &mut *observer,
             stop: setting.stop,
             history: Vec::new(),
+            control: planned.control == Control::Shuffled,
         };
         let start = Instant::now();
         let matcher = planned.method.fit(&Training::of(dataset), params, &mut run)?;

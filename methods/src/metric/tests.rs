@@ -88,6 +88,10 @@ pub(super) fn view(train: &Collection) -> Training<'_> {
 }
 
 fn fit(method: &dyn Method, train: &Collection, options: toml::Table) -> Result<Box<dyn Matcher>> {
+    fit_as(method, train, options, false)
+}
+
+fn fit_as(method: &dyn Method, train: &Collection, options: toml::Table, control: bool) -> Result<Box<dyn Matcher>> {
     let mut table =
         toml::toml! { embedding = 32 word = 16 epochs = 12 batch = 32 learning_rate = 0.01 decay_every = 8 };
     table.extend(options);
@@ -100,6 +104,7 @@ fn fit(method: &dyn Method, train: &Collection, options: toml::Table) -> Result<
         observer: &mut silent,
         stop: &stop,
         history: Vec::new(),
+        control,
     };
     method.fit(&view(train), &table, &mut run)
 }
@@ -240,6 +245,7 @@ fn a_collapsed_model_stops_and_says_what_to_change() {
     // 2 x 32 x 0.2.
     assert!(message.contains("collapsed") && message.contains("12.8") && message.contains("`warmup`"), "{message}");
     assert!(fit(&JointEmbedding, &flat, stuck.clone()).is_ok(), "the sum of hinges has no trap");
+    assert!(fit_as(&Vse, &flat, stuck.clone(), true).is_ok(), "on shuffled pairs there is nothing to learn");
     let mut going_on = stuck;
     going_on.insert("collapse_steps".into(), 0.into());
     assert!(fit(&Vse, &flat, going_on).is_ok());
@@ -260,6 +266,7 @@ fn siblings_are_no_negatives_unless_asked_for() {
             observer: &mut silent,
             stop: &stop,
             history: Vec::new(),
+            control: false,
         };
         Vse.fit(&view(&train), &table, &mut run).unwrap();
         run.history[0].loss

@@ -42,7 +42,8 @@ pub struct Schedule {
     pub patience: usize,
     /// Validate every so many epochs.
     pub validate_every: usize,
-    /// Stop with an error after so many steps in a row with the loss of a collapsed model; 0 never stops.
+    /// Stop with an error after so many steps in a row with the loss of a collapsed model; 0 never stops, and a control on
+    /// shuffled pairs does not either.
     pub collapse_steps: usize,
 }
 
@@ -194,7 +195,7 @@ fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedul
     }
     let mut state = State::new(schedule.optimiser, model.weights())?;
     let mut best: Option<Best> = None;
-    let mut collapse = Collapse::new(schedule.collapse_steps);
+    let mut collapse = Collapse::new(if run.control { 0 } else { schedule.collapse_steps });
     let checkpoint = Checkpoint::new(run, schedule, training, model.weights());
     let mut done = match &checkpoint {
         Some(checkpoint) => checkpoint.read(model.weights(), &mut state, &mut best, &mut run.history)?,

@@ -85,7 +85,16 @@ impl Observer for StopAfter<'_> {
 }
 
 fn run<'a>(observer: &'a mut (dyn Observer + Send), stop: &'a AtomicBool) -> Run<'a> {
-    Run { seed: Seed(9), device: Device::Cpu, judge: None, checkpoints: None, observer, stop, history: Vec::new() }
+    Run {
+        seed: Seed(9),
+        device: Device::Cpu,
+        judge: None,
+        checkpoints: None,
+        observer,
+        stop,
+        history: Vec::new(),
+        control: false,
+    }
 }
 
 fn schedule() -> Schedule {

@@ -57,6 +57,7 @@ fn fit(train: &Collection, params: &toml::Table) -> Result<Box<dyn Matcher>> {
         observer: &mut Silent,
         stop: &stop,
         history: Vec::new(),
+        control: false,
     };
     let training = Training { dataset: "planted", train, val: None, vocabulary: CONCEPTS + 2, classes: 0 };
     Scan.fit(&training, params, &mut run)

@@ -34,7 +34,7 @@ fn training(train: &Collection) -> Training<'_> {
 }
 
 fn run<'a>(observer: &'a mut (dyn Observer + Send), stop: &'a AtomicBool, seed: u64) -> Run<'a> {
-    Run { seed: Seed(seed), device: Device::Cpu, judge: None, checkpoints: None, observer, stop, history: Vec::new() }
+    Run { seed: Seed(seed), device: Device::Cpu, judge: None, checkpoints: None, observer, stop, history: Vec::new(), control: false }
 }
 
 fn small(more: toml::Table) -> toml::Table {

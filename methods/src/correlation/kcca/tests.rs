@@ -16,6 +16,7 @@ fn fitted_with(seed: u64, train: &Collection, table: toml::Table) -> Result<Box<
         observer: &mut Silent,
         stop: &stop,
         history: Vec::new(),
+        control: false,
     };
     Kcca.fit(&training, &table, &mut run)
 }

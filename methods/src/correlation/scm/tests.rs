@@ -21,6 +21,7 @@ fn fitted(train: &Collection, table: toml::Table) -> Result<Box<dyn Matcher>> {
         observer: &mut Silent,
         stop: &stop,
         history: Vec::new(),
+        control: false,
     };
     Scm.fit(&training, &table, &mut run)
 }

@@ -44,6 +44,7 @@ fn fitted(train: &Collection, table: &toml::Table, seed: u64) -> Result<Box<dyn 
         observer: &mut Silent,
         stop: &stop,
         history: Vec::new(),
+        control: false,
     };
     Djsrh.fit(&training, table, &mut run)
 }
