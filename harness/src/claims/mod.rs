@@ -18,7 +18,7 @@
 //! # equal_budget = true           # the training of both rows stands beside the verdict
 //! ```
 //!
-//! [`choose`] picks claims by name, [`check`] finds tests that name what does not exist, and [`test`] sets the rows of a
+//! [`choose`] picks claims by name, [`check`] finds tests that name what does not exist, and [`test()`] sets the rows of a
 //! recording side by side: a claim holds where the 95 % interval of the paired difference lies above what it asks.
 
 mod outcome;
