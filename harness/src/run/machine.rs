@@ -51,8 +51,9 @@ pub fn peak_memory() -> u64 {
     kibibytes("/proc/self/status", "VmHWM:") * 1024
 }
 
-/// Starts the peak anew from what is resident now, where the system allows it.
+/// Starts the peak anew from what is in use now, where the system allows it.
 pub fn forget_peak() {
+    xmbench_methods::train::memory::release();
     // Without it the peak is that of the whole process, which still bounds the trial's.
     let _ = fs::write("/proc/self/clear_refs", "5");
 }

@@ -24,3 +24,15 @@ pub(super) fn keep() {
         }
     });
 }
+
+/// Gives back what [`keep`] kept, so that the memory of what comes next can be told from it; only glibc is asked.
+pub fn release() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> i32;
+        }
+        // SAFETY: malloc_trim takes any number of bytes to leave at the top of the heap.
+        unsafe { malloc_trim(0) };
+    }
+}

@@ -4,7 +4,7 @@
 //! run keeps checkpoints, saved so that an interrupted training goes on to the same bits.
 
 mod checkpoint;
-mod memory;
+pub mod memory;
 mod optimiser;
 
 use std::{collections::BTreeMap, time::Instant};
