@@ -62,6 +62,11 @@ impl Relations {
         Self::new(self.columns, self.rows, |i, j| self.get(j, i))
     }
 
+    /// Whether each entry takes no part, row after row: the exceptions of [`hinge_except`](super::hinge_except).
+    pub fn ignored(&self) -> Vec<bool> {
+        self.entries.iter().map(|&entry| entry == Relation::Ignored).collect()
+    }
+
     /// How many entries have a relation.
     pub fn count(&self, relation: Relation) -> usize {
         self.entries.iter().filter(|&&entry| entry == relation).count()
@@ -91,6 +96,7 @@ mod tests {
         assert_eq!(relations.row(0), [Positive, Negative, Ignored]);
         assert_eq!([0, 1, 2].map(|j| relations.t().get(j, 0)), [Positive, Negative, Ignored]);
         assert_eq!([Positive, Negative, Ignored].map(|kind| relations.count(kind)), [1, 4, 1]);
+        assert_eq!(relations.ignored(), [false, false, true, false, false, false]);
         assert_eq!(relations.t().t(), relations);
         let two = Relations::diagonal(2);
         assert_eq!([two.row(0), two.row(1)], [[Positive, Negative], [Negative, Positive]]);

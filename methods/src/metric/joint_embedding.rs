@@ -21,10 +21,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    embedding::{Batch, Embedded, Loss, Negatives},
-    vse::left_out,
-};
+use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Error, Result,
     card::Card,
@@ -173,8 +170,8 @@ impl Loss for Params {
         let scores = batch.scores()?; // (1)
         let relations = batch.relations(self.negatives)?;
         let loss = match self.mining(step.epoch) {
-            Mining::All => hinge_except(&scores, self.margin, false, &left_out(&relations))?,
-            Mining::Hardest => hinge_except(&scores, self.margin, true, &left_out(&relations))?,
+            Mining::All => hinge_except(&scores, self.margin, false, &relations.ignored())?,
+            Mining::Hardest => hinge_except(&scores, self.margin, true, &relations.ignored())?,
             mining => mining.hinge(&scores, self.margin, &relations, batch.v.dim(1)?, &mut step.stream)?,
         }; // (2)
         if learnt.is_empty() {

@@ -88,10 +88,16 @@ pub(super) fn view(train: &Collection) -> Training<'_> {
 }
 
 fn fit(method: &dyn Method, train: &Collection, options: toml::Table) -> Result<Box<dyn Matcher>> {
-    fit_as(method, train, options, false)
+    fit_as(method, train, options, false).map(|(matcher, _)| matcher)
 }
 
-fn fit_as(method: &dyn Method, train: &Collection, options: toml::Table, control: bool) -> Result<Box<dyn Matcher>> {
+/// The matcher, and the loss of each epoch.
+fn fit_as(
+    method: &dyn Method,
+    train: &Collection,
+    options: toml::Table,
+    control: bool,
+) -> Result<(Box<dyn Matcher>, Vec<f64>)> {
     let mut table =
         toml::toml! { embedding = 32 word = 16 epochs = 12 batch = 32 learning_rate = 0.01 decay_every = 8 };
     table.extend(options);
@@ -106,7 +112,8 @@ fn fit_as(method: &dyn Method, train: &Collection, options: toml::Table, control
         history: Vec::new(),
         control,
     };
-    method.fit(&view(train), &table, &mut run)
+    let matcher = method.fit(&view(train), &table, &mut run)?;
+    Ok((matcher, run.history.iter().map(|epoch| epoch.loss).collect()))
 }
 
 fn scores(matcher: &dyn Matcher, test: &Collection) -> Vec<Vec<f32>> {
@@ -257,19 +264,7 @@ fn siblings_are_no_negatives_unless_asked_for() {
     let last_loss = |negatives: &str| {
         let mut table = toml::toml! { embedding = 8 word = 4 epochs = 1 batch = 2 learning_rate = 1e-9 };
         table.insert("negatives".into(), negatives.into());
-        let (stop, mut silent) = (AtomicBool::new(false), Silent);
-        let mut run = Run {
-            seed: Seed(2),
-            device: Device::Cpu,
-            judge: None,
-            checkpoints: None,
-            observer: &mut silent,
-            stop: &stop,
-            history: Vec::new(),
-            control: false,
-        };
-        Vse.fit(&view(&train), &table, &mut run).unwrap();
-        run.history[0].loss
+        fit_as(&Vse, &train, table, false).unwrap().1[0]
     };
     // Both pairs share the image: as negatives of each other they cost the margin in the direction of images, whatever the weights.
     assert!(last_loss("paper") >= 0.4 - 1e-6);

@@ -26,7 +26,7 @@ use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Codes, Error, PairScorer, Result, Similarity,
     card::Card,
-    loss::{Relation, Relations, hinge_except, order_score, order_scores},
+    loss::{hinge_except, order_score, order_scores},
     nn::{Encoders, Finish},
     params::out_of_range,
     train::{Schedule, Step},
@@ -135,7 +135,7 @@ impl Loss for Params {
             Measure::Cosine => batch.scores()?,
             Measure::Order => order_scores(&batch.v, &batch.t)?,
         }; // (3)
-        let except = left_out(&batch.relations(self.negatives)?);
+        let except = batch.relations(self.negatives)?.ignored();
         let loss = hinge_except(&scores, self.margin, hardest, &except)?; // (4), (5)
         if self.intra_modal == 0.0 {
             return Ok(loss);
@@ -160,12 +160,6 @@ impl Params {
     fn hardest(&self, epoch: usize) -> bool {
         self.max_violation && epoch >= self.warmup
     }
-}
-
-/// Where the relation is neither positive nor negative, row after row.
-pub(super) fn left_out(relations: &Relations) -> Vec<bool> {
-    let [rows, columns] = relations.shape();
-    (0..rows * columns).map(|at| relations.get(at / columns, at % columns) == Relation::Ignored).collect()
 }
 
 impl Embedded for Vse {

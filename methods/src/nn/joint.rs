@@ -124,7 +124,7 @@ impl Joint {
         Ok((Self::new(method, options, finish, shape, vectors, moments, weights)?, rows))
     }
 
-    /// The encoders of fixed weights, with the vectors of `other`.
+    /// The same encoders on fixed weights.
     ///
     /// # Errors
     /// A weight that is absent or of another shape.
