@@ -6,14 +6,14 @@
 //! ```text
 //! image               row y_i     [m + d(y_i, x_j) - d(y_i, x_k)]+     x_j its image, x_k any other            (1)
 //! sentence            row y_i     [m + d(x_j, y_i) - d(x_j, y_k)]+     x_j its image, y_k of any other         (2)
-//! image structure     row x_i     [m + max_j d(x_i, x_j) - d(x_i, x_k)]+    x_j of its class, x_k of another   (3)
-//! sentence structure  row y_i     [m + max_j d(y_i, y_j) - d(y_i, y_k)]+    y_j of its image, y_k of another   (4)
+//! sentence structure  row y_i     [m + max_j d(y_i, y_j) - d(y_i, y_k)]+    y_j of its image, y_k of another   (3)
+//! image structure     row x_i     [m + max_j d(x_i, x_j) - d(x_i, x_k)]+    x_j of its class, x_k of another   (4)
 //! ```
 //!
 //! Wang, Li and Lazebnik, "Learning Deep Structure-Preserving Image-Text Embeddings", CVPR 2016. The paper sums over all
-//! triplets; farthest neighbour, largest hinges, means and the 1e-4 are those of the code released with it, which has (1), (2)
-//! and (4) for an equal number of sentences an image. In (4) a sentence is its own neighbour, at `d = 0.01`, so that it is
-//! defined for an image with one sentence. Here the numbers may differ, and (3), the paper's, is built like (4): an image
+//! triplets; farthest neighbour, largest hinges, means and the 1e-4 are those of the code released with it, which has (1) to
+//! (3) for an equal number of sentences an image. In (3) a sentence is its own neighbour, at `d = 0.01`, so that it is
+//! defined for an image with one sentence. Here the numbers may differ, and (4), the paper's, is built like (3): an image
 //! without another image of its class adds 0. Where a row has fewer than `top_k` negatives, its mean is over those; without
 //! negatives it is 0.
 //!
@@ -40,9 +40,9 @@ pub struct Structure {
     /// Weight of (2).
     pub sentence_weight: f64,
     /// Weight of (3).
-    pub image_structure: f64,
-    /// Weight of (4).
     pub sentence_structure: f64,
+    /// Weight of (4).
+    pub image_structure: f64,
     /// Negatives of a row that count, from 1.
     pub top_k: usize,
 }
@@ -53,8 +53,8 @@ impl Default for Structure {
             margin: 0.05,
             image_weight: 1.5,
             sentence_weight: 1.0,
-            image_structure: 0.0,
             sentence_structure: 0.05,
+            image_structure: 0.0,
             top_k: 10,
         }
     }
@@ -69,14 +69,14 @@ pub struct StructureTerms {
     pub image: Tensor,
     /// Equation (2): each sentence's image against the wrong sentences.
     pub sentence: Tensor,
-    /// Equation (3); 0 without classes.
-    pub image_structure: Tensor,
-    /// Equation (4).
+    /// Equation (3).
     pub sentence_structure: Tensor,
+    /// Equation (4); 0 without classes.
+    pub image_structure: Tensor,
 }
 
 /// The loss of `images [b, d]` and `sentences [m, d]`. `owner` is the image of each sentence, `classes` the class of each image;
-/// without classes an image is its only neighbour and (3) is 0.
+/// without classes an image is its only neighbour and (4) is 0.
 ///
 /// # Errors
 /// If the widths differ, a sentence has no owner or one that is not there, there is not one class an image, or `top_k` is 0.
@@ -94,18 +94,18 @@ pub fn structure_preserving(
     let image = by_row("image term", &squared.t()?, |i, squared, slope| {
         let nearest = settings.nearest(squared, |j| j != owner[i]);
         settings.hinges(squared, &[owner[i]], &nearest, slope)
-    })?;
+    })?; // (1)
     let sentence = by_row("sentence term", &squared, |i, squared, slope| {
         // All sentences of the image have the same negatives.
         let nearest = settings.nearest(squared, |j| owner[j] != i);
         let own = owned.get(&i).map_or(&[][..], |own| own);
         own.iter().map(|&positive| settings.hinges(squared, &[positive], &nearest, slope)).sum()
-    })?;
+    })?; // (2)
     let sentence_structure =
         by_row("sentence structure", &squared_distances(sentences, sentences)?, |i, squared, slope| {
             let nearest = settings.nearest(squared, |j| owner[j] != owner[i]);
             settings.hinges(squared, &farthest(squared, &owned[&owner[i]]), &nearest, slope)
-        })?;
+        })?; // (3)
     let image_structure = match classes {
         Some(classes) => {
             let alike = groups(classes);
@@ -114,7 +114,7 @@ pub fn structure_preserving(
                 let nearest = settings.nearest(squared, |j| classes[j] != classes[i]);
                 settings.hinges(squared, &farthest(squared, &neighbours), &nearest, slope)
             })?
-            .mean_all()?
+            .mean_all()? // (4)
         }
         None => Tensor::zeros((), images.dtype(), images.device())?,
     };
@@ -123,7 +123,7 @@ pub fn structure_preserving(
     let ranking = ((&image * settings.image_weight)? + (&sentence * settings.sentence_weight)?)?;
     let structure =
         ((&image_structure * settings.image_structure)? + (&sentence_structure * settings.sentence_structure)?)?;
-    Ok(StructureTerms { loss: (ranking + structure)?, image, sentence, image_structure, sentence_structure })
+    Ok(StructureTerms { loss: (ranking + structure)?, image, sentence, sentence_structure, image_structure })
 }
 
 fn check(b: usize, m: usize, owner: &[usize], classes: Option<&[u32]>, settings: &Structure) -> Result<()> {

@@ -9,8 +9,8 @@ const SETTINGS: Structure = Structure {
     margin: 1.5,
     image_weight: 2.0,
     sentence_weight: 0.7,
-    image_structure: 0.3,
     sentence_structure: 0.4,
+    image_structure: 0.3,
     top_k: 2,
 };
 /// Image 3 has no sentence, image 1 has one, the sentences of image 0 are apart.
