@@ -32,6 +32,7 @@ use crate::{
     card::Card,
     golden::{Answer, Case, Operation},
     linalg::views::{ImageInput, TextInput},
+    loss::{cosine_affinity, mixture, reconstruct, second_order},
     nn::{Moments, Weights, unit},
     params,
     train::{Model, Optimiser, Schedule, Step, train},
@@ -112,7 +113,8 @@ impl Params {
     pub fn read(table: &toml::Table) -> Result<Self> {
         let read: Self = params::parse("djsrh", table)?;
         read.schedule.check("djsrh")?;
-        let wrong = |key, expected, found: &dyn std::fmt::Display| Err(params::out_of_range("djsrh", key, expected, found));
+        let wrong =
+            |key, expected, found: &dyn std::fmt::Display| Err(params::out_of_range("djsrh", key, expected, found));
         if read.bits == 0 || read.bits > 4096 {
             return wrong("bits", "1 to 4096", &read.bits);
         }
@@ -228,15 +230,11 @@ impl Model for Hashing {
     }
 }
 
-/// `S~` and `S` of equations (1) to (3); without gradient. A zero row has cosine 0 with all.
+/// `S~` and `S` of equations (1) to (3); without gradient.
 fn affinity(images: &Tensor, texts: &Tensor, beta: f64, eta: f64, mu: f64, batch: usize) -> Result<(Tensor, Tensor)> {
-    let signed = |rows: &Tensor| -> Result<Tensor> {
-        let unit = unit(&rows.detach())?;
-        Ok(unit.matmul(&unit.t()?)?.affine(2.0, -1.0)?) // (1)
-    };
-    let mixed = ((signed(images)? * beta)? + (signed(texts)? * (1.0 - beta))?)?; // (2)
-    let second = mixed.matmul(&mixed.t()?)?;
-    let target = (((&mixed * (1.0 - eta))? + (second * (eta / batch as f64))?)? * mu)?; // (3)
+    let (images, texts) = (cosine_affinity(images)?, cosine_affinity(texts)?); // (1)
+    let mixed = mixture(&[(&images, beta), (&texts, 1.0 - beta)])?; // (2)
+    let target = (second_order(&mixed, eta, batch)? * mu)?; // (3)
     Ok((mixed, target))
 }
 
@@ -249,11 +247,10 @@ struct Losses {
 
 fn losses(images: &Tensor, texts: &Tensor, target: &Tensor) -> Result<Losses> {
     let (images, texts) = (unit(images)?, unit(texts)?);
-    let reconstruct = |a: &Tensor, b: &Tensor| -> Result<Tensor> { Ok((a.matmul(&b.t()?)? - target)?.sqr()?.mean_all()?) };
     Ok(Losses {
-        image_image: reconstruct(&images, &images)?,
-        image_text: reconstruct(&images, &texts)?,
-        text_text: reconstruct(&texts, &texts)?,
+        image_image: reconstruct(&images.matmul(&images.t()?)?, target)?,
+        image_text: reconstruct(&images.matmul(&texts.t()?)?, target)?,
+        text_text: reconstruct(&texts.matmul(&texts.t()?)?, target)?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use crate::golden::Operation;
 
+mod affinity;
 mod canonical;
 mod contrastive;
 mod distance;
@@ -16,6 +17,7 @@ mod structure;
 mod support;
 mod triplet_center;
 
+pub use affinity::{cosine_affinity, cosines, mixture, reconstruct, second_order};
 pub use canonical::{CanonicalCorrelation, Correlated, Objective, canonical_correlation};
 pub use contrastive::{Form, Reduction, contrastive, contrastive_pairs};
 pub use distance::squared_distances;
