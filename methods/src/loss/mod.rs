@@ -6,6 +6,7 @@ mod affinity;
 mod canonical;
 mod contrastive;
 mod distance;
+mod distance_weighted;
 mod golden;
 mod hinge;
 mod order;
@@ -21,6 +22,7 @@ pub use affinity::{cosine_affinity, cosines, mixture, reconstruct, second_order}
 pub use canonical::{CanonicalCorrelation, Correlated, Objective, canonical_correlation};
 pub use contrastive::{Form, Reduction, contrastive, contrastive_pairs};
 pub use distance::squared_distances;
+pub use distance_weighted::DistanceWeighted;
 pub use hinge::{hinge, hinge_except};
 pub use order::{order_score, order_scores};
 pub use relation::{Relation, Relations};

@@ -6,13 +6,8 @@ use xmbench_datasets::random::Stream;
 
 use crate::{
     Result,
-    loss::{Relation, Relations},
+    loss::{DistanceWeighted, Relation, Relations},
 };
-
-/// Nearest distance at which the density of [`Mining::DistanceWeighted`] is still told apart.
-const NEAREST: f64 = 0.5;
-/// Distance from which on a negative is never drawn: its hinge is zero.
-const FARTHEST: f64 = 1.4;
 
 /// A rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,40 +69,22 @@ impl Mining {
 
     /// Position of the negative that counts, of `(position, score)`.
     fn choose(self, candidates: &[(usize, f64)], positive: f64, width: usize, stream: &mut Stream) -> Option<usize> {
-        let hardest = |some: &mut dyn Iterator<Item = &(usize, f64)>| some.max_by(|a, b| a.1.total_cmp(&b.1)).map(|c| c.0);
+        let hardest =
+            |some: &mut dyn Iterator<Item = &(usize, f64)>| some.max_by(|a, b| a.1.total_cmp(&b.1)).map(|c| c.0);
         match self {
             Self::All | Self::Hardest => hardest(&mut candidates.iter()),
             Self::SemiHard => hardest(&mut candidates.iter().filter(|c| c.1 < positive))
                 .or_else(|| candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1)).map(|c| c.0)),
             Self::DistanceWeighted => {
-                let logs: Vec<f64> = candidates.iter().map(|&(_, score)| log_weight(score, width)).collect();
-                let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                if most == f64::NEG_INFINITY {
-                    // All are too far away to cost anything.
-                    return hardest(&mut candidates.iter());
+                let cosines: Vec<f64> = candidates.iter().map(|&(_, score)| score).collect();
+                match DistanceWeighted::default().draw(&cosines, width, stream) {
+                    Some(drawn) => Some(candidates[drawn].0),
+                    // All are beyond the cutoff; the nearest of them may still cost something.
+                    None => hardest(&mut candidates.iter()),
                 }
-                let weights: Vec<f64> = logs.iter().map(|log| (log - most).exp()).collect();
-                let mut left = stream.unit() * weights.iter().sum::<f64>();
-                let drawn = weights.iter().position(|weight| {
-                    left -= weight;
-                    left < 0.0
-                });
-                drawn.or(weights.iter().rposition(|weight| *weight > 0.0)).map(|at| candidates[at].0)
             }
         }
     }
-}
-
-/// Logarithm of one over the density of the distance of two random unit vectors,
-/// `d^(n-2) (1 - d^2 / 4)^((n-3)/2)` (Wu et al. 2017, equation 4), from `NEAREST` to `FARTHEST`.
-fn log_weight(cosine: f64, width: usize) -> f64 {
-    let n = width as f64;
-    let distance = (2.0 - 2.0 * cosine).max(0.0).sqrt();
-    if distance >= FARTHEST {
-        return f64::NEG_INFINITY;
-    }
-    let d = distance.max(NEAREST);
-    -((n - 2.0) * d.ln() + (n - 3.0) / 2.0 * (1.0 - d * d / 4.0).ln())
 }
 
 #[cfg(test)]
@@ -130,24 +107,12 @@ mod tests {
         // Column 0 (0.6): 0.3. Column 1 (0.1): none below 0.1, the easiest is 0.5. Column 2 (0.8): 0.2.
         let scores = [[0.6, 0.5, 0.9], [0.3, 0.1, 0.2], [0.7, 0.7, 0.8]];
         let (loss, grad) = hinge(Mining::SemiHard, &scores);
-        let expected = (0.5 + 0.5 - 0.6) + (0.5 + 0.2 - 0.1) + (0.5 + 0.7 - 0.8) + (0.5 + 0.3 - 0.6) + (0.5 + 0.5 - 0.1);
+        let expected =
+            (0.5 + 0.5 - 0.6) + (0.5 + 0.2 - 0.1) + (0.5 + 0.7 - 0.8) + (0.5 + 0.3 - 0.6) + (0.5 + 0.5 - 0.1);
         // Column 2: 0.5 + 0.2 - 0.8 < 0.
         assert!((loss - expected).abs() < 1e-12, "{loss} {expected}");
         assert_eq!(grad[0], [-2.0, 2.0, 0.0]);
         assert_eq!(grad[1], [1.0, -2.0, 1.0]);
-    }
-
-    #[test]
-    fn weights_turn_the_density_around() {
-        // In 3 dimensions the density is proportional to the distance.
-        let ratio = (log_weight(1.0 - 0.5, 3) - log_weight(1.0 - 0.98 / 1.0 / 1.0, 3)).exp();
-        // Distances 1 and 1.4 (which is out of reach).
-        assert!(ratio.is_infinite());
-        let (near, far) = (log_weight(0.875, 3), log_weight(0.5, 3));
-        // Distances 0.5 and 1: twice as likely.
-        assert!(((near - far).exp() - 2.0).abs() < 1e-12);
-        // Nearer than 0.5 counts as 0.5.
-        assert_eq!(log_weight(0.99, 3), near);
     }
 
     #[test]
