@@ -24,7 +24,7 @@ use crate::{
     Codes, Error, Fragments, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     golden::{Answer, Case, Operation},
-    loss,
+    loss::{self, Relation, Relations},
     nn::{
         self, ImageEncoder, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights,
         cross::{
@@ -281,8 +281,12 @@ impl Model for Encoders {
         let tokens = Tokens::new(batch.iter().map(|&(_, text)| &tokens[text as usize][..]), self.weights.device())?;
         let (regions, words) = (self.regions(table, &items)?, self.words(&tokens)?);
         let scores = batch_scores(&self.scorer.settings, &regions, &words, &tokens.lengths)?;
-        let except = if self.params.mask_same_image { belonging(&training.train.pairs, batch) } else { Vec::new() };
-        loss::hinge_except(&scores, self.params.margin, hardest, &except)
+        let relations = if self.params.mask_same_image {
+            belonging(&training.train.pairs, batch)
+        } else {
+            Relations::diagonal(batch.len())
+        };
+        loss::hinge(&scores, self.params.margin, hardest, &relations)
     }
 
     fn matcher(&self) -> Result<Box<dyn Matcher>> {
@@ -291,12 +295,13 @@ impl Model for Encoders {
     }
 }
 
-/// Whether each image of a batch belongs to each text of it, row after row.
-fn belonging(pairs: &Pairs, batch: &[(u32, u32)]) -> Vec<bool> {
-    batch
-        .iter()
-        .flat_map(|&(image, _)| batch.iter().map(move |(_, text)| pairs.texts_of(image as usize).contains(text)))
-        .collect()
+/// The relations of a batch in which what belongs together is no negative.
+fn belonging(pairs: &Pairs, batch: &[(u32, u32)]) -> Relations {
+    Relations::new(batch.len(), batch.len(), |i, j| match () {
+        () if i == j => Relation::Positive,
+        () if pairs.texts_of(batch[i].0 as usize).contains(&batch[j].1) => Relation::Ignored,
+        () => Relation::Negative,
+    })
 }
 
 impl Matcher for Encoders {
@@ -351,7 +356,8 @@ fn scan_triplet(case: &Case) -> Result<Answer> {
         "raw_feature_norm",
     ])?;
     let scored = Scored::new(case, direction)?;
-    let loss = loss::hinge(&scored.scores, case.config("margin")?, case.config("max_violation")?)?;
+    let pairs = Relations::diagonal(scored.scores.dim(0)?);
+    let loss = loss::hinge(&scored.scores, case.config("margin")?, case.config("max_violation")?, &pairs)?;
     scored.with_gradients(&loss, Answer::default().with("out.loss", values(&loss)?))
 }
 

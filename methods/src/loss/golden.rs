@@ -4,7 +4,9 @@ mod metric;
 
 use candle_core::{DType, Tensor, Var};
 
-use super::{CanonicalCorrelation, Objective, canonical::matrix, canonical_correlation, hinge, order_scores};
+use super::{
+    CanonicalCorrelation, Objective, Relations, canonical::matrix, canonical_correlation, hinge, order_scores,
+};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
@@ -36,7 +38,7 @@ fn vse(case: &Case, hardest: bool) -> Result<Answer> {
         "order" => order_scores(&images, &texts)?,
         _ => return Err(case.unsupported("measure", "cosine or order")),
     };
-    let loss = hinge(&scores, case.config("margin")?, hardest)?;
+    let loss = hinge(&scores, case.config("margin")?, hardest, &Relations::diagonal(scores.dim(0)?))?;
     let grads = loss.backward()?;
     let mut answer = Answer::default().with("out.loss", values(&loss)?).with("out.scores", values(&scores)?);
     for (name, var) in [("grad.im", &images), ("grad.s", &texts)] {

@@ -1,87 +1,80 @@
 //! The bidirectional hinge on a matrix of scores whose diagonal holds the matching pairs, summed over the batch.
 //!
-//! With `c_ij = [margin + s_ij - s_ii]+` (the wrong texts of image i), `e_ij = [margin + s_ij - s_jj]+` (the wrong images of
-//! text j) and zeros on both diagonals:
+//! With `c_ij = [margin + s_ij - s_ii]+` (the wrong texts of image i) and `e_ij = [margin + s_ij - s_jj]+` (the wrong images of
+//! text j) over the negatives `(i, j)`:
 //!
 //! ```text
 //! sum of hinges   sum_ij c_ij + sum_ij e_ij                  (1)
 //! max of hinges   sum_i max_j c_ij + sum_j max_i e_ij        (2)
 //! ```
 //!
+//! The diagonal, other positives and what is ignored take no part: two texts of one image are no negatives of each other.
 //! Of equal maxima the first counts, and only there is a gradient; at exactly 0 there is none.
 
 use candle_core::{CpuStorage, CustomOp1, DType, Device, Layout, Shape, Tensor};
 
+use super::{Relation, Relations};
 use crate::{
-    Error, Result,
+    Result,
     nn::real::{Real, contiguous, dispatch, with},
 };
 
 /// The hinge loss of `scores [b, b]`, rows images and columns texts; equation (2) if `hardest`, else (1). A scalar.
 ///
 /// # Errors
-/// If the matrix is not square.
-pub fn hinge(scores: &Tensor, margin: f64, hardest: bool) -> Result<Tensor> {
-    hinge_except(scores, margin, hardest, &[])
-}
-
-/// [`hinge`] without some negatives: entry `i * b + j` of `except` is true where image `i` and text `j` belong together
-/// although they are not a pair of the batch (two texts of one image). An empty slice excepts nothing.
-///
-/// # Errors
-/// If the matrix is not square, or `except` is neither empty nor of its size.
-pub fn hinge_except(scores: &Tensor, margin: f64, hardest: bool, except: &[bool]) -> Result<Tensor> {
-    let size = match *scores.dims() {
-        [rows, columns] if rows == columns => rows,
-        ref other => {
-            return Err(Error::Numeric(format!("hinge loss: expected a square score matrix, found {other:?}")));
-        }
-    };
-    if !except.is_empty() && except.len() != size * size {
-        return Err(Error::Numeric(format!("hinge loss: {} exceptions for a batch of {size}", except.len())));
-    }
+/// If the matrix is not square, of another shape than the relations, or has an entry on its diagonal that is no positive.
+pub fn hinge(scores: &Tensor, margin: f64, hardest: bool, relations: &Relations) -> Result<Tensor> {
+    relations.fit_pairs("hinge loss", scores)?;
     // The matrix is small: on a device it is fetched and only the scalar goes back.
     let local = scores.to_device(&Device::Cpu)?.contiguous()?;
-    let loss = local.apply_op1(Hinge { margin, hardest, except: except.into() })?;
+    let loss = local.apply_op1(Hinge { margin, hardest, relations: relations.clone() })?;
     Ok(loss.to_device(scores.device())?)
 }
 
 struct Hinge {
     margin: f64,
     hardest: bool,
-    except: Box<[bool]>,
+    relations: Relations,
 }
 
 impl Hinge {
     /// Calls `visit(value, i, j, d)` for each term above zero that counts: its value rises with `s_ij` and falls with `s_dd`.
     fn terms<T: Real>(&self, s: &[T], b: usize, mut visit: impl FnMut(T, usize, usize, usize)) {
-        let margin = T::from_f64(self.margin);
-        let texts_of = |i: usize, j: usize| (i, j);
-        let images_of = |i: usize, j: usize| (j, i);
-        for place in [texts_of as fn(usize, usize) -> (usize, usize), images_of] {
-            for query in 0..b {
-                let own = s[query * b + query];
-                let mut hardest: Option<(T, usize)> = None;
-                for other in (0..b).filter(|&other| other != query) {
-                    let (i, j) = place(query, other);
-                    if self.except.get(i * b + j).copied().unwrap_or(false) {
-                        continue;
-                    }
-                    let cost = margin + s[i * b + j] - own;
-                    // Written so that NaN is not lost: it must reach the loss.
-                    if cost <= T::ZERO {
-                        continue;
-                    }
-                    if !self.hardest {
-                        visit(cost, i, j, query);
-                    } else if hardest.is_none_or(|(most, _)| cost > most || cost.to_f64().is_nan()) {
-                        hardest = Some((cost, other));
-                    }
+        self.terms_of(s, b, |image, text| (image, text), &mut visit);
+        self.terms_of(s, b, |text, image| (image, text), &mut visit);
+    }
+
+    /// One direction of [`Hinge::terms`]; `place` is the entry of a query and what it is compared with.
+    fn terms_of<T: Real>(
+        &self,
+        s: &[T],
+        b: usize,
+        place: impl Fn(usize, usize) -> (usize, usize),
+        visit: &mut impl FnMut(T, usize, usize, usize),
+    ) {
+        let (margin, relations) = (T::from_f64(self.margin), self.relations.entries());
+        for query in 0..b {
+            let own = s[query * b + query];
+            let mut hardest: Option<(T, usize)> = None;
+            for other in 0..b {
+                let (i, j) = place(query, other);
+                if relations[i * b + j] != Relation::Negative {
+                    continue;
                 }
-                if let Some((cost, other)) = hardest {
-                    let (i, j) = place(query, other);
+                let cost = margin + s[i * b + j] - own;
+                // Written so that NaN is not lost: it must reach the loss.
+                if cost <= T::ZERO {
+                    continue;
+                }
+                if !self.hardest {
                     visit(cost, i, j, query);
+                } else if hardest.is_none_or(|(most, _)| cost > most || cost.to_f64().is_nan()) {
+                    hardest = Some((cost, other));
                 }
+            }
+            if let Some((cost, other)) = hardest {
+                let (i, j) = place(query, other);
+                visit(cost, i, j, query);
             }
         }
     }
@@ -146,8 +139,9 @@ mod tests {
         for b in [2usize, 7, 128] {
             let collapsed = Tensor::full(0.3f32, (b, b), &Device::Cpu).unwrap();
             let (all, hardest) = (2.0 * (b * (b - 1)) as f64 * 0.2, 2.0 * b as f64 * 0.2);
-            assert!((value(&hinge(&collapsed, 0.2, false).unwrap()) / all - 1.0).abs() < 1e-6);
-            assert!((value(&hinge(&collapsed, 0.2, true).unwrap()) / hardest - 1.0).abs() < 1e-6);
+            let pairs = Relations::diagonal(b);
+            assert!((value(&hinge(&collapsed, 0.2, false, &pairs).unwrap()) / all - 1.0).abs() < 1e-6);
+            assert!((value(&hinge(&collapsed, 0.2, true, &pairs).unwrap()) / hardest - 1.0).abs() < 1e-6);
         }
     }
 
@@ -156,31 +150,66 @@ mod tests {
         // c: row 0: .5 + .4 - 1 < 0, .5 + .8 - 1 = .3; row 1: .5 + .1 - .2 = .4, .5 + 0 - .2 = .3; row 2: 0, 0.
         // e: column 0: 0, 0; column 1: .5 + .4 - .2 = .7, .5 + .3 - .2 = .6; column 2: .5 + .8 - .9 = .4, 0.
         let s = scores(&[[1.0, 0.4, 0.8], [0.1, 0.2, 0.0], [0.2, 0.3, 0.9]]);
-        let all = hinge(&s, 0.5, false).unwrap();
+        let all = hinge(&s, 0.5, false, &Relations::diagonal(3)).unwrap();
         assert!((value(&all) - (0.3 + 0.4 + 0.3 + 0.7 + 0.6 + 0.4)).abs() < 1e-12);
-        let hardest = hinge(&s, 0.5, true).unwrap();
+        let hardest = hinge(&s, 0.5, true, &Relations::diagonal(3)).unwrap();
         assert!((value(&hardest) - (0.3 + 0.4 + 0.7 + 0.4)).abs() < 1e-12);
         let grad = hardest.backward().unwrap().get(&s).unwrap().to_vec2::<f64>().unwrap();
         assert_eq!(grad, [[-1.0, 1.0, 2.0], [1.0, -2.0, 0.0], [0.0, 0.0, -1.0]]);
         // Without (1, 0) and (0, 1): row 1 falls back to .3, column 1 to .6.
-        let except = [false, true, false, true, false, false, false, false, false];
-        let masked = hinge_except(&s, 0.5, true, &except).unwrap();
-        assert!((value(&masked) - (0.3 + 0.3 + 0.6 + 0.4)).abs() < 1e-12);
+        for kind in [Relation::Ignored, Relation::Positive] {
+            let relations = Relations::new(3, 3, |i, j| match (i, j) {
+                (1, 0) | (0, 1) => kind,
+                _ if i == j => Relation::Positive,
+                _ => Relation::Negative,
+            });
+            let masked = hinge(&s, 0.5, true, &relations).unwrap();
+            assert!((value(&masked) - (0.3 + 0.3 + 0.6 + 0.4)).abs() < 1e-12);
+        }
     }
 
     #[test]
     fn of_equal_maxima_the_first_gets_the_gradient() {
         let s = scores(&[[0.0; 3]; 3]);
-        let grad = hinge(&s, 1.0, true).unwrap().backward().unwrap().get(&s).unwrap().to_vec2::<f64>().unwrap();
+        let grad = hinge(&s, 1.0, true, &Relations::diagonal(3))
+            .unwrap()
+            .backward()
+            .unwrap()
+            .get(&s)
+            .unwrap()
+            .to_vec2::<f64>()
+            .unwrap();
         assert_eq!(grad, [[-2.0, 2.0, 1.0], [2.0, -2.0, 0.0], [1.0, 0.0, -2.0]]);
     }
 
     #[test]
     fn one_pair_has_no_negatives_and_nan_is_not_hidden() {
         let one = Tensor::new(&[[5.0f32]], &Device::Cpu).unwrap();
-        assert_eq!(value(&hinge(&one, 0.2, true).unwrap()), 0.0);
+        assert_eq!(value(&hinge(&one, 0.2, true, &Relations::diagonal(1)).unwrap()), 0.0);
         let s = scores(&[[1.0, f64::NAN, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]);
-        assert!(value(&hinge(&s, 0.2, true).unwrap()).is_nan() && value(&hinge(&s, 0.2, false).unwrap()).is_nan());
-        assert!(hinge(&Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap(), 0.2, true).is_err());
+        for hardest in [true, false] {
+            assert!(value(&hinge(&s, 0.2, hardest, &Relations::diagonal(3)).unwrap()).is_nan());
+            // Where it takes no part, it is not looked at.
+            let relations = Relations::new(3, 3, |i, j| match (i, j) {
+                (0, 1) => Relation::Ignored,
+                _ if i == j => Relation::Positive,
+                _ => Relation::Negative,
+            });
+            assert_eq!(value(&hinge(&s, 0.2, hardest, &relations).unwrap()), 0.0);
+        }
+    }
+
+    #[test]
+    fn what_is_no_batch_of_pairs_is_an_error() {
+        let zeros = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
+        let error = |relations: &Relations| hinge(&zeros, 0.2, true, relations).unwrap_err().to_string();
+        assert!(
+            error(&Relations::diagonal(2)).contains("hinge loss: expected a matrix of the relations' shape [2, 2]")
+        );
+        assert!(error(&Relations::new(2, 3, |_, _| Relation::Positive)).contains("found 2 and 3"));
+        let zeros = Tensor::zeros((2, 2), DType::F32, &Device::Cpu).unwrap();
+        let none = Relations::new(2, 2, |i, _| if i == 0 { Relation::Positive } else { Relation::Ignored });
+        let error = hinge(&zeros, 0.2, true, &none).unwrap_err().to_string();
+        assert!(error.contains("expected positives on the diagonal, found Ignored at 1"), "{error}");
     }
 }

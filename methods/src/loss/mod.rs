@@ -23,10 +23,10 @@ pub use canonical::{CanonicalCorrelation, Correlated, Objective, canonical_corre
 pub use contrastive::{Form, Reduction, contrastive, contrastive_pairs};
 pub use distance::squared_distances;
 pub use distance_weighted::DistanceWeighted;
-pub use hinge::{hinge, hinge_except};
+pub use hinge::hinge;
 pub use order::{order_score, order_scores};
 pub use relation::{Relation, Relations};
-pub use softmax::{cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
+pub use softmax::{NPairForm, cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
 pub use structure::{Structure, StructureTerms, structure_preserving};
 pub use triplet_center::{CenterForm, own_center_nearest, triplet_center};
 

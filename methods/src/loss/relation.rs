@@ -26,13 +26,18 @@ pub struct Relations {
 impl Relations {
     /// The relation of each row `i` to each column `j`.
     pub fn new(rows: usize, columns: usize, mut relation: impl FnMut(usize, usize) -> Relation) -> Self {
-        let entries = (0..rows * columns).map(|at| relation(at / columns, at % columns)).collect();
+        let mut entries = Vec::with_capacity(rows * columns);
+        for i in 0..rows {
+            entries.extend((0..columns).map(|j| relation(i, j)));
+        }
         Self { rows, columns, entries }
     }
 
     /// `b` pairs: positives on the diagonal, everything else negative.
     pub fn diagonal(b: usize) -> Self {
-        Self::new(b, b, |i, j| if i == j { Relation::Positive } else { Relation::Negative })
+        let mut entries = vec![Relation::Negative; b * b];
+        entries.iter_mut().step_by(b + 1).for_each(|entry| *entry = Relation::Positive);
+        Self { rows: b, columns: b, entries }
     }
 
     /// Rows and columns.
@@ -62,9 +67,9 @@ impl Relations {
         Self::new(self.columns, self.rows, |i, j| self.get(j, i))
     }
 
-    /// Whether each entry takes no part, row after row: the exceptions of [`hinge_except`](super::hinge_except).
-    pub fn ignored(&self) -> Vec<bool> {
-        self.entries.iter().map(|&entry| entry == Relation::Ignored).collect()
+    /// All relations, row after row.
+    pub(super) fn entries(&self) -> &[Relation] {
+        &self.entries
     }
 
     /// How many entries have a relation.
@@ -83,6 +88,24 @@ impl Relations {
             matrix.dims()
         )))
     }
+
+    /// Refuses a matrix of another shape, and relations that are no batch of pairs: pair `i` stands at `(i, i)`.
+    pub(super) fn fit_pairs(&self, loss: &str, matrix: &Tensor) -> Result<()> {
+        self.fit(loss, matrix)?;
+        let [rows, columns] = self.shape();
+        if rows != columns {
+            return Err(Error::Numeric(format!(
+                "{loss}: expected as many rows as columns, found {rows} and {columns}"
+            )));
+        }
+        match (0..rows).find(|&i| self.get(i, i) != Relation::Positive) {
+            Some(i) => Err(Error::Numeric(format!(
+                "{loss}: expected positives on the diagonal, found {:?} at {i}",
+                self.get(i, i)
+            ))),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +119,6 @@ mod tests {
         assert_eq!(relations.row(0), [Positive, Negative, Ignored]);
         assert_eq!([0, 1, 2].map(|j| relations.t().get(j, 0)), [Positive, Negative, Ignored]);
         assert_eq!([Positive, Negative, Ignored].map(|kind| relations.count(kind)), [1, 4, 1]);
-        assert_eq!(relations.ignored(), [false, false, true, false, false, false]);
         assert_eq!(relations.t().t(), relations);
         let two = Relations::diagonal(2);
         assert_eq!([two.row(0), two.row(1)], [[Positive, Negative], [Negative, Positive]]);

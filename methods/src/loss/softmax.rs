@@ -12,16 +12,40 @@
 //! directions; its scores are cosines over a temperature.
 
 use candle_core::{D, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::{Relation, Relations, rows::by_row};
 use crate::{Error, Result};
+
+/// Whether an anchor meets all its negatives at once or one after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NPairForm {
+    /// Equation (1).
+    Mc,
+    /// Equation (2).
+    Ovo,
+}
+
+impl NPairForm {
+    /// [`n_pair_rows`] or [`one_vs_one_rows`].
+    ///
+    /// # Errors
+    /// As [`n_pair_rows`].
+    pub fn rows(self, logits: &Tensor, relations: &Relations) -> Result<Tensor> {
+        match self {
+            Self::Mc => n_pair_rows(logits, relations),
+            Self::Ovo => one_vs_one_rows(logits, relations),
+        }
+    }
+}
 
 /// Equation (1) of each row of `logits [b, b]`: `[b]`. Negatives count; other positives and what is ignored take no part.
 ///
 /// # Errors
 /// If the matrix is not square, of another shape than the relations, or has an entry on its diagonal that is no positive.
 pub fn n_pair_rows(logits: &Tensor, relations: &Relations) -> Result<Tensor> {
-    pairs("n-pair loss", logits, relations)?;
+    relations.fit_pairs("n-pair loss", logits)?;
     by_row("n-pair loss", logits, |i, z, slope| {
         let row = relations.row(i);
         log_one_plus(z, i, |j| row[j] == Relation::Negative, slope)
@@ -33,7 +57,7 @@ pub fn n_pair_rows(logits: &Tensor, relations: &Relations) -> Result<Tensor> {
 /// # Errors
 /// As [`n_pair_rows`].
 pub fn one_vs_one_rows(logits: &Tensor, relations: &Relations) -> Result<Tensor> {
-    pairs("one-versus-one loss", logits, relations)?;
+    relations.fit_pairs("one-versus-one loss", logits)?;
     by_row("one-versus-one loss", logits, |i, z, slope| {
         let mut sum = 0.0;
         for (j, _) in relations.row(i).iter().enumerate().filter(|&(_, &relation)| relation == Relation::Negative) {
@@ -102,22 +126,6 @@ pub fn cross_entropy(logits: &Tensor, classes: &[u32]) -> Result<Tensor> {
     Ok(rows.mean_all()?)
 }
 
-/// Refuses what is no batch of pairs.
-fn pairs(loss: &str, logits: &Tensor, relations: &Relations) -> Result<()> {
-    relations.fit(loss, logits)?;
-    let [rows, columns] = relations.shape();
-    if rows != columns {
-        return Err(Error::Numeric(format!("{loss}: expected as many rows as columns, found {rows} and {columns}")));
-    }
-    match (0..rows).find(|&i| relations.get(i, i) != Relation::Positive) {
-        Some(i) => Err(Error::Numeric(format!(
-            "{loss}: expected positives on the diagonal, found {:?} at {i}",
-            relations.get(i, i)
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// `log(1 + sum_j exp(z_j - z_own))` over the `negative` entries, whose derivatives it adds to `slope`. NaN is not lost, and a
 /// small sum keeps its digits.
 fn log_one_plus(z: &[f64], own: usize, negative: impl Fn(usize) -> bool, slope: &mut [f64]) -> f64 {
@@ -144,7 +152,8 @@ mod tests {
     };
 
     type Rows = fn(&Tensor, &Relations) -> Result<Tensor>;
-    const BOTH: [Rows; 2] = [n_pair_rows, one_vs_one_rows];
+    const BOTH: [Rows; 2] =
+        [|z, relations| NPairForm::Mc.rows(z, relations), |z, relations| NPairForm::Ovo.rows(z, relations)];
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-12 * (1.0 + b.abs())

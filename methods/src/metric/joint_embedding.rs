@@ -26,7 +26,7 @@ use crate::{
     Error, Result,
     card::Card,
     linalg::views::ImageInput,
-    loss::{cross_entropy, hinge_except},
+    loss::{cross_entropy, hinge},
     nn::{
         Encoders, Shape, TextModel, TextPooling, Weights,
         cross::{Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm},
@@ -170,15 +170,17 @@ impl Loss for Params {
         let scores = batch.scores()?; // (1)
         let relations = batch.relations(self.negatives)?;
         let loss = match self.mining(step.epoch) {
-            Mining::All => hinge_except(&scores, self.margin, false, &relations.ignored())?,
-            Mining::Hardest => hinge_except(&scores, self.margin, true, &relations.ignored())?,
+            Mining::All => hinge(&scores, self.margin, false, &relations)?,
+            Mining::Hardest => hinge(&scores, self.margin, true, &relations)?,
             mining => mining.hinge(&scores, self.margin, &relations, batch.v.dim(1)?, &mut step.stream)?,
         }; // (2)
         if learnt.is_empty() {
             return Ok(loss);
         }
         let mut heads = loss;
-        for ((features, classes), head) in [&batch.v, &batch.t].into_iter().zip(batch.classes(&mut step.stream)?).zip(learnt.chunks_exact(2)) {
+        for ((features, classes), head) in
+            [&batch.v, &batch.t].into_iter().zip(batch.classes(&mut step.stream)?).zip(learnt.chunks_exact(2))
+        {
             let classed = features.matmul(&head[0])?.broadcast_add(&head[1])?;
             // A sum over the batch, as (2) is one.
             let weight = self.class_weight * classes.len() as f64;

@@ -19,7 +19,7 @@ use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Result, Similarity,
     card::Card,
-    loss::{n_pair_rows, norm_penalty, one_vs_one_rows},
+    loss::{NPairForm, norm_penalty},
     nn::{Encoders, Finish},
     params::out_of_range,
     train::{Schedule, Step},
@@ -32,7 +32,7 @@ pub struct NPair;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Params {
     /// Equation (1) or (2).
-    pub form: Form,
+    pub form: NPairForm,
     /// Weight of the squared lengths in (3).
     pub l2: f64,
     /// Whether texts ask as well.
@@ -51,16 +51,6 @@ pub struct Params {
     pub schedule: Schedule,
 }
 
-/// Which equation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// (1).
-    Mc,
-    /// (2).
-    Ovo,
-}
-
 /// How codes are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,7 +64,7 @@ pub enum Measure {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            form: Form::Mc,
+            form: NPairForm::Mc,
             l2: 0.002,
             symmetric: true,
             normalise: false,
@@ -121,13 +111,9 @@ impl Loss for Params {
 
     fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
         let (z, relations) = (batch.scores()?, batch.relations(self.negatives)?);
-        let rows = match self.form {
-            Form::Mc => n_pair_rows,
-            Form::Ovo => one_vs_one_rows,
-        };
-        let mut loss = rows(&z, &relations)?.mean_all()?; // (1), (2)
+        let mut loss = self.form.rows(&z, &relations)?.mean_all()?; // (1), (2)
         if self.symmetric {
-            let reverse = rows(&z.t()?.contiguous()?, &relations.t())?.mean_all()?;
+            let reverse = self.form.rows(&z.t()?.contiguous()?, &relations.t())?.mean_all()?;
             loss = ((loss + reverse)? * 0.5)?;
         }
         Ok((loss + (norm_penalty(&batch.v, &batch.t)? * self.l2)?)?) // (3)

@@ -26,7 +26,7 @@ use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Codes, Error, PairScorer, Result, Similarity,
     card::Card,
-    loss::{hinge_except, order_score, order_scores},
+    loss::{hinge, order_score, order_scores},
     nn::{Encoders, Finish},
     params::out_of_range,
     train::{Schedule, Step},
@@ -135,8 +135,8 @@ impl Loss for Params {
             Measure::Cosine => batch.scores()?,
             Measure::Order => order_scores(&batch.v, &batch.t)?,
         }; // (3)
-        let except = batch.relations(self.negatives)?.ignored();
-        let loss = hinge_except(&scores, self.margin, hardest, &except)?; // (4), (5)
+        let relations = batch.relations(self.negatives)?;
+        let loss = hinge(&scores, self.margin, hardest, &relations)?; // (4), (5)
         if self.intra_modal == 0.0 {
             return Ok(loss);
         }
@@ -145,7 +145,7 @@ impl Loss for Params {
             let square = x.matmul(&x.t()?)?;
             // Symmetric off the diagonal, so that the hinge's two directions are one and the same.
             let mixed = (&square + (&scores - &square)?.mul(&own)?)?;
-            Ok((hinge_except(&mixed, self.margin, hardest, &except)? * 0.5)?)
+            Ok((hinge(&mixed, self.margin, hardest, &relations)? * 0.5)?)
         };
         Ok((loss + ((within(&batch.v)? + within(&batch.t)?)? * self.intra_modal)?)?)
     }
