@@ -20,7 +20,7 @@ mod triplet_center;
 
 pub use affinity::{cosine_affinity, cosines, mixture, reconstruct, second_order};
 pub use canonical::{CanonicalCorrelation, Correlated, Objective, canonical_correlation};
-pub use contrastive::{Form, Reduction, contrastive, contrastive_pairs};
+pub use contrastive::{Margins, PairLoss, Reduction, contrastive, contrastive_pairs};
 pub use distance::squared_distances;
 pub use distance_weighted::DistanceWeighted;
 pub use hinge::hinge;

@@ -11,6 +11,7 @@
 //! of the batch that belong to them, as its `min` over the batch does.
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
 use super::{distance::squared_distances, rows::by_row};
 use crate::{Error, Result};
@@ -19,7 +20,8 @@ use crate::{Error, Result};
 const LEAST: f64 = 1e-12;
 
 /// Which distance to which centres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum CenterForm {
     /// Half the squared distance; the centres of all classes.
     Paper,

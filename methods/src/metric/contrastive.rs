@@ -21,7 +21,7 @@ use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Result,
     card::Card,
-    loss::{Form, Reduction, Relation, Relations, contrastive, squared_distances},
+    loss::{Margins, PairLoss, Reduction, Relation, Relations, contrastive, squared_distances},
     nn::Encoders,
     params::out_of_range,
     train::{Schedule, Step},
@@ -34,13 +34,13 @@ pub struct Contrastive;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Params {
     /// Equation (2) or (3).
-    pub form: FormName,
+    pub form: PairLoss,
     /// Distance beyond which a negative costs nothing; vectors of unit length are at most 2 apart.
     pub margin: f64,
     /// Distance below which a positive costs nothing, equation (3).
     pub positive_margin: f64,
     /// How the parts of (2) or (3) are summed.
-    pub reduction: ReductionName,
+    pub reduction: Reduction,
     /// Which pairs belong together.
     pub positives: Positives,
     /// Which texts are negatives of an image.
@@ -51,28 +51,6 @@ pub struct Params {
     /// How the model is trained.
     #[serde(flatten)]
     pub schedule: Schedule,
-}
-
-/// Which equation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FormName {
-    /// (2).
-    Hadsell,
-    /// (3).
-    Linear,
-}
-
-/// Sums and means of each side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReductionName {
-    /// The sum.
-    Sum,
-    /// The mean.
-    Mean,
-    /// The mean over what is above zero.
-    Nonzero,
 }
 
 /// What belongs together.
@@ -88,10 +66,10 @@ pub enum Positives {
 impl Default for Params {
     fn default() -> Self {
         Self {
-            form: FormName::Hadsell,
+            form: PairLoss::Hadsell,
             margin: 1.0,
             positive_margin: 0.0,
-            reduction: ReductionName::Mean,
+            reduction: Reduction::Mean,
             positives: Positives::Pairs,
             negatives: Negatives::Others,
             encoders: Encoders::default(),
@@ -111,7 +89,7 @@ impl Loss for Params {
         if !(0.0..2.0).contains(&self.positive_margin) {
             return Err(out_of_range(Self::NAME, "positive_margin", "from 0 to below 2", self.positive_margin));
         }
-        if self.positive_margin > 0.0 && self.form == FormName::Hadsell {
+        if self.positive_margin > 0.0 && self.form == PairLoss::Hadsell {
             let expected = "0 with `form = \"hadsell\"`, which has none";
             return Err(out_of_range(Self::NAME, "positive_margin", expected, self.positive_margin));
         }
@@ -132,16 +110,8 @@ impl Loss for Params {
 
     fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
         let squared = squared_distances(&batch.v, &batch.t)?; // (1)
-        let form = match self.form {
-            FormName::Hadsell => Form::Hadsell { margin: self.margin },
-            FormName::Linear => Form::Linear { positive: self.positive_margin, negative: self.margin },
-        };
-        let reduction = match self.reduction {
-            ReductionName::Sum => Reduction::Sum,
-            ReductionName::Mean => Reduction::Mean,
-            ReductionName::Nonzero => Reduction::MeanNonzero,
-        };
-        contrastive(&squared, &self.relations(batch)?, form, reduction) // (2), (3)
+        let margins = Margins { positive: self.positive_margin, negative: self.margin };
+        contrastive(&squared, &self.relations(batch)?, self.form, margins, 0.0, self.reduction) // (2), (3)
     }
 }
 

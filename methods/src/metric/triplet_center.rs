@@ -41,7 +41,7 @@ pub struct Params {
     /// Learning rate of the centres.
     pub center_rate: f64,
     /// Which distances and centres (1) has.
-    pub form: Form,
+    pub form: CenterForm,
     /// Whether vectors are scaled to unit length.
     pub normalise: bool,
     /// The encoders.
@@ -52,16 +52,6 @@ pub struct Params {
     pub schedule: Schedule,
 }
 
-/// Distances and centres.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// Equation (1).
-    Paper,
-    /// Plain Euclidean distances, centres of the batch's classes.
-    Released,
-}
-
 impl Default for Params {
     fn default() -> Self {
         Self {
@@ -69,7 +59,7 @@ impl Default for Params {
             lambda: 0.1,
             softmax_weight: 1.0,
             center_rate: 0.1,
-            form: Form::Paper,
+            form: CenterForm::Paper,
             normalise: false,
             encoders: Encoders::default(),
             schedule: Schedule::default(),
@@ -131,14 +121,10 @@ impl Loss for Params {
 
     fn loss(&self, learnt: &[Tensor], batch: &Batch<'_>, step: &mut Step) -> Result<Tensor> {
         let [centers, weight, bias] = learnt else { unreachable!("three tensors are learnt") };
-        let form = match self.form {
-            Form::Paper => CenterForm::Paper,
-            Form::Released => CenterForm::Released,
-        };
         let mut loss = Tensor::zeros((), batch.v.dtype(), batch.v.device())?;
         for (features, classes) in [&batch.v, &batch.t].into_iter().zip(batch.classes(&mut step.stream)?) {
             if self.lambda > 0.0 {
-                let hinges = triplet_center(features, centers, &classes, self.margin, form)?;
+                let hinges = triplet_center(features, centers, &classes, self.margin, self.form)?;
                 loss = (loss + (hinges.mean_all()? * self.lambda)?)?; // (1)
             }
             if self.softmax_weight > 0.0 {

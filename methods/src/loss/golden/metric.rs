@@ -7,8 +7,9 @@ use crate::{
     Error, Result,
     golden::{Answer, Case, Operation},
     loss::{
-        CenterForm, Form, Reduction, Relation, Relations, Structure, contrastive, contrastive_pairs, info_nce,
-        n_pair_rows, norm_penalty, own_center_nearest, squared_distances, structure_preserving, triplet_center,
+        CenterForm, Margins, PairLoss, Reduction, Relation, Relations, Structure, contrastive, contrastive_pairs,
+        info_nce, n_pair_rows, norm_penalty, own_center_nearest, squared_distances, structure_preserving,
+        triplet_center,
     },
     nn::unit,
 };
@@ -70,7 +71,7 @@ fn linear(case: &Case) -> Result<Answer> {
     let (embeddings, labels) = (var(case, "in.embeddings")?, &case.get("in.labels")?.data);
     let reduction = match case.config::<String>("reducer")?.as_str() {
         "mean" => Reduction::Mean,
-        "avgnonzero" => Reduction::MeanNonzero,
+        "avgnonzero" => Reduction::Nonzero,
         _ => return Err(case.unsupported("reducer", "mean or avgnonzero")),
     };
     let x = if case.config("normalize")? { unit(&embeddings)? } else { embeddings.as_tensor().clone() };
@@ -79,8 +80,9 @@ fn linear(case: &Case) -> Result<Answer> {
         true => Relation::Positive,
         false => Relation::Negative,
     });
-    let form = Form::Linear { positive: case.config("pos_margin")?, negative: case.config("neg_margin")? };
-    let loss = contrastive(&squared_distances(&x, &x)?, &relations, form, reduction)?;
+    let margins = Margins { positive: case.config("pos_margin")?, negative: case.config("neg_margin")? };
+    let squared = squared_distances(&x, &x)?;
+    let loss = contrastive(&squared, &relations, PairLoss::Linear, margins, 0.0, reduction)?;
     with_gradients(Answer::default().with("out.loss", values(&loss)?), &loss, &[("grad.embeddings", &embeddings)])
 }
 
@@ -136,7 +138,7 @@ fn center(case: &Case) -> Result<Answer> {
     with_gradients(answer, &mean, &[("grad.repo_features", &features), ("grad.repo_centers", &centers)])
 }
 
-fn true_structure(case: &Case) -> Result<Answer> {
+fn structure(case: &Case) -> Result<Answer> {
     case.only(&["batch_size", "im_loss_factor", "margin", "num_neg_sample", "sample_size", "sent_only_loss_factor"])?;
     let (images, sentences) = (var(case, "in.im_embeds")?, var(case, "in.sent_embeds")?);
     let each = case.config::<usize>("sample_size")?;
@@ -166,51 +168,6 @@ fn true_structure(case: &Case) -> Result<Answer> {
         .with("out.sent_loss", values(&terms.sentence)?)
         .with("out.sent_only_loss", values(&terms.sentence_structure)?);
     with_gradients(answer, &terms.loss, &[("grad.im_embeds", &images), ("grad.sent_embeds", &sentences)])
-}
-
-/// The structure-preserving loss, with its gradients as the files have them, which are not the derivatives of the files' own
-/// loss: the stand-in that ran the TensorFlow code selected the negatives of the sentence term from a transposed matrix, and
-/// PyTorch before 2.1 writes the gradient of such a selection to other places (its issue 99638). So the slopes of that term's
-/// negatives, which belong to the negatives of the matrix `[b, m]` row after row, are moved to the negatives of `[m, b]` row
-/// after row; finite differences test the gradients themselves.
-fn structure(case: &Case) -> Result<Answer> {
-    let mut answer = true_structure(case)?;
-    let width = case.get("in.im_embeds")?.shape[1];
-    let rows = |name: &str| -> Result<Vec<&[f64]>> { Ok(case.get(name)?.data.chunks(width).collect()) };
-    let (x, y) = (rows("in.im_embeds")?, rows("in.sent_embeds")?);
-    let (b, m, each) = (x.len(), y.len(), case.config::<usize>("sample_size")?);
-    let (margin, top): (f64, usize) = (case.config("margin")?, case.config("num_neg_sample")?);
-    let squared = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
-    let d = |image: usize, sentence: usize| (squared(x[image], y[sentence]) + 1e-4).sqrt();
-    let wrong = |image: usize, sentence: usize| sentence / each != image;
-
-    let mut slopes = vec![vec![0.0; m]; b];
-    for i in 0..m {
-        let own = i / each;
-        let others = (0..m).filter(|&j| wrong(own, j));
-        let mut hinges: Vec<(f64, usize)> = others.map(|j| (margin + d(own, i) - d(own, j), j)).collect();
-        hinges.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let count = top.min(hinges.len());
-        for &(_, j) in hinges.iter().take(top).filter(|(hinge, _)| *hinge > 0.0) {
-            slopes[own][j] -= 1.0 / (m * count) as f64;
-        }
-    }
-    let true_places = (0..b).flat_map(|i| (0..m).map(move |j| (i, j))).filter(|&(i, j)| wrong(i, j));
-    let false_places = (0..m).flat_map(|j| (0..b).map(move |i| (i, j))).filter(|&(i, j)| wrong(i, j));
-    for (place, instead) in true_places.zip(false_places) {
-        let slope = slopes[place.0][place.1];
-        for ((i, j), slope) in [(place, -slope), (instead, slope)] {
-            for k in 0..width {
-                let along = slope * (x[i][k] - y[j][k]) / d(i, j);
-                for (name, at, along) in [("grad.im_embeds", i, along), ("grad.sent_embeds", j, -along)] {
-                    if let Some(gradient) = answer.values.get_mut(name) {
-                        gradient[at * width + k] += along;
-                    }
-                }
-            }
-        }
-    }
-    Ok(answer)
 }
 
 fn contrast(case: &Case) -> Result<Answer> {
