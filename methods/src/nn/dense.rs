@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Weights,
-    real::{Real, contiguous, dispatch, with},
-    recurrence::column_sums,
+    real::{Real, column_sums, contiguous, dispatch, with},
 };
 use crate::{
     Result,

@@ -1,20 +1,16 @@
-//! What [`Gru`](super::Gru) and [`Lstm`](super::Lstm) share: layers of recurrent units in one direction or both.
+//! Layers of recurrent units in one direction or both.
 
 use std::marker::PhantomData;
 
 use candle_core::Tensor;
 
-use super::{
-    Weights,
-    lengths::Lengths,
-    recurrence::{Cell, states},
-};
+use super::{Weights, cell::Cell, lengths::Lengths, recurrence::states};
 use crate::Result;
 
-/// Layers of units of one kind, each with its directions.
-pub(super) struct Layers<C> {
+/// One or more layers of recurrent units of one kind, in one direction or both: [`Gru`](super::Gru) and [`Lstm`](super::Lstm).
+pub struct Layers<C> {
     layers: Vec<Vec<Direction>>,
-    pub(super) hidden: usize,
+    hidden: usize,
     cell: PhantomData<C>,
 }
 
@@ -24,8 +20,14 @@ struct Direction {
     reverse: bool,
 }
 
+#[allow(private_bounds, reason = "the kinds of units are those of this crate")]
 impl<C: Cell> Layers<C> {
-    pub(super) fn new(
+    /// Layers over vectors of length `input`, each direction with states of length `hidden`. A layer after the first reads
+    /// both directions of the one below, one behind the other.
+    ///
+    /// # Errors
+    /// If a weight cannot be made.
+    pub fn new(
         weights: &mut Weights,
         name: &str,
         input: usize,
@@ -54,8 +56,17 @@ impl<C: Cell> Layers<C> {
         Ok(Self { layers, hidden, cell: PhantomData })
     }
 
-    /// The states of the last layer, one tensor a direction.
-    pub(super) fn directions(&self, x: &Tensor, lengths: &Lengths) -> Result<Vec<Tensor>> {
+    /// Length of a state.
+    pub fn hidden(&self) -> usize {
+        self.hidden
+    }
+
+    /// The states of the last layer after every row of packed sequences `x [total, in]`: `[total, h]` of the way forth and,
+    /// if there is one, of the way back, which starts at the last row of each sequence.
+    ///
+    /// # Errors
+    /// If the shapes do not fit.
+    pub fn directions(&self, x: &Tensor, lengths: &Lengths) -> Result<Vec<Tensor>> {
         let mut outputs: Vec<Tensor> = Vec::new();
         for layer in &self.layers {
             let input = match outputs.as_slice() {
@@ -71,8 +82,23 @@ impl<C: Cell> Layers<C> {
         Ok(outputs)
     }
 
-    /// Padded in, padded out, directions one behind the other.
-    pub(super) fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
+    /// The mean of both directions after every row, `[total, h]`; with one direction, that.
+    ///
+    /// # Errors
+    /// As [`Layers::directions`].
+    pub fn average(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
+        match self.directions(x, lengths)?.as_slice() {
+            [one] => Ok(one.clone()),
+            both => Ok(((&both[0] + &both[1])? * 0.5)?),
+        }
+    }
+
+    /// Both directions one behind the other for padded sequences: `[b, t, in]` to `[b, t, directions * h]`, zero behind the
+    /// end of a sequence.
+    ///
+    /// # Errors
+    /// As [`Layers::directions`].
+    pub fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
         let outputs = self.directions(&lengths.unpad(x)?, lengths)?;
         lengths.pad(&Tensor::cat(&outputs, 1)?, x.dim(1)?)
     }

@@ -11,58 +11,16 @@
 
 use candle_core::Tensor;
 
-use super::{Weights, layers::Layers, lengths::Lengths, real::Real, recurrence::Cell};
-use crate::Result;
+use super::{cell::Cell, layers::Layers, real::Real};
 
 /// One or more layers of long short-term memory, in one direction or both. Weights are named
 /// `NAME.LAYER.w_ih [in, 4h]`, `w_hh [h, 4h]`, `b_ih [4h]`, `b_hh [4h]`, and `NAME.LAYER.reverse.…` for the way back;
 /// gates stand in the order i, f, g, o. Initial values are uniform within `1 / sqrt(h)`, as PyTorch has it.
-pub struct Lstm(Layers<Unit>);
-
-impl Lstm {
-    /// Layers over vectors of length `input`, each direction with states of length `hidden`. A layer after the first reads
-    /// both directions of the one below, one behind the other.
-    ///
-    /// # Errors
-    /// If a weight cannot be made.
-    pub fn new(
-        weights: &mut Weights,
-        name: &str,
-        input: usize,
-        hidden: usize,
-        layers: usize,
-        bidirectional: bool,
-    ) -> Result<Self> {
-        Layers::new(weights, name, input, hidden, layers, bidirectional).map(Self)
-    }
-
-    /// Length of a state.
-    pub fn hidden(&self) -> usize {
-        self.0.hidden
-    }
-
-    /// The outputs `h'` of the last layer after every row of packed sequences `x [total, in]`: `[total, h]` of the way forth
-    /// and, if there is one, of the way back, which starts at the last row of each sequence.
-    ///
-    /// # Errors
-    /// If the shapes do not fit.
-    pub fn directions(&self, x: &Tensor, lengths: &Lengths) -> Result<Vec<Tensor>> {
-        self.0.directions(x, lengths)
-    }
-
-    /// Both directions one behind the other for padded sequences: `[b, t, in]` to `[b, t, directions * h]`, zero behind the
-    /// end of a sequence.
-    ///
-    /// # Errors
-    /// As [`Lstm::directions`].
-    pub fn forward(&self, x: &Tensor, lengths: &Lengths) -> Result<Tensor> {
-        self.0.forward(x, lengths)
-    }
-}
+pub type Lstm = Layers<Unit>;
 
 /// Equations (1) to (4). A record holds the sums of i, f, g, o; then i, f, g, o and the `c` before; then the gradients of the
 /// sums.
-struct Unit;
+pub struct Unit;
 
 impl Cell for Unit {
     const NAME: &'static str = "lstm recurrence";

@@ -6,6 +6,7 @@
 use crate::golden::Operation;
 
 mod batch_norm;
+mod cell;
 #[cfg(test)]
 mod checks;
 pub mod cross;
@@ -36,6 +37,7 @@ pub use gpo::Gpo;
 pub use gru::Gru;
 pub use inputs::ScaledInputs;
 pub use joint::{Encoders, Finish, ImagePooling, Joint, Shape, TextModel, TextPooling, TextRows};
+pub use layers::Layers;
 pub use lengths::Lengths;
 pub use linear::{ImageEncoder, Linear, Scaling};
 pub use lstm::Lstm;

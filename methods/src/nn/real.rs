@@ -7,6 +7,7 @@ use std::{
 };
 
 use candle_core::{CpuStorage, Layout, Storage, Tensor, WithDType};
+use rayon::prelude::*;
 
 use crate::linalg::gemm::Float;
 
@@ -116,6 +117,24 @@ pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
         }
     }
     parts.into_iter().fold(rest, |sum, part| sum + part)
+}
+
+/// Sums over rows, in f64, each column by one task.
+pub(crate) fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
+    const COLUMNS: usize = 256;
+    let mut sums = vec![T::ZERO; width];
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(c, sums)| {
+        let mut wide = [0f64; COLUMNS];
+        for row in data.chunks_exact(width) {
+            for (sum, value) in wide.iter_mut().zip(&row[c * COLUMNS..][..sums.len()]) {
+                *sum += value.to_f64();
+            }
+        }
+        for (sum, wide) in sums.iter_mut().zip(wide) {
+            *sum = T::from_f64(wide);
+        }
+    });
+    sums
 }
 
 /// A buffer that goes back for the next one to take: fresh memory of this size costs a page fault every 4 KiB, which took as

@@ -16,44 +16,17 @@ use rayon::prelude::*;
 
 use super::{
     Lengths,
+    cell::Cell,
     lengths::index,
     panels::Panels,
-    real::{Real, Scratch, contiguous, dispatch, with},
-    rows,
+    real::{Real, Scratch, column_sums, contiguous, dispatch, with},
+    rows::{self, Close, Open},
     steps::Steps,
 };
 use crate::{
     Error, Result,
     linalg::gemm::{Mat, MatMut, gemm},
 };
-
-/// What happens to one row of one step, states of length `h`.
-pub(crate) trait Cell: Send + Sync + 'static {
-    /// What errors call it.
-    const NAME: &'static str;
-    /// Gates, each `h` columns of the weights.
-    const GATES: usize;
-    /// Vectors of length `h` in a record. The first [`Cell::GATES`] of them take `h W_hh`.
-    const KEPT: usize;
-    /// Which gates of `x W_ih` go where: (first gate, number, first vector of the record).
-    const INPUT: &'static [(usize, usize, usize)];
-    /// A vector of the record that takes `h W_hh` and nothing of the input.
-    const BLANK: Option<usize>;
-    /// Whether a second state, kept to the cell, goes from step to step.
-    const CARRIES: bool;
-
-    /// One row forward. `record` holds the sums of (input and) state without `bias` and takes what backward needs; `carry` is
-    /// the second state, before and after.
-    fn open<T: Real>(record: &mut [T], bias: &[T], before: &[T], carry: &mut [T], out: &mut [T]);
-
-    /// One row backward. `dh` and `dcarry` come as gradients from the following step; `dh` goes as what reaches the state before
-    /// other than through `h W_hh`, `dcarry` as the gradient of the second state before. `record` takes the gradients of
-    /// what it held at first.
-    fn close<T: Real>(grad: &[T], record: &mut [T], before: &[T], dh: &mut [T], dcarry: &mut [T]);
-
-    /// The same step of all rows from candle's own operations: the new states from the old ones, the output first.
-    fn composed(x: &Tensor, gh: &Tensor, before: &[Tensor], h: usize) -> candle_core::Result<Vec<Tensor>>;
-}
 
 /// The states after every row of packed sequences, `[total, h]`, from `x [total, in]` and the weights `w_ih [in, gates * h]`,
 /// `w_hh [h, gates * h]`, `b_ih` and `b_hh [gates * h]`.
@@ -203,7 +176,8 @@ impl<C: Cell> Recurrence<C> {
                 let (past, now) = states.split_at_mut(start * h);
                 let past = &past[before * h..];
                 panels.add_product(if t > 0 { active } else { 0 }, past, h, records, wide);
-                rows::open::<C, T>(records, &bias, past, &zeros, &mut carry, &mut now[..active * h]);
+                let out = &mut now[..active * h];
+                rows::all::<C>(Open { records, bias: &bias, before: past, zeros: &zeros, carry: &mut carry, out });
             }
         });
         let mut out = vec![T::ZERO; rows * h];
@@ -260,7 +234,8 @@ impl<C: Cell> Recurrence<C> {
                     _ => kept.copy_from_slice(&states[group.offsets[t - 1] * h..][..active * h]),
                 }
                 let at = &group.rows[start..start + active];
-                rows::close::<C, T>(grad, at, records, kept, &mut dh, &mut dcarry);
+                let (dh_rows, dcarry) = (&mut dh[..], &mut dcarry[..]);
+                rows::all::<C>(Close { grad, at, records: &mut *records, before: kept, dh: dh_rows, dcarry });
                 panels.add_product(if t > 0 { active } else { 0 }, records, wide, &mut dh, h);
             }
         });
@@ -298,24 +273,6 @@ struct Back<T> {
     w_hh: Vec<T>,
     b_ih: Vec<T>,
     b_hh: Vec<T>,
-}
-
-/// Sums over rows, in f64, each column by one task.
-pub(super) fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
-    const COLUMNS: usize = 256;
-    let mut sums = vec![T::ZERO; width];
-    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(c, sums)| {
-        let mut wide = [0f64; COLUMNS];
-        for row in data.chunks_exact(width) {
-            for (sum, value) in wide.iter_mut().zip(&row[c * COLUMNS..][..sums.len()]) {
-                *sum += value.to_f64();
-            }
-        }
-        for (sum, wide) in sums.iter_mut().zip(wide) {
-            *sum = T::from_f64(wide);
-        }
-    });
-    sums
 }
 
 impl<C: Cell> CustomOp3 for Recurrence<C> {
@@ -408,3 +365,6 @@ impl CustomOp3 for Handle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
