@@ -94,14 +94,6 @@ impl Convention {
     }
 }
 
-/// The parameter `components`: 0 is 128, or all if the views have fewer.
-pub(super) fn at_most_128(components: usize) -> Components {
-    match components {
-        0 => Components::AtMost(128),
-        components => Components::Exactly(components),
-    }
-}
-
 impl Default for Params {
     fn default() -> Self {
         Self {
@@ -133,7 +125,7 @@ impl Params {
     }
 
     fn options(&self) -> Options {
-        let components = at_most_128(self.components);
+        let components = Components::or_128(self.components);
         let ridge = self.ridge_convention.of(self.ridge);
         Options { components, ridge, form: self.form, standardise: self.standardise }
     }
@@ -154,8 +146,8 @@ impl Method for Cca {
         run.check_stop()?;
         let (x, y) = (inputs.images(&training.train.images)?, inputs.texts(&training.train.texts)?);
         let fitted = cca::fit(&x, &y, training.train.pairs.all(), &params.options())?; // (1)
-        let weigh = |projection: Projection| Projection { weights: weighted(&projection.weights, &fitted.singular_values, params.power), ..projection };
-        Ok(Box::new(Fitted { inputs, x: weigh(fitted.x), y: weigh(fitted.y) }))
+        let [x, y] = fitted.weighted(params.power);
+        Ok(Box::new(Fitted { inputs, x, y }))
     }
 
     fn load(&self, from: &Path, _device: &Device) -> Result<Box<dyn Matcher>> {
@@ -167,11 +159,6 @@ impl Method for Cca {
     fn operations(&self) -> Vec<Operation> {
         vec![Operation { name: "cca.linear", run: linear, ignored: &["out.ccazoo_rcca_correlations"] }]
     }
-}
-
-/// Columns times `rho^a`, equation (2).
-fn weighted(weights: &Mat<f64>, rho: &[f64], power: f64) -> Mat<f64> {
-    Mat::from_fn(weights.nrows(), weights.ncols(), |i, j| weights[(i, j)] * rho[j].powf(power))
 }
 
 const FILE: &str = "cca.safetensors";
@@ -215,7 +202,10 @@ fn linear(case: &Case) -> Result<Answer> {
     let fitted = cca::fit(&x, &y, &pairs, &options)?;
     let signs = signs(&fitted.x.weights, case);
     let values = |matrix: Mat<f64>| -> Vec<f64> {
-        (0..matrix.nrows()).flat_map(|i| (0..matrix.ncols()).map(move |j| (i, j))).map(|(i, j)| signs[j] * matrix[(i, j)]).collect()
+        (0..matrix.nrows())
+            .flat_map(|i| (0..matrix.ncols()).map(move |j| (i, j)))
+            .map(|(i, j)| signs[j] * matrix[(i, j)])
+            .collect()
     };
     let mut answer = Answer::default()
         .with("out.x_proj", values(fitted.x.apply(&x)?))

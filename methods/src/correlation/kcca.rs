@@ -19,7 +19,6 @@
 use std::path::Path;
 
 use candle_core::Device;
-use faer::Mat;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Matrix, Texts};
 
@@ -29,12 +28,12 @@ use crate::{
     golden::Operation,
     linalg::{
         cca::{self, Components, Options, Ridge},
+        inputs::Inputs,
         kernel::{
             Kernel,
-            cca::{self as exact, Dual, Penalty},
+            cca::{self as exact, Penalty},
             median_distance,
         },
-        inputs::Inputs,
         store::Store,
         views::{ImageInput, TextInput},
     },
@@ -182,7 +181,9 @@ impl Params {
         let unused = !exact || ridge_convention == Convention::CcaZoo;
         let expected = "0, unless approximation is exact and the kernels are centred";
         check(!unused || threshold == 0.0, "threshold", expected, threshold.to_string())?;
-        for (key, value) in [("threshold", threshold), ("tolerance", read.tolerance), ("offset", read.offset), ("power", read.power)] {
+        for (key, value) in
+            [("threshold", threshold), ("tolerance", read.tolerance), ("offset", read.offset), ("power", read.power)]
+        {
             check(at_least_0(value), key, "a number of at least 0", value.to_string())?;
         }
         check(above_0(read.bandwidth), "bandwidth", "a number above 0", read.bandwidth.to_string())?;
@@ -190,17 +191,11 @@ impl Params {
         check((1..=10).contains(&read.degree), "degree", "1 to 10", read.degree.to_string())?;
         for (key, kernel) in [("image_kernel", read.image_kernel), ("text_kernel", read.text_kernel)] {
             let drawn = read.approximation != Approximation::Rff || kernel != KernelName::Polynomial;
-            let expected = "rbf or linear, because random Fourier features are those of rbf; or set approximation to icd";
+            let expected =
+                "rbf or linear, because random Fourier features are those of rbf; or set approximation to icd";
             check(drawn, key, expected, "polynomial".into())?;
         }
         Ok(read)
-    }
-
-    fn components(&self) -> Components {
-        match self.components {
-            0 => Components::AtMost(128),
-            components => Components::Exactly(components),
-        }
     }
 
     /// Of `n` pairs.
@@ -222,7 +217,7 @@ impl Params {
             Convention::Mixed => Ridge::Mix { keep: 1.0 - self.ridge, add: self.ridge * one },
             _ => Ridge::Absolute(self.ridge),
         };
-        Options { components: self.components(), ridge, ..Options::default() }
+        Options { components: Components::or_128(self.components), ridge, ..Options::default() }
     }
 
     fn kernel(&self, name: KernelName, rows: &Matrix, label: &str, run: &Run<'_>) -> Result<Kernel> {
@@ -254,7 +249,10 @@ impl Method for Kcca {
         let inputs = Inputs::fit("kcca", training, params.image, params.text, params.text_components, run.seed)?;
         let pairs = training.train.pairs.all();
         if pairs.len() < 2 {
-            return Err(Error::Numeric(format!("kernel canonical correlation: expected at least 2 pairs, found {}", pairs.len())));
+            return Err(Error::Numeric(format!(
+                "kernel canonical correlation: expected at least 2 pairs, found {}",
+                pairs.len()
+            )));
         }
         if params.approximation == Approximation::Exact {
             small_enough(images.len().max(texts.len()), params.exact_limit)?;
@@ -269,12 +267,9 @@ impl Method for Kcca {
             Approximation::Exact => {
                 let grams = (kx.gram(&x, &x)?, ky.gram(&y, &y)?);
                 let penalty = params.penalty(pairs.len());
-                let fitted = exact::fit(&grams.0, &grams.1, &pairs, penalty, params.components())?; // (1)
-                let weigh = |dual: Dual| Dual {
-                    weights: weighted(&dual.weights, &fitted.singular_values, params.power),
-                    offset: dual.offset.iter().zip(&fitted.singular_values).map(|(m, rho)| m * rho.powf(params.power)).collect(),
-                };
-                (View::Exact(kx, x, weigh(fitted.x)), View::Exact(ky, y, weigh(fitted.y)))
+                let fitted = exact::fit(&grams.0, &grams.1, &pairs, penalty, Components::or_128(params.components))?; // (1)
+                let [alpha, beta] = fitted.weighted(params.power);
+                (View::Exact(kx, x, alpha), View::Exact(ky, y, beta))
             }
             _ => {
                 let features = |kernel, rows: &Matrix, label| Features::fit(kernel, rows, &params, label, run);
@@ -283,11 +278,8 @@ impl Method for Kcca {
                 let (x, y) = (fx.apply(x)?, fy.apply(y)?);
                 run.check_stop()?;
                 let fitted = cca::fit(&x, &y, &pairs, &params.options(pairs.len()))?; // (3)
-                let weigh = |projection: cca::Projection| cca::Projection {
-                    weights: weighted(&projection.weights, &fitted.singular_values, params.power),
-                    ..projection
-                };
-                (View::Finite(fx, weigh(fitted.x)), View::Finite(fy, weigh(fitted.y)))
+                let [wx, wy] = fitted.weighted(params.power);
+                (View::Finite(fx, wx), View::Finite(fy, wy))
             }
         };
         Ok(Box::new(Fitted { inputs, x, y }))
@@ -295,7 +287,11 @@ impl Method for Kcca {
 
     fn load(&self, from: &Path, _device: &Device) -> Result<Box<dyn Matcher>> {
         let store = Store::load(&from.join(FILE))?;
-        Ok(Box::new(Fitted { inputs: Inputs::load("kcca", &store)?, x: View::load(&store, "x")?, y: View::load(&store, "y")? }))
+        Ok(Box::new(Fitted {
+            inputs: Inputs::load("kcca", &store)?,
+            x: View::load(&store, "x")?,
+            y: View::load(&store, "y")?,
+        }))
     }
 
     fn operations(&self) -> Vec<Operation> {
@@ -316,7 +312,8 @@ fn small_enough(items: usize, limit: usize) -> Result<()> {
         key: "approximation".into(),
         expected: format!("at most {limit} training items of a kind for exact Gram matrices"),
         found,
-        hint: "; set approximation to rff (random Fourier features) or icd (incomplete Cholesky), or raise exact_limit".into(),
+        hint: "; set approximation to rff (random Fourier features) or icd (incomplete Cholesky), or raise exact_limit"
+            .into(),
     })
 }
 
@@ -337,11 +334,6 @@ fn paired(rows: &Matrix, used: impl Iterator<Item = u32>) -> Result<(Matrix, Vec
         out.rows += 1;
     }
     Ok((out, place))
-}
-
-/// Columns times `rho^a`, equation (2).
-fn weighted(weights: &Mat<f64>, rho: &[f64], power: f64) -> Mat<f64> {
-    Mat::from_fn(weights.nrows(), weights.ncols(), |i, j| weights[(i, j)] * rho[j].powf(power))
 }
 
 const FILE: &str = "kcca.safetensors";

@@ -1,5 +1,8 @@
 //! The correlation family.
 
+#[cfg(test)]
+mod checks;
+
 crate::family! {
     cca::Cca,
     dcca::Dcca,

@@ -26,16 +26,17 @@ use faer::Mat;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Labels, Matrix, Texts, random::Stream};
 
-use super::cca::{Convention, at_most_128};
+use super::cca::Convention;
 use crate::{
     Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     linalg::{
-        cca::{self, Options, Projection},
+        cca::{self, Components, Options, Projection},
         distance::Distance,
         inputs::{Inputs, dense},
         logistic::{self, Logistic, Scheme},
         store::Store,
+        to_f64,
         views::{ImageInput, TextInput},
     },
     params,
@@ -151,7 +152,7 @@ impl Params {
     }
 
     fn options(&self) -> Options {
-        let (components, ridge) = (at_most_128(self.components), self.ridge_convention.of(self.ridge));
+        let (components, ridge) = (Components::or_128(self.components), self.ridge_convention.of(self.ridge));
         Options { components, ridge, standardise: self.standardise, ..Options::default() }
     }
 }
@@ -178,21 +179,23 @@ impl Method for Scm {
                 [Some(fitted.x), Some(fitted.y)]
             }
         };
-        let side = |name: &str, rows: &Matrix, projection: Option<Projection>, labels: &Option<Labels>| -> Result<Side> {
-            if params.mode == Mode::Cm {
-                return Ok(Side { projection, classes: None });
-            }
-            run.check_stop()?;
-            let labels = labels.as_ref().ok_or_else(|| training.missing("scm", &format!("{name}.labels")))?;
-            let mut features = project(projection.as_ref(), rows)?;
-            let scales = if params.standardise && projection.is_none() { scale(&mut features) } else { Vec::new() };
-            let mut stream = run.seed.stream(&["scm", "folds", name]);
-            let mut classes = regress(&features, labels, &params, &mut stream).map_err(|error| of_side(name, error))?;
-            for (j, scale) in scales.into_iter().enumerate() {
-                classes.weights.row_mut(j).iter_mut().for_each(|weight| *weight *= scale);
-            }
-            Ok(Side { projection, classes: Some(classes) })
-        };
+        let side =
+            |name: &str, rows: &Matrix, projection: Option<Projection>, labels: &Option<Labels>| -> Result<Side> {
+                if params.mode == Mode::Cm {
+                    return Ok(Side { projection, classes: None });
+                }
+                run.check_stop()?;
+                let labels = labels.as_ref().ok_or_else(|| training.missing("scm", &format!("{name}.labels")))?;
+                let mut features = project(projection.as_ref(), rows)?;
+                let scales = if params.standardise && projection.is_none() { scale(&mut features) } else { Vec::new() };
+                let mut stream = run.seed.stream(&["scm", "folds", name]);
+                let mut classes =
+                    regress(&features, labels, &params, &mut stream).map_err(|error| of_side(name, error))?;
+                for (j, scale) in scales.into_iter().enumerate() {
+                    classes.weights.row_mut(j).iter_mut().for_each(|weight| *weight *= scale);
+                }
+                Ok(Side { projection, classes: Some(classes) })
+            };
         let image = side("images", &x, to_x, &images.labels)?;
         let text = side("texts", &y, to_y, &texts.labels)?;
         Ok(Box::new(Fitted { inputs, image, text, measure: params.similarity }))
@@ -221,7 +224,7 @@ fn of_side(side: &str, error: Error) -> Error {
 fn project(projection: Option<&Projection>, rows: &Matrix) -> Result<Mat<f64>> {
     match projection {
         Some(projection) => projection.apply(rows),
-        None => Ok(Mat::from_fn(rows.rows, rows.cols, |i, j| f64::from(rows.row(i)[j]))),
+        None => Ok(to_f64(rows)),
     }
 }
 
@@ -272,7 +275,10 @@ fn folds(classes: &[Vec<u32>], count: usize, stream: &mut Stream) -> Vec<Vec<usi
     let mut order: Vec<usize> = stream.permutation(classes.len());
     order.retain(|&i| !classes[i].is_empty());
     order.sort_by_key(|&i| classes[i][0]);
-    (0..count).map(|fold| order.iter().skip(fold).step_by(count).copied().collect::<Vec<_>>()).filter(|fold| !fold.is_empty()).collect()
+    (0..count)
+        .map(|fold| order.iter().skip(fold).step_by(count).copied().collect::<Vec<_>>())
+        .filter(|fold| !fold.is_empty())
+        .collect()
 }
 
 const FILE: &str = "scm.safetensors";

@@ -19,8 +19,11 @@ use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Matrix;
 
+pub use super::projection::Projection;
 use super::{
-    Eigen, Svd, accumulate, each_column, eigen, flip, largest, leading_svd, multiply, scatter, store::Store, svd,
+    Eigen, Svd, accumulate, each_column, eigen, flip, largest, leading_svd, multiply,
+    projection::{add_centred, centred},
+    scatter, svd,
 };
 use crate::{Error, Result};
 
@@ -79,6 +82,16 @@ pub enum Components {
     AtMost(usize),
 }
 
+impl Components {
+    /// The parameter `components` of a method: 0 is 128, or all if the views have fewer.
+    pub fn or_128(components: usize) -> Self {
+        match components {
+            0 => Self::AtMost(128),
+            components => Self::Exactly(components),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         let components = Components::AtMost(usize::MAX);
@@ -99,54 +112,11 @@ pub struct Cca {
     pub correlations: Vec<f64>,
 }
 
-/// An affine map `(row - mean) * weights`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Projection {
-    /// `p` column means over the pairs.
-    pub mean: Vec<f64>,
-    /// `[p, d]`; `wᵀ R w = 1` for each column (of the standardised view, if it was standardised).
-    pub weights: Mat<f64>,
-}
-
-impl Projection {
-    /// Projects `rows [n, p]` to `[n, d]`.
-    ///
-    /// # Errors
-    /// Rows of another width.
-    pub fn apply(&self, rows: &Matrix) -> Result<Mat<f64>> {
-        if rows.cols != self.mean.len() {
-            return Err(Error::Numeric(format!(
-                "projection: expected vectors of {} values as in training, found {}",
-                self.mean.len(),
-                rows.cols
-            )));
-        }
-        let mut out = Mat::zeros(rows.rows, self.weights.ncols());
-        for start in (0..rows.rows).step_by(BLOCK) {
-            let len = BLOCK.min(rows.rows - start);
-            let block = transposed(rows, start..start + len, &self.mean, None);
-            accumulate(out.as_mut().subrows_mut(start, len), block.transpose(), self.weights.as_ref());
-        }
-        Ok(out)
-    }
-
-    /// Adds mean and weights under the name of a view.
+impl Cca {
+    /// Both maps, directions weighed by the singular values to the given power.
     #[must_use]
-    pub fn save(&self, store: Store, view: &str) -> Store {
-        store
-            .with_vector(&format!("{view}.mean"), &self.mean)
-            .with_matrix(&format!("{view}.weights"), self.weights.as_ref())
-    }
-
-    /// Reads what [`Projection::save`] added.
-    ///
-    /// # Errors
-    /// If it is not there, or mean and weights do not belong together.
-    pub fn load(store: &Store, view: &str) -> Result<Self> {
-        let name = format!("{view}.weights");
-        let (mean, weights) = (store.vector(&format!("{view}.mean"))?, store.matrix(&name)?);
-        store.expect(&name, "rows", mean.len(), weights.nrows())?;
-        Ok(Self { mean, weights })
+    pub fn weighted(self, power: f64) -> [Projection; 2] {
+        [self.x, self.y].map(|view| view.weighted(&self.singular_values, power))
     }
 }
 
@@ -271,7 +241,7 @@ impl<'a> View<'a> {
 
     /// Centred rows as columns, `[p, range.len()]`.
     fn centred(&self, range: Range<usize>) -> Mat<f64> {
-        transposed(self.rows, range, &self.mean, self.scale.as_deref())
+        centred(self.rows, range, &self.mean, self.scale.as_deref())
     }
 
     /// Centred rows as columns, each times the root of its number of pairs: their scatter is that of the pairs.
@@ -382,22 +352,6 @@ fn sums(rows: &Matrix, count: &[f64], value: impl Fn(usize, f64) -> f64) -> Vec<
         }
     }
     sums
-}
-
-/// Some rows as columns, `[rows.cols, range.len()]`, centred and perhaps scaled.
-fn transposed(rows: &Matrix, range: Range<usize>, mean: &[f64], scale: Option<&[f64]>) -> Mat<f64> {
-    let mut out = Mat::zeros(rows.cols, range.len());
-    each_column(out.as_mut(), |i, column| add_centred(column, rows.row(range.start + i), mean, scale));
-    out
-}
-
-/// `out += (row - mean) / scale`.
-fn add_centred(out: &mut [f64], row: &[f32], mean: &[f64], scale: Option<&[f64]>) {
-    let values = row.iter().zip(mean).map(|(&value, mean)| f64::from(value) - mean);
-    match scale {
-        None => out.iter_mut().zip(values).for_each(|(out, value)| *out += value),
-        Some(scale) => out.iter_mut().zip(values).zip(scale).for_each(|((out, value), scale)| *out += value / scale),
-    }
 }
 
 fn blocks(n: usize) -> impl Iterator<Item = Range<usize>> {

@@ -6,6 +6,7 @@ use xmbench_datasets::{Images, Matrix, Texts, random::Seed};
 use super::{
     lsa::Lsa,
     store::Store,
+    to_f32,
     views::{ImageInput, TextInput},
 };
 use crate::{Codes, Result, Training};
@@ -100,9 +101,5 @@ impl Inputs {
 
 /// Codes of f64 rows.
 pub fn dense(rows: &Mat<f64>) -> Codes {
-    let mut out = Matrix::zeros(rows.nrows(), rows.ncols());
-    for i in 0..out.rows {
-        out.row_mut(i).iter_mut().enumerate().for_each(|(j, value)| *value = rows[(i, j)] as f32);
-    }
-    Codes::Dense(out)
+    Codes::Dense(to_f32(rows.as_ref()))
 }

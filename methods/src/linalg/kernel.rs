@@ -16,7 +16,7 @@ mod tests;
 use faer::Mat;
 use xmbench_datasets::{Matrix, random::Stream};
 
-use super::{accumulate, each_column, store::Store};
+use super::{accumulate, each_column, select, store::Store};
 use crate::{Error, Result};
 
 /// Rows a block of a Gram matrix.
@@ -131,8 +131,7 @@ impl Kernel {
 pub fn median_distance(rows: &Matrix, stream: &mut Stream) -> Result<f64> {
     let mut chosen = stream.permutation(rows.rows);
     chosen.truncate(SAMPLE);
-    let data = chosen.iter().flat_map(|&row| rows.row(row)).copied().collect();
-    let sample = Matrix { rows: chosen.len(), cols: rows.cols, data };
+    let sample = select(rows, &chosen);
     let wrong = |found: &str| {
         Err(Error::Numeric(format!("median distance: expected vectors that differ, found {found}; check the features")))
     };

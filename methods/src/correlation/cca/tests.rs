@@ -1,24 +1,10 @@
-use std::sync::atomic::AtomicBool;
-
 use xmbench_datasets::{Collection, Matrix, Pairs, SparseRows, random::Seed};
 
 use super::*;
-use crate::method::Silent;
+use crate::correlation::checks::{codes, cosine, fit, keeps_every_bit};
 
 fn fitted(train: &Collection, table: toml::Table) -> Result<Box<dyn Matcher>> {
-    let training = Training { dataset: "toy", train, val: None, vocabulary: 0, classes: 0 };
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(1),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
-    Cca.fit(&training, &table, &mut run)
+    fit(&Cca, 1, train, 0, &table)
 }
 
 /// `n` images and `2 n` texts: a text names its image's topic with words of that topic.
@@ -48,23 +34,12 @@ fn toy(n: usize, label: &str) -> Collection {
     }
 }
 
-fn dense(codes: Codes) -> Matrix {
-    match codes {
-        Codes::Dense(matrix) => matrix,
-        _ => panic!("dense codes"),
-    }
-}
-
 #[test]
 fn texts_find_their_topic() {
     let (train, test) = (toy(200, "train"), toy(80, "test"));
     for table in [toml::Table::new(), toml::toml! { text_components = 0 power = 0 standardise = true }] {
         let matcher = fitted(&train, table).unwrap();
-        let (u, v) = (dense(matcher.encode_images(&test.images).unwrap()), dense(matcher.encode_texts(&test.texts).unwrap()));
-        let cosine = |a: &[f32], b: &[f32]| {
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-        };
+        let [u, v] = codes(&*matcher, &test);
         let right = (0..v.rows).filter(|&t| {
             let best = (0..u.rows).max_by(|&a, &b| cosine(u.row(a), v.row(t)).total_cmp(&cosine(u.row(b), v.row(t))));
             best.unwrap() % 8 == t / 2 % 8
@@ -78,15 +53,7 @@ fn texts_find_their_topic() {
 fn saved_matchers_encode_to_the_same_bits() {
     let train = toy(60, "train");
     for table in [toml::toml! { text_components = 10 }, toml::toml! { text_components = 0 components = 3 }] {
-        let folder = tempfile::tempdir().unwrap();
-        let matcher = fitted(&train, table.clone()).unwrap();
-        matcher.save(folder.path()).unwrap();
-        let loaded = Cca.load(folder.path(), &Device::Cpu).unwrap();
-        let again = fitted(&train, table).unwrap();
-        for other in [loaded, again] {
-            assert_eq!(matcher.encode_images(&train.images).unwrap(), other.encode_images(&train.images).unwrap());
-            assert_eq!(matcher.encode_texts(&train.texts).unwrap(), other.encode_texts(&train.texts).unwrap());
-        }
+        keeps_every_bit(&Cca, &train, || fitted(&train, table.clone()));
     }
 }
 
@@ -105,7 +72,8 @@ fn wrong_parameters_and_inputs_are_named() {
     assert!(error(toml::toml! { rigde = 2 }).contains("did you mean `ridge`?"));
     assert!(error(toml::toml! { text = "global" }).contains("needs texts.global"));
     let matcher = fitted(&train, toml::Table::new()).unwrap();
-    let narrow = Images { ids: vec!["a".into()], global: Some(std::sync::Arc::new(Matrix::zeros(1, 3))), ..Images::default() };
+    let narrow =
+        Images { ids: vec!["a".into()], global: Some(std::sync::Arc::new(Matrix::zeros(1, 3))), ..Images::default() };
     assert!(matcher.encode_images(&narrow).unwrap_err().to_string().contains("expected vectors of 12 values"));
 }
 

@@ -50,7 +50,9 @@ pub fn kernel(case: &Case) -> Result<Answer> {
     }
     let (u, v) = (fitted.x.apply(kx.as_ref()), fitted.y.apply(ky.as_ref()));
     let signs = signs(&u, case);
-    let signed = |matrix: &Mat<f64>| -> Vec<f64> { rows(matrix).enumerate().map(|(at, value)| signs[at % wanted] * value).collect() };
+    let signed = |matrix: &Mat<f64>| -> Vec<f64> {
+        rows(matrix).enumerate().map(|(at, value)| signs[at % wanted] * value).collect()
+    };
     let answer = Answer::default()
         .with("out.x_proj", signed(&u))
         .with("out.y_proj", signed(&v))

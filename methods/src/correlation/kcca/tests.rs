@@ -1,28 +1,12 @@
-use std::{sync::Arc, sync::atomic::AtomicBool};
+use std::sync::Arc;
 
 use xmbench_datasets::{Collection, Pairs, random::Seed};
 
 use super::*;
-use crate::method::Silent;
-
-fn fitted_with(seed: u64, train: &Collection, table: toml::Table) -> Result<Box<dyn Matcher>> {
-    let training = Training { dataset: "toy", train, val: None, vocabulary: 0, classes: 0 };
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(seed),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
-    Kcca.fit(&training, &table, &mut run)
-}
+use crate::correlation::checks::{codes, cosine, fit, keeps_every_bit};
 
 fn fitted(train: &Collection, table: toml::Table) -> Result<Box<dyn Matcher>> {
-    fitted_with(1, train, table)
+    fit(&Kcca, 1, train, 0, &table)
 }
 
 /// Images are points on a circle, texts bumps along the angle: no line through either says where. Every image has two texts, and
@@ -48,13 +32,6 @@ fn toy(n: usize, label: &str) -> Collection {
     }
 }
 
-fn dense(codes: Codes) -> Matrix {
-    match codes {
-        Codes::Dense(matrix) => matrix,
-        _ => panic!("dense codes"),
-    }
-}
-
 fn ways() -> [toml::Table; 6] {
     [
         toml::toml! { components = 5 },
@@ -71,12 +48,8 @@ fn texts_find_their_image_in_every_way() {
     let (train, test) = (toy(150, "train"), toy(40, "test"));
     for table in ways() {
         let matcher = fitted(&train, table.clone()).unwrap();
-        let (u, v) = (dense(matcher.encode_images(&test.images).unwrap()), dense(matcher.encode_texts(&test.texts).unwrap()));
+        let [u, v] = codes(&*matcher, &test);
         assert_eq!((u.cols, v.cols), (5, 5));
-        let cosine = |a: &[f32], b: &[f32]| {
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-            dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-        };
         let ranks = (0..v.rows).map(|t| {
             let own = cosine(u.row(t / 2), v.row(t));
             (0..u.rows).filter(|&i| cosine(u.row(i), v.row(t)) > own).count()
@@ -90,17 +63,9 @@ fn texts_find_their_image_in_every_way() {
 fn saved_matchers_encode_to_the_same_bits() {
     let train = toy(60, "train");
     for table in ways().into_iter().chain([toml::toml! { approximation = "rff" text_kernel = "linear" }]) {
-        let folder = tempfile::tempdir().unwrap();
-        let matcher = fitted(&train, table.clone()).unwrap();
-        matcher.save(folder.path()).unwrap();
-        let loaded = Kcca.load(folder.path(), &Device::Cpu).unwrap();
-        let again = fitted(&train, table).unwrap();
-        for other in [loaded, again] {
-            assert_eq!(matcher.encode_images(&train.images).unwrap(), other.encode_images(&train.images).unwrap());
-            assert_eq!(matcher.encode_texts(&train.texts).unwrap(), other.encode_texts(&train.texts).unwrap());
-        }
+        keeps_every_bit(&Kcca, &train, || fitted(&train, table.clone()));
     }
-    let drawn = |seed| fitted_with(seed, &train, toml::toml! { approximation = "rff" }).unwrap().encode_images(&train.images).unwrap();
+    let drawn = |seed| codes(&*fit(&Kcca, seed, &train, 0, &toml::toml! { approximation = "rff" }).unwrap(), &train);
     assert_ne!(drawn(1), drawn(2));
 }
 
@@ -132,14 +97,20 @@ fn wrong_parameters_and_inputs_are_named() {
     assert!(error(toml::toml! { ridge = 0 }).contains("without one every exact correlation is 1, found 0"));
     assert!(error(toml::toml! { ridge = -1 approximation = "rff" }).contains("at least 0, found -1"));
     assert!(error(toml::toml! { ridge = 2 ridge_convention = "mixed" }).contains("a mix in [0, 1], found 2"));
-    assert!(error(toml::toml! { ridge_convention = "cca-zoo" approximation = "icd" }).contains("unless approximation is exact"));
+    assert!(
+        error(toml::toml! { ridge_convention = "cca-zoo" approximation = "icd" })
+            .contains("unless approximation is exact")
+    );
     assert!(error(toml::toml! { threshold = 0.1 approximation = "icd" }).contains("`threshold`: expected 0, unless"));
-    assert!(error(toml::toml! { image_kernel = "polynomial" approximation = "rff" }).contains("set approximation to icd"));
+    assert!(
+        error(toml::toml! { image_kernel = "polynomial" approximation = "rff" }).contains("set approximation to icd")
+    );
     assert!(error(toml::toml! { bandwidth = 0 }).contains("`bandwidth`: expected a number above 0"));
     assert!(error(toml::toml! { bandwith = 1 }).contains("did you mean"));
     assert!(error(toml::toml! { components = 400 }).contains("components, found 400"));
     let constant = Matrix { rows: 20, cols: 2, data: vec![1.0; 40] };
-    let same = Collection { images: Images { global: Some(Arc::new(constant)), ..train.images.clone() }, ..train.clone() };
+    let same =
+        Collection { images: Images { global: Some(Arc::new(constant)), ..train.images.clone() }, ..train.clone() };
     assert!(fitted(&same, toml::Table::new()).err().unwrap().to_string().contains("the same vector for every item"));
     for approximation in ["exact", "icd"] {
         let table = toml::toml! { image_kernel = "linear" approximation = approximation };
@@ -147,7 +118,13 @@ fn wrong_parameters_and_inputs_are_named() {
     }
     let matcher = fitted(&train, toml::Table::new()).unwrap();
     let wide = Images { ids: vec!["a".into()], global: Some(Arc::new(Matrix::zeros(1, 3))), ..Images::default() };
-    assert!(matcher.encode_images(&wide).unwrap_err().to_string().contains("expected vectors of 2 values as in training, found 3"));
+    assert!(
+        matcher
+            .encode_images(&wide)
+            .unwrap_err()
+            .to_string()
+            .contains("expected vectors of 2 values as in training, found 3")
+    );
 }
 
 #[test]

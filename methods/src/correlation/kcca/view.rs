@@ -9,6 +9,7 @@ use crate::{
         cca::Projection,
         kernel::{Kernel, cca::Dual, fourier::Fourier, incomplete::Incomplete},
         store::Store,
+        to_f32, to_f64,
     },
 };
 
@@ -57,7 +58,8 @@ pub enum View {
 impl View {
     /// Codes of rows.
     pub fn codes(&self, rows: &Matrix) -> Result<Matrix> {
-        let mut out = Matrix { rows: rows.rows, cols: self.width(), data: Vec::with_capacity(rows.rows * self.width()) };
+        let mut out =
+            Matrix { rows: rows.rows, cols: self.width(), data: Vec::with_capacity(rows.rows * self.width()) };
         for start in (0..rows.rows).step_by(CHUNK) {
             let len = CHUNK.min(rows.rows - start);
             let data = rows.data[start * rows.cols..(start + len) * rows.cols].to_vec();
@@ -66,7 +68,7 @@ impl View {
                 Self::Exact(kernel, train, dual) => dual.apply(kernel.gram(&chunk, train)?.as_ref()),
                 Self::Finite(features, projection) => projection.apply(&features.apply(chunk)?)?,
             };
-            out.data.extend((0..len).flat_map(|i| (0..out.cols).map(move |j| (i, j))).map(|at| projected[at] as f32));
+            out.data.extend(to_f32(projected.as_ref()).data);
         }
         Ok(out)
     }
@@ -83,9 +85,8 @@ impl View {
         let (key, map) = (format!("{name}.view"), format!("{name}.map"));
         match self {
             Self::Exact(kernel, train, dual) => {
-                let rows = faer::Mat::from_fn(train.rows, train.cols, |i, j| f64::from(train.row(i)[j]));
                 let store = kernel.save(store.with_text(&key, "exact"), &format!("{name}.kernel"));
-                dual.save(store.with_matrix(&format!("{name}.train"), rows.as_ref()), &map)
+                dual.save(store.with_matrix(&format!("{name}.train"), to_f64(train).as_ref()), &map)
             }
             Self::Finite(features, projection) => {
                 let store = match features {
@@ -93,9 +94,7 @@ impl View {
                     Features::Fourier(map) => map.save(store.with_text(&key, "rff"), name),
                     Features::Incomplete(map) => map.save(store.with_text(&key, "icd"), name),
                 };
-                store
-                    .with_vector(&format!("{map}.mean"), &projection.mean)
-                    .with_matrix(&format!("{map}.weights"), projection.weights.as_ref())
+                projection.save(store, &map)
             }
         }
     }
@@ -105,24 +104,19 @@ impl View {
         let map = format!("{name}.map");
         let features = match store.text(&format!("{name}.view"))? {
             "exact" => {
-                let rows = store.matrix(&format!("{name}.train"))?;
-                let mut train = Matrix::zeros(rows.nrows(), rows.ncols());
-                for i in 0..train.rows {
-                    train.row_mut(i).iter_mut().enumerate().for_each(|(j, value)| *value = rows[(i, j)] as f32);
-                }
+                let train = to_f32(store.matrix(&format!("{name}.train"))?.as_ref());
                 let dual = Dual::load(store, &map, train.rows)?;
                 return Ok(Self::Exact(Kernel::load(store, &format!("{name}.kernel"))?, train, dual));
             }
             "vectors" => Features::Vectors,
             "rff" => Features::Fourier(Fourier::load(store, name)?),
             "icd" => Features::Incomplete(Incomplete::load(store, name)?),
-            other => return Err(Error::Numeric(format!("saved view: expected exact, vectors, rff or icd, found `{other}`"))),
+            other => {
+                return Err(Error::Numeric(format!(
+                    "saved view: expected exact, vectors, rff or icd, found `{other}`"
+                )));
+            }
         };
-        let (mean, weights) = (store.vector(&format!("{map}.mean"))?, store.matrix(&format!("{map}.weights"))?);
-        if mean.len() != weights.nrows() {
-            let (expected, found) = (mean.len(), weights.nrows());
-            return Err(Error::Numeric(format!("saved map `{map}`: expected {expected} rows of weights, found {found}")));
-        }
-        Ok(Self::Finite(features, Projection { mean, weights }))
+        Ok(Self::Finite(features, Projection::load(store, &map)?))
     }
 }

@@ -1,9 +1,9 @@
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use xmbench_datasets::{Collection, Dataset, Pairs, random::Seed};
 
 use super::*;
-use crate::method::Silent;
+use crate::correlation::checks::{codes, cosine, fit, keeps_every_bit};
 
 fn planted() -> Dataset {
     let options = toml::toml! { train = 240 val = 0 test = 60 classes = 6 noise = 1.0 };
@@ -11,34 +11,11 @@ fn planted() -> Dataset {
 }
 
 fn fitted(train: &Collection, table: toml::Table) -> Result<Box<dyn Matcher>> {
-    let training = Training { dataset: "toy", train, val: None, vocabulary: 0, classes: 6 };
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(1),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
-    Scm.fit(&training, &table, &mut run)
+    fit(&Scm, 1, train, 6, &table)
 }
 
 fn message(train: &Collection, table: toml::Table) -> String {
     fitted(train, table).err().expect("an error").to_string()
-}
-
-fn dense(codes: Codes) -> Matrix {
-    match codes {
-        Codes::Dense(matrix) => matrix,
-        _ => panic!("dense codes"),
-    }
-}
-
-fn codes(matcher: &dyn Matcher, split: &Collection) -> [Matrix; 2] {
-    [dense(matcher.encode_images(&split.images).unwrap()), dense(matcher.encode_texts(&split.texts).unwrap())]
 }
 
 /// Share of images whose best text is of their class.
@@ -52,11 +29,7 @@ fn precision(matcher: &dyn Matcher, split: &Collection) -> f64 {
                 scorer.score(&u, i..i + 1, &v, j..j + 1, &mut out).unwrap();
                 out[0]
             }
-            _ => {
-                let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-                let (a, b) = (u.row(i), v.row(j));
-                dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
-            }
+            _ => cosine(u.row(i), v.row(j)),
         }
     };
     let (images, texts) = (split.images.labels.as_ref().unwrap(), split.texts.labels.as_ref().unwrap());
@@ -83,7 +56,8 @@ fn every_mode_and_similarity_finds_the_class() {
         }
     }
     for scheme in ["multinomial", "one-vs-rest"] {
-        let table = toml::Table::from_iter([("scheme".to_string(), scheme.into()), ("components".to_string(), 5.into())]);
+        let table =
+            toml::Table::from_iter([("scheme".to_string(), scheme.into()), ("components".to_string(), 5.into())]);
         assert!(precision(&*fitted(&dataset.train, table).unwrap(), &dataset.test) > 0.7, "{scheme}");
     }
 }
@@ -133,13 +107,7 @@ fn saved_matchers_encode_to_the_same_bits() {
         toml::toml! { mode = "cm" components = 3 similarity = "l1" },
         toml::toml! { mode = "scm" components = 4 c_grid = [0.1, 10, 1000] folds = 3 },
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let matcher = fitted(&dataset.train, table.clone()).unwrap();
-        matcher.save(folder.path()).unwrap();
-        let loaded = Scm.load(folder.path(), &Device::Cpu).unwrap();
-        for other in [loaded, fitted(&dataset.train, table).unwrap()] {
-            assert_eq!(codes(&*matcher, &dataset.test), codes(&*other, &dataset.test));
-        }
+        keeps_every_bit(&Scm, &dataset.test, || fitted(&dataset.train, table.clone()));
     }
 }
 
@@ -200,7 +168,10 @@ fn a_class_that_training_lacks_has_no_probability() {
         labels.as_mut().unwrap().of.iter_mut().for_each(|own| own.retain(|class| *class == 1));
     }
     let message = message(&train, toml::toml! { components = 5 });
-    assert!(message.contains("images: logistic regression: expected training items of at least 2 classes"), "{message}");
+    assert!(
+        message.contains("images: logistic regression: expected training items of at least 2 classes"),
+        "{message}"
+    );
 }
 
 /// Repeated items, a constant column and fewer items than columns have a unique answer.
@@ -230,7 +201,9 @@ fn degenerate_features_are_no_trouble() {
         },
         pairs: Pairs::new(items, items, (0..items as u32).map(|i| (i, i)).collect()),
     };
-    for table in [toml::toml! { mode = "sm" }, toml::toml! { mode = "sm" standardise = true }, toml::toml! { components = 3 }] {
+    for table in
+        [toml::toml! { mode = "sm" }, toml::toml! { mode = "sm" standardise = true }, toml::toml! { components = 3 }]
+    {
         let [u, v] = codes(&*fitted(&train, table).unwrap(), &train);
         assert!(u.data.iter().all(|x| x.is_finite()));
         assert_eq!(u.row(0), u.row(1));

@@ -1,6 +1,7 @@
 use xmbench_datasets::random::{Seed, Stream};
 
 use super::*;
+use crate::linalg::checks::{close, diagonal};
 
 /// `n` pairs of views of 6 and 5 columns whose canonical correlations are `rho` in the population, mixed by fixed matrices.
 fn planted(n: usize, rho: &[f64], stream: &mut Stream) -> (Matrix, Matrix) {
@@ -25,17 +26,6 @@ fn planted(n: usize, rho: &[f64], stream: &mut Stream) -> (Matrix, Matrix) {
 fn random(n: usize, p: usize, label: &str) -> Matrix {
     let mut stream = Seed(11).stream(&["cca", label]);
     Matrix { rows: n, cols: p, data: (0..n * p).map(|_| stream.normal() as f32).collect() }
-}
-
-fn diagonal(n: usize) -> Vec<(u32, u32)> {
-    (0..n as u32).map(|i| (i, i)).collect()
-}
-
-fn close(a: &[f64], b: &[f64], tolerance: f64) {
-    assert_eq!(a.len(), b.len());
-    for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() < tolerance, "{a} against {b}");
-    }
 }
 
 fn close_weights(a: &Cca, b: &Cca, tolerance: f64) {

@@ -19,7 +19,8 @@ use faer::{Mat, MatRef};
 use crate::{
     Error, Result,
     linalg::{
-        Eigen, Svd, cca::Components, each_column, eigen, flip, largest, leading_svd, multiply, scatter, store::Store,
+        Eigen, Svd, cca::Components, each_column, eigen, flip, largest, leading_svd, multiply, projection::weighted,
+        scatter, store::Store,
     },
 };
 
@@ -65,6 +66,14 @@ pub struct KernelCca {
     pub correlations: Vec<f64>,
 }
 
+impl KernelCca {
+    /// Both maps, components weighed by the singular values to the given power.
+    #[must_use]
+    pub fn weighted(self, power: f64) -> [Dual; 2] {
+        [self.x, self.y].map(|view| view.weighted(&self.singular_values, power))
+    }
+}
+
 /// An affine map of kernel values with the training items: `k * weights - offset`. Centring with the means of training is in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dual {
@@ -83,6 +92,13 @@ impl Dual {
         let mut out = multiply(gram, self.weights.as_ref());
         each_column(out.as_mut(), |k, column| column.iter_mut().for_each(|value| *value -= self.offset[k]));
         out
+    }
+
+    /// The same map, each component times its correlation to the given power.
+    #[must_use]
+    pub fn weighted(self, rho: &[f64], power: f64) -> Self {
+        let offset = self.offset.iter().zip(rho).map(|(mean, rho)| mean * rho.powf(power)).collect();
+        Self { weights: weighted(&self.weights, rho, power), offset }
     }
 
     /// Adds the map under a name.

@@ -13,7 +13,10 @@ use rayon::prelude::*;
 use xmbench_datasets::Matrix;
 
 use super::{BLOCK, Kernel, columns, narrow, squares};
-use crate::{Error, Result, linalg::store::Store};
+use crate::{
+    Error, Result,
+    linalg::{select, store::Store, to_f32},
+};
 
 /// What counts as nothing of the trace: rounding errors of the residual.
 const NOTHING: f64 = 1e-12;
@@ -67,10 +70,9 @@ impl Incomplete {
             chosen.push(pivot);
         }
         let m = chosen.len();
-        let data = chosen.iter().flat_map(|&row| rows.row(row)).copied().collect();
         // What stands above the diagonal is rounding error: a pivot has no residual left.
         let factor = Mat::from_fn(m, m, |i, j| if i < j { 0.0 } else { factor[chosen[i] * most + j] });
-        Ok(Self { kernel, pivots: Matrix { rows: m, cols: rows.cols, data }, factor })
+        Ok(Self { kernel, pivots: select(rows, &chosen), factor })
     }
 
     /// Number of features.
@@ -120,9 +122,7 @@ impl Incomplete {
                 factor.ncols()
             )));
         }
-        let mut pivots = Matrix::zeros(m, points.nrows());
-        narrow(&points, &mut pivots, 0);
-        Ok(Self { kernel, pivots, factor })
+        Ok(Self { kernel, pivots: to_f32(points.transpose()), factor })
     }
 }
 

@@ -6,7 +6,10 @@ use super::{
     incomplete::Incomplete,
     *,
 };
-use crate::linalg::cca::{self as linear, Components, Form, Options, Ridge};
+use crate::linalg::{
+    cca::{self as linear, Components, Form, Options, Ridge},
+    checks::{close, diagonal},
+};
 
 fn random(n: usize, p: usize, label: &str) -> Matrix {
     let mut stream = Seed(21).stream(&["kernel", label]);
@@ -25,17 +28,6 @@ fn circle(n: usize, label: &str) -> (Matrix, Matrix) {
         y.row_mut(i)[0] = (angle * angle + noise(&mut stream)) as f32;
     }
     (x, y)
-}
-
-fn diagonal(n: usize) -> Vec<(u32, u32)> {
-    (0..n as u32).map(|i| (i, i)).collect()
-}
-
-fn close(a: &[f64], b: &[f64], tolerance: f64) {
-    assert_eq!(a.len(), b.len());
-    for (a, b) in a.iter().zip(b) {
-        assert!((a - b).abs() < tolerance, "{a} against {b}");
-    }
 }
 
 fn exact(kernel: Kernel, x: &Matrix, y: &Matrix, pairs: &[(u32, u32)], penalty: Penalty, d: usize) -> KernelCca {
