@@ -16,12 +16,19 @@
 //! of mirrored widths the objective is that of DCCAE (Wang, Arora, Livescu, Bilmes, ICML 2015):
 //!
 //! ```text
-//! L + lambda / m sum_i |x_i - g1(f1(x_i))|^2 + |y_i - g2(f2(y_i))|^2                          (5)
-//! S <- rho S + (1 - rho) S_batch,  for each view                                              (6)
-//! L_NOI = 1/m sum_i |f1(x_i) - S22^(-1/2) f2(y_i)|^2 + |f2(y_i) - S11^(-1/2) f1(x_i)|^2       (7)
+//! L + lambda / m (|X - g1(f1(X))|^2 + |Y - g2(f2(Y))|^2)                                      (5)
 //! ```
 //!
-//! where outputs in (6) and (7) are centred by the batch, and what is whitened counts as a constant.
+//! with sums of squares over all entries. NOI has another `L`. With `C1`, `C2` for `H1`, `H2` minus their means over the batch, and
+//! at the step `t = 0, 1, ..` the covariance `S11` of (6) for the first view, `S22` alike for the second:
+//!
+//! ```text
+//! S11 <- C1ᵀ C1 / (m - 1)  at t = 0,   rho S11 + (1 - rho) C1ᵀ C1 / (m - 1)  after it         (6)
+//! V1 = C1 (S11 + r1 I)^(-1/2),   V2 = C2 (S22 + r2 I)^(-1/2)                                  (7)
+//! L = 1/m (|C1 - V2|^2 + |C2 - V1|^2),  V1 and V2 constant                                    (8)
+//! ```
+//!
+//! `S` of the step itself whitens; without `r`, directions of variance 1e-9 or less are left out of (7).
 //!
 //! Departures: no layer-wise pretraining, random weights are Xavier's; network inputs are centred and divided by one number; a
 //! bag of words goes through latent semantic analysis, as for CCA; the best validation epoch is kept where there is one.
@@ -36,17 +43,18 @@ use faer::Mat;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Matrix, Texts, random::Seed};
 
-use self::networks::{Mlp, Networks};
+use self::networks::{Networks, network};
 use crate::{
     Codes, Error, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     linalg::{
         cca::{self, Components, Options, Projection, Ridge},
+        inputs::dense,
         store::Store,
         views::{ImageInput, TextInput},
     },
     loss::Objective,
-    nn::{Activation, ScaledInputs, Weights},
+    nn::{Activation, Mlp, ScaledInputs, Weights},
     params,
     train::{Model, Optimiser, Schedule, train},
 };
@@ -54,6 +62,8 @@ use crate::{
 const NAME: &str = "dcca";
 const WEIGHTS: &str = "weights.safetensors";
 const PROJECTION: &str = "projection.safetensors";
+/// Names of the projections of both views in that file.
+const PROJECTIONS: [&str; 2] = ["image.projection", "text.projection"];
 
 /// Eigenvalues of the covariances of outputs must be above this, as in the released code.
 const EPSILON: f64 = 1e-9;
@@ -78,7 +88,7 @@ pub struct Params {
     pub objective: Objective,
     /// How many singular values are summed, `k`; 0 is all.
     pub top: usize,
-    /// Added to the covariance of image outputs, `r1`.
+    /// Added to the covariance of image outputs, `r1`; in (7) as in (1).
     pub image_ridge: f64,
     /// Added to the covariance of text outputs, `r2`.
     pub text_ridge: f64,
@@ -112,7 +122,7 @@ pub enum Solver {
     Batches,
     /// Equation (1) over all pairs, by L-BFGS.
     Lbfgs,
-    /// Equations (6) and (7) over batches.
+    /// Equations (6) to (8) over batches.
     Noi,
 }
 
@@ -210,7 +220,11 @@ impl Params {
         let (pairs, components) = (training.train.pairs.all().len(), self.components);
         let batch = self.schedule.batch.min(pairs);
         let (key, expected, found) = if pairs <= components {
-            ("components", format!("fewer than the {pairs} training pairs of dataset `{}`", training.dataset), components)
+            (
+                "components",
+                format!("fewer than the {pairs} training pairs of dataset `{}`", training.dataset),
+                components,
+            )
         } else if self.solver == Solver::Batches && batch <= components {
             ("batch", format!("more than `components` = {components} pairs"), batch)
         } else if self.solver == Solver::Noi && batch < 2 {
@@ -259,15 +273,13 @@ impl Method for Dcca {
             found,
         };
         let shape = store.text("shape")?;
-        let shape: Shape =
-            serde_json::from_str(shape).map_err(|error| wrong("the shape of two networks".into(), error.to_string()))?;
+        let shape: Shape = serde_json::from_str(shape)
+            .map_err(|error| wrong("the shape of two networks".into(), error.to_string()))?;
         let inputs = ScaledInputs::load(NAME, &store)?;
-        let projection = |view: &str, outputs: usize| -> Result<Projection> {
-            let (mean, weights) = (store.vector(&format!("{view}.center"))?, store.matrix(&format!("{view}.weights"))?);
-            if mean.len() != outputs || weights.nrows() != outputs {
-                return Err(wrong(format!("a projection of {outputs} outputs"), format!("one of {}", weights.nrows())));
-            }
-            Ok(Projection { mean, weights })
+        let projection = |name: &str, outputs: usize| -> Result<Projection> {
+            let projection = Projection::load(&store, name)?;
+            store.expect(&format!("{name}.weights"), "rows", outputs, projection.weights.nrows())?;
+            Ok(projection)
         };
         for (widths, input) in shape.widths.iter().zip(inputs.widths()) {
             if widths.len() < 2 || widths.contains(&0) || widths[0] != input {
@@ -275,7 +287,7 @@ impl Method for Dcca {
             }
         }
         let outputs = shape.widths.each_ref().map(|widths| widths[widths.len() - 1]);
-        let projections = [projection("image", outputs[0])?, projection("text", outputs[1])?];
+        let projections = [projection(PROJECTIONS[0], outputs[0])?, projection(PROJECTIONS[1], outputs[1])?];
         let weights = Weights::open(&from.join(WEIGHTS), device)?;
         Ok(Box::new(Fitted { projections, ..Fitted::new(inputs, shape, weights)? }))
     }
@@ -306,7 +318,7 @@ impl Fitted {
     }
 
     fn new(inputs: ScaledInputs, shape: Shape, mut weights: Weights) -> Result<Self> {
-        let mut net = |name: &str, widths: &[usize]| Mlp::new(&mut weights, name, widths, shape.activation);
+        let mut net = |name: &str, widths: &[usize]| network(&mut weights, name, widths, shape.activation);
         let nets = [net("image", &shape.widths[0])?, net("text", &shape.widths[1])?];
         let none = || Projection { mean: Vec::new(), weights: Mat::zeros(0, 0) };
         Ok(Self { inputs, shape, weights, nets, projections: [none(), none()] })
@@ -320,26 +332,13 @@ impl Fitted {
             ..Options::default()
         };
         let fitted = cca::fit(images, texts, pairs, &options)?; // (2)
-        let weigh = |projection: Projection| {
-            let rho = &fitted.singular_values;
-            let weights = Mat::from_fn(projection.weights.nrows(), projection.weights.ncols(), |i, j| {
-                projection.weights[(i, j)] * rho[j].powf(params.power)
-            });
-            Projection { weights, ..projection }
-        };
-        Ok(Self { projections: [weigh(fitted.x), weigh(fitted.y)], ..self })
+        Ok(Self { projections: fitted.weighted(params.power), ..self }) // (3)
     }
 
     /// Equation (3).
     fn codes(&self, view: usize, rows: &Matrix) -> Result<Codes> {
-        let outputs = self.projections[view].mean.len();
-        let outputs = self.nets[view].outputs(rows, outputs, self.weights.device())?;
-        let projected = self.projections[view].apply(&outputs)?;
-        let mut out = Matrix::zeros(projected.nrows(), projected.ncols());
-        for i in 0..out.rows {
-            out.row_mut(i).iter_mut().enumerate().for_each(|(j, value)| *value = projected[(i, j)] as f32);
-        }
-        Ok(Codes::Dense(out))
+        let outputs = self.nets[view].outputs(rows, self.weights.device())?;
+        Ok(dense(&self.projections[view].apply(&outputs)?))
     }
 }
 
@@ -357,11 +356,9 @@ impl Matcher for Fitted {
     }
 
     fn save(&self, to: &Path) -> Result<()> {
-        let mut store = self.inputs.save(Store::default());
-        for (view, projection) in ["image", "text"].into_iter().zip(&self.projections) {
-            store = store
-                .with_vector(&format!("{view}.center"), &projection.mean)
-                .with_matrix(&format!("{view}.weights"), projection.weights.as_ref());
+        let mut store = self.inputs.save(Store::default())?;
+        for (name, projection) in PROJECTIONS.into_iter().zip(&self.projections) {
+            store = projection.save(store, name);
         }
         let shape = serde_json::to_string(&self.shape).expect("numbers and a word");
         store.with_text("shape", shape).save(&to.join(PROJECTION))?;

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Weights,
+    Init, Weights,
     real::{Real, column_sums, contiguous, dispatch, with},
 };
 use crate::{
@@ -131,18 +131,16 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Xavier's uniform initial weights, within `sqrt(6 / (in + out))`; the bias starts at zero.
+    /// With [`Init::Xavier`].
     ///
     /// # Errors
     /// If a weight cannot be made.
     pub fn new(weights: &mut Weights, name: &str, input: usize, output: usize, activation: Activation) -> Result<Self> {
-        let bound = (6.0 / (input + output) as f64).sqrt();
-        let weight = weights.uniform(&format!("{name}.weight"), &[input, output], bound)?;
-        Ok(Self { weight, bias: weights.zeros(&format!("{name}.bias"), &[output])?, activation })
+        let [weight, bias] = Init::Xavier.layer(weights, name, input, output)?;
+        Ok(Self::from_parts(weight, bias, activation))
     }
 
     /// The layer with given weights.
-    #[cfg(test)]
     pub(super) fn from_parts(weight: Tensor, bias: Tensor, activation: Activation) -> Self {
         Self { weight, bias, activation }
     }

@@ -16,9 +16,9 @@ use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Matrix, Texts, random::Stream};
 
-use self::branch::{Affine, Branch};
+use self::branch::Branch;
 pub use self::options::{Encoders, ImagePooling, TextModel, TextPooling};
-use super::{Gpo, Lengths, Linear, Moments, Scaling, TextEncoder, TextSettings, Tokens, Weights, unit};
+use super::{Gpo, Lengths, Linear, Moments, Scaling, Standardise, TextEncoder, TextSettings, Tokens, Weights, unit};
 use crate::{
     Error, Result, Run, Training,
     linalg::{inputs::Inputs, views::ImageInput},
@@ -144,11 +144,11 @@ impl Joint {
     ) -> Result<Self> {
         let width = options.embedding;
         let mut branch = |name: &str, input: usize, moments: Option<Moments>| {
-            let affine = match options.standardise {
-                true => Some(Affine::new(weights, name, input, moments.as_ref())?),
+            let standardise = match options.standardise {
+                true => Some(Standardise::in_weights(weights, name, input, moments.as_ref())?),
                 false => None,
             };
-            Branch::new(weights, name, [input, options.hidden, width], options.dropout, affine)
+            Branch::new(weights, name, [input, options.hidden, width], options.dropout, standardise)
         };
         let image = branch("image", shape.image_width, image_moments)?;
         let text = match options.text_encoder.layer() {

@@ -29,10 +29,36 @@ impl Scaling {
     }
 }
 
+/// Initial values of a layer `x W + b`; uniform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Init {
+    /// Weights within `sqrt(6 / (in + out))` (Glorot and Bengio 2010); the bias starts at zero.
+    Xavier,
+    /// Weights and bias within `1 / sqrt(in)`, PyTorch's default.
+    Pytorch,
+}
+
+impl Init {
+    /// The weights `NAME.weight [in, out]` and `NAME.bias [out]`.
+    pub(super) fn layer(self, weights: &mut Weights, name: &str, input: usize, output: usize) -> Result<[Tensor; 2]> {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        match self {
+            Self::Xavier => {
+                let bound = (6.0 / (input + output) as f64).sqrt();
+                Ok([weights.uniform(&weight, &[input, output], bound)?, weights.zeros(&bias, &[output])?])
+            }
+            Self::Pytorch => {
+                let bound = 1.0 / (input as f64).sqrt();
+                Ok([weights.uniform(&weight, &[input, output], bound)?, weights.uniform(&bias, &[output], bound)?])
+            }
+        }
+    }
+}
+
 /// `y = x W + b` along the last dimension; weights `NAME.weight [in, out]` and `NAME.bias [out]`.
 pub struct Linear {
     matrix: Matrix,
-    bias: Option<Tensor>,
+    bias: Tensor,
 }
 
 enum Matrix {
@@ -45,34 +71,27 @@ enum Matrix {
 }
 
 impl Linear {
-    /// Xavier's uniform initial weights, within `sqrt(6 / (in + out))`; the bias starts at zero.
+    /// With [`Init::Xavier`].
     ///
     /// # Errors
     /// If a weight cannot be made.
     pub fn xavier(weights: &mut Weights, name: &str, input: usize, output: usize) -> Result<Self> {
-        let bound = (6.0 / (input + output) as f64).sqrt();
-        let matrix = Matrix::Plain(weights.uniform(&format!("{name}.weight"), &[input, output], bound)?);
-        Ok(Self { matrix, bias: Some(weights.zeros(&format!("{name}.bias"), &[output])?) })
+        let [weight, bias] = Init::Xavier.layer(weights, name, input, output)?;
+        Ok(Self::from_parts(weight, bias))
     }
 
-    /// PyTorch's default initial weights, weight and bias within `1 / sqrt(in)`.
+    /// With [`Init::Pytorch`].
     ///
     /// # Errors
     /// If a weight cannot be made.
     pub fn new(weights: &mut Weights, name: &str, input: usize, output: usize) -> Result<Self> {
-        let bound = 1.0 / (input as f64).sqrt();
-        let matrix = Matrix::Plain(weights.uniform(&format!("{name}.weight"), &[input, output], bound)?);
-        Ok(Self { matrix, bias: Some(weights.uniform(&format!("{name}.bias"), &[output], bound)?) })
+        let [weight, bias] = Init::Pytorch.layer(weights, name, input, output)?;
+        Ok(Self::from_parts(weight, bias))
     }
 
-    /// As [`Linear::new`] without a bias.
-    ///
-    /// # Errors
-    /// If a weight cannot be made.
-    pub fn unbiased(weights: &mut Weights, name: &str, input: usize, output: usize) -> Result<Self> {
-        let bound = 1.0 / (input as f64).sqrt();
-        let matrix = Matrix::Plain(weights.uniform(&format!("{name}.weight"), &[input, output], bound)?);
-        Ok(Self { matrix, bias: None })
+    /// The layer with given weights.
+    pub(super) fn from_parts(weight: Tensor, bias: Tensor) -> Self {
+        Self { matrix: Matrix::Plain(weight), bias }
     }
 
     /// Direction `NAME.v [in, out]` and length `NAME.g [1]` apart; the initial matrix is that of [`Linear::new`].
@@ -83,7 +102,7 @@ impl Linear {
         let bound = 1.0 / (input as f64).sqrt();
         let v = weights.uniform(&format!("{name}.v"), &[input, output], bound)?;
         let g = weights.insert(&format!("{name}.g"), v.sqr()?.sum_all()?.sqrt()?.reshape(1)?.detach())?;
-        let bias = Some(weights.uniform(&format!("{name}.bias"), &[output], bound)?);
+        let bias = weights.uniform(&format!("{name}.bias"), &[output], bound)?;
         Ok(Self { matrix: Matrix::Normalised { v, g }, bias })
     }
 
@@ -100,11 +119,7 @@ impl Linear {
         let (input, output) = matrix.dims2()?;
         let rows = x.elem_count() / input.max(1);
         let mut shape = x.dims().to_vec();
-        let y = x.reshape((rows, input))?.matmul(&matrix)?;
-        let y = match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?,
-            None => y,
-        };
+        let y = x.reshape((rows, input))?.matmul(&matrix)?.broadcast_add(&self.bias)?;
         shape.pop();
         shape.push(output);
         Ok(y.reshape(shape)?)

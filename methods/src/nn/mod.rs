@@ -6,6 +6,7 @@
 use crate::golden::Operation;
 
 mod batch_norm;
+mod blocks;
 mod cell;
 #[cfg(test)]
 mod checks;
@@ -20,18 +21,21 @@ mod layers;
 mod lengths;
 mod linear;
 mod lstm;
+mod mlp;
 mod moments;
 mod norm;
 mod panels;
 pub(crate) mod real;
 mod recurrence;
 mod rows;
+mod standardise;
 mod steps;
 mod text;
 mod transformer;
 mod weights;
 
 pub use batch_norm::{BatchNorm, dropout};
+pub use blocks::in_blocks;
 pub use dense::{Activation, Dense};
 pub use gpo::Gpo;
 pub use gru::Gru;
@@ -39,10 +43,12 @@ pub use inputs::ScaledInputs;
 pub use joint::{Encoders, Finish, ImagePooling, Joint, Shape, TextModel, TextPooling, TextRows};
 pub use layers::Layers;
 pub use lengths::Lengths;
-pub use linear::{ImageEncoder, Linear, Scaling};
+pub use linear::{ImageEncoder, Init, Linear, Scaling};
 pub use lstm::Lstm;
+pub use mlp::{LayerNames, Mlp, MlpSettings};
 pub use moments::Moments;
 pub use norm::{l2n, unit};
+pub use standardise::Standardise;
 pub use text::{TextEncoder, TextLayer, TextSettings, Tokens};
 pub use transformer::Transformer;
 pub use weights::Weights;

@@ -1,7 +1,7 @@
 use candle_core::{Device, Tensor};
 use xmbench_datasets::Matrix;
 
-use crate::{Error, Result};
+use crate::{Error, Result, linalg::select};
 
 /// Items that are read at once.
 const BLOCK: usize = 256;
@@ -47,6 +47,14 @@ impl Moments {
         Ok(Self { mean, spread: if spread > 0.0 { spread } else { 1.0 } })
     }
 
+    /// The same of rows that are there.
+    ///
+    /// # Errors
+    /// As [`Moments::of`].
+    pub fn of_rows(method: &str, rows: &Matrix) -> Result<Self> {
+        Self::of(method, rows.rows, |items| Ok(select(rows, items)))
+    }
+
     /// The means `[columns]` on a device.
     ///
     /// # Errors
@@ -63,7 +71,7 @@ mod tests {
     #[test]
     fn moments_are_means_and_one_spread() {
         let rows = Matrix { rows: 2, cols: 2, data: vec![0.0, 5.0, 2.0, 5.0] };
-        let moments = Moments::of("m", 2, |_| Ok(rows.clone())).unwrap();
+        let moments = Moments::of_rows("m", &rows).unwrap();
         assert_eq!(moments.mean, [1.0, 5.0]);
         // Variances 1 and 0.
         assert!((moments.spread - 0.5f64.sqrt()).abs() < 1e-12);

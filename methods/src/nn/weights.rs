@@ -38,7 +38,11 @@ impl Weights {
     /// # Errors
     /// If the file cannot be read.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        let values = candle_core::safetensors::load(path, device).map_err(|error| unreadable(path, &error))?;
+        let values = candle_core::safetensors::load(path, device).map_err(|error| Error::Format {
+            file: path.display().to_string(),
+            expected: "a safetensors file".into(),
+            found: error.to_string(),
+        })?;
         Ok(Self::frozen(values.into_iter().collect(), &path.display().to_string(), device))
     }
 
@@ -122,6 +126,11 @@ impl Weights {
         Ok(tensor)
     }
 
+    /// A weight by its name.
+    pub fn var(&self, name: &str) -> Option<&Var> {
+        self.vars.get(name)
+    }
+
     /// Every weight by name, in a fixed order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.vars.iter().map(|(name, var)| (name.as_str(), var))
@@ -140,13 +149,9 @@ impl Weights {
     /// # Errors
     /// If a weight is absent or has another shape.
     pub fn restore(&self, values: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.restore_from(values, "saved weights")
-    }
-
-    fn restore_from(&self, values: &BTreeMap<String, Tensor>, file: &str) -> Result<()> {
         for (name, var) in &self.vars {
             let wrong = |found: String| Error::Format {
-                file: file.into(),
+                file: "saved weights".into(),
                 expected: format!("a tensor `{name}` of shape {:?}", var.dims()),
                 found,
             };
@@ -168,18 +173,19 @@ impl Weights {
         candle_core::safetensors::save(&tensors, path)
             .map_err(|error| Error::Io { path: path.into(), source: std::io::Error::other(error.to_string()) })
     }
-
-    /// Takes the values of a file that [`Weights::save`] wrote.
-    ///
-    /// # Errors
-    /// If the file is malformed or a weight is absent.
-    pub fn read(&self, path: &Path) -> Result<()> {
-        let values = candle_core::safetensors::load(path, &self.device).map_err(|error| unreadable(path, &error))?;
-        self.restore_from(&values.into_iter().collect(), &path.display().to_string())
-    }
 }
 
-/// The error of a weights file that is absent or not what it should be.
-fn unreadable(path: &Path, error: &candle_core::Error) -> Error {
-    Error::Format { file: path.display().to_string(), expected: "a safetensors file".into(), found: error.to_string() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_gives_its_weight() {
+        let mut weights = Weights::new(Seed(1), &Device::Cpu);
+        let tensor = weights.insert("a.b", Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap()).unwrap();
+        let var = weights.var("a.b").unwrap();
+        assert!(var.id() == tensor.id() && weights.var("a").is_none());
+        var.set(&Tensor::new(&[3f32, 4.0], &Device::Cpu).unwrap()).unwrap();
+        assert_eq!(tensor.to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+    }
 }

@@ -2,11 +2,7 @@
 //! block of pairs goes through the networks again and takes its part of it back to the weights, so that memory does not grow
 //! with the data.
 
-use std::{
-    collections::VecDeque,
-    path::Path,
-    time::Instant,
-};
+use std::{collections::VecDeque, path::Path, time::Instant};
 
 use candle_core::{DType, Tensor};
 use faer::Mat;

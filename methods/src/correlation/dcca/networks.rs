@@ -2,63 +2,25 @@
 
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use faer::{Mat, Scale};
 use xmbench_datasets::Matrix;
 
 use super::{EPSILON, Fitted, NAME, Params, Solver};
 use crate::{
     Error, Matcher, Result, Training,
-    linalg::{inverse_root, multiply},
+    linalg::{inverse_root, multiply, select},
     loss::{CanonicalCorrelation, canonical_correlation},
-    nn::{Activation, Dense, ScaledInputs, Weights},
+    nn::{Activation, Mlp, MlpSettings, ScaledInputs, Weights},
     train::{Model, Step},
 };
 
-/// Rows that go through a network at once where no gradient is taken.
-const BLOCK: usize = 1024;
-
-/// A multi-layer perceptron: a nonlinearity after every layer but the last.
-pub(super) struct Mlp(Vec<Dense>);
-
-impl Mlp {
-    /// Layers `widths[0] -> widths[1] -> ..`, weights `NAME.0.weight` and so on.
-    ///
-    /// # Errors
-    /// If a weight cannot be made.
-    pub fn new(weights: &mut Weights, name: &str, widths: &[usize], activation: Activation) -> Result<Self> {
-        let last = widths.len().saturating_sub(2);
-        let layers = widths.windows(2).enumerate().map(|(i, pair)| {
-            let activation = if i == last { Activation::Identity } else { activation };
-            Dense::new(weights, &format!("{name}.{i}"), pair[0], pair[1], activation)
-        });
-        Ok(Self(layers.collect::<Result<_>>()?))
-    }
-
-    /// `[n, in]` to `[n, out]`.
-    ///
-    /// # Errors
-    /// Rows of another width.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let mut x = x.clone();
-        for layer in &self.0 {
-            x = layer.forward(&x)?;
-        }
-        Ok(x)
-    }
-
-    /// The outputs of many rows, block by block.
-    ///
-    /// # Errors
-    /// Rows of another width.
-    pub fn outputs(&self, rows: &Matrix, outputs: usize, device: &Device) -> Result<Matrix> {
-        let mut data = Vec::with_capacity(rows.rows * outputs);
-        for block in rows.data.chunks(BLOCK * rows.cols.max(1)) {
-            let x = Tensor::from_slice(block, (block.len() / rows.cols, rows.cols), device)?;
-            data.extend(self.forward(&x)?.flatten_all()?.to_vec1::<f32>()?);
-        }
-        Ok(Matrix { rows: rows.rows, cols: outputs, data })
-    }
+/// A network: a nonlinearity after every layer but the last, weights `NAME.0.weight` and so on.
+///
+/// # Errors
+/// If a weight cannot be made.
+pub(super) fn network(weights: &mut Weights, name: &str, widths: &[usize], activation: Activation) -> Result<Mlp> {
+    Mlp::new(weights, name, widths, MlpSettings { activation, ..MlpSettings::default() })
 }
 
 /// The model in training.
@@ -71,8 +33,8 @@ pub(super) struct Networks {
     rows: [Matrix; 2],
     nets: [Mlp; 2],
     decoders: Option<[Mlp; 2]>,
-    /// Running covariances of the outputs, equation (6); weights that no gradient moves.
-    running: Option<[Tensor; 2]>,
+    /// Running covariances of the outputs, equation (6).
+    running: Option<[Var; 2]>,
 }
 
 impl Networks {
@@ -80,20 +42,28 @@ impl Networks {
     ///
     /// # Errors
     /// If a weight cannot be made.
-    pub fn new(params: Params, training: &Training<'_>, mut weights: Weights, inputs: (ScaledInputs, [Matrix; 2])) -> Result<Self> {
+    pub fn new(
+        params: Params,
+        training: &Training<'_>,
+        mut weights: Weights,
+        inputs: (ScaledInputs, [Matrix; 2]),
+    ) -> Result<Self> {
         let (inputs, rows) = inputs;
         let pairs = training.train.pairs.all().to_vec();
         let [image, text] = params.widths(inputs.widths());
-        let mut net = |name: &str, widths: &[usize]| Mlp::new(&mut weights, name, widths, params.activation);
+        let mut net = |name: &str, widths: &[usize]| network(&mut weights, name, widths, params.activation);
         let nets = [net("image", &image)?, net("text", &text)?];
         let mirrored = |widths: &[usize]| -> Vec<usize> { widths.iter().rev().copied().collect() };
         let decoders = match params.lambda > 0.0 {
             true => Some([net("image.decoder", &mirrored(&image))?, net("text.decoder", &mirrored(&text))?]),
             false => None,
         };
-        let size = [params.components; 2];
+        let mut covariance = |view: &str| -> Result<Var> {
+            let zeros = Tensor::zeros((params.components, params.components), DType::F32, &weights.device().clone())?;
+            weights.state(&format!("{view}.covariance"), zeros)
+        };
         let running = match params.solver == Solver::Noi {
-            true => Some([weights.zeros("image.covariance", &size)?, weights.zeros("text.covariance", &size)?]),
+            true => Some([covariance("image")?, covariance("text")?]),
             false => None,
         };
         Ok(Self { params, weights, pairs, inputs: Arc::new(inputs), rows, nets, decoders, running })
@@ -111,11 +81,12 @@ impl Networks {
     /// # Errors
     /// If a tensor cannot be made.
     pub fn gather(&self, batch: &[(u32, u32)]) -> Result<[Tensor; 2]> {
-        let view = |rows: &Matrix, item: &dyn Fn(&(u32, u32)) -> u32| -> Result<Tensor> {
-            let data = batch.iter().flat_map(|pair| rows.row(item(pair) as usize)).copied().collect();
-            Ok(Tensor::from_vec(data, (batch.len(), rows.cols), self.weights.device())?)
+        let view = |rows: &Matrix, items: Vec<usize>| -> Result<Tensor> {
+            let rows = select(rows, &items);
+            Ok(Tensor::from_vec(rows.data, (rows.rows, rows.cols), self.weights.device())?)
         };
-        Ok([view(&self.rows[0], &|pair| pair.0)?, view(&self.rows[1], &|pair| pair.1)?])
+        let (images, texts) = batch.iter().map(|pair| (pair.0 as usize, pair.1 as usize)).unzip();
+        Ok([view(&self.rows[0], images)?, view(&self.rows[1], texts)?])
     }
 
     /// Outputs of both networks.
@@ -123,7 +94,7 @@ impl Networks {
     /// # Errors
     /// If a tensor operation fails.
     pub fn forward(&self, inputs: &[Tensor; 2]) -> Result<[Tensor; 2]> {
-        Ok([self.nets[0].forward(&inputs[0])?, self.nets[1].forward(&inputs[1])?])
+        Ok([self.nets[0].forward(&inputs[0], None)?, self.nets[1].forward(&inputs[1], None)?])
     }
 
     /// Squared error of the reconstructed inputs, both views, summed over the batch; `None` without decoders.
@@ -133,13 +104,13 @@ impl Networks {
     pub fn reconstruction(&self, inputs: &[Tensor; 2], outputs: &[Tensor; 2]) -> Result<Option<Tensor>> {
         let Some(decoders) = &self.decoders else { return Ok(None) };
         let error = |k: usize| -> Result<Tensor> {
-            Ok((decoders[k].forward(&outputs[k])? - &inputs[k])?.sqr()?.sum_all()?)
+            Ok((decoders[k].forward(&outputs[k], None)? - &inputs[k])?.sqr()?.sum_all()?)
         };
         Ok(Some((error(0)? + error(1)?)?))
     }
 
-    /// Equations (6) and (7): regression of each view on the whitened other one.
-    fn alternating(&self, outputs: &[Tensor; 2], running: &[Tensor; 2], first: bool) -> Result<Tensor> {
+    /// Equations (6) to (8): regression of each view on the whitened other one.
+    fn alternating(&self, outputs: &[Tensor; 2], running: &[Var; 2], first: bool) -> Result<Tensor> {
         let m = outputs[0].dim(0)?;
         let centred = [0, 1].map(|k| outputs[k].broadcast_sub(&outputs[k].mean_keepdim(0)?));
         let [one, two] = centred;
@@ -150,22 +121,23 @@ impl Networks {
             let rows = wide(&view.detach())?;
             let batch = multiply(rows.transpose(), rows.as_ref()) * Scale(1.0 / (m as f64 - 1.0));
             if !batch.norm_l2().is_finite() {
-                return Err(Error::Numeric(format!("{NAME}: the outputs of a network are not finite; try a lower `learning_rate`")));
+                return Err(Error::Numeric(format!(
+                    "{NAME}: the outputs of a network are not finite; try a lower `learning_rate`"
+                )));
             }
+            // At first there is nothing to keep.
             let rho = if first { 0.0 } else { self.params.rho };
             let covariance = wide(&running[k])? * Scale(rho) + batch * Scale(1.0 - rho); // (6)
-            let kept = tensor(&covariance, view.device())?;
-            let name = ["image.covariance", "text.covariance"][k];
-            let (_, var) = self.weights.iter().find(|(found, _)| *found == name).expect("the solver made it");
-            var.set(&kept)?;
-            let mut regularised = covariance;
+            running[k].set(&tensor(&covariance, view.device())?)?;
+            let mut regularised = covariance; // (7)
             (0..regularised.nrows()).for_each(|j| regularised[(j, j)] += ridge[k]);
-            let root = inverse_root(regularised.as_ref(), EPSILON)?
-                .ok_or_else(|| Error::Numeric(format!("{NAME}: the outputs of a network became constant; raise the ridges")))?;
+            let root = inverse_root(regularised.as_ref(), EPSILON)?.ok_or_else(|| {
+                Error::Numeric(format!("{NAME}: the outputs of a network became constant; raise the ridges"))
+            })?;
             whitened.push(tensor(&multiply(rows.as_ref(), root.as_ref()), view.device())?);
         }
         let regress = |view: &Tensor, target: &Tensor| -> Result<Tensor> { Ok((view - target)?.sqr()?.sum_all()?) };
-        Ok(((regress(&one, &whitened[1])? + regress(&two, &whitened[0])?)? / m as f64)?) // (7)
+        Ok(((regress(&one, &whitened[1])? + regress(&two, &whitened[0])?)? / m as f64)?) // (8)
     }
 }
 
@@ -188,7 +160,7 @@ impl Model for Networks {
     }
 
     fn matcher(&self) -> Result<Box<dyn Matcher>> {
-        let outputs = |k: usize| self.nets[k].outputs(&self.rows[k], self.params.components, self.weights.device());
+        let outputs = |k: usize| self.nets[k].outputs(&self.rows[k], self.weights.device());
         let fitted = Fitted::of(&self.params, &self.inputs, self.weights.snapshot()?, self.weights.device())?;
         Ok(Box::new(fitted.projected(&self.params, &outputs(0)?, &outputs(1)?, &self.pairs)?))
     }
