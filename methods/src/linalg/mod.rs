@@ -10,6 +10,7 @@ mod decompose;
 pub mod distance;
 pub mod gemm;
 pub mod inputs;
+pub mod k_means;
 pub mod kernel;
 pub mod lbfgs;
 pub mod logistic;
