@@ -10,15 +10,13 @@ use std::{
 
 use crate::{Dataset, SparseRows, Texts};
 
-/// Token number of the padding, also the filler behind a short caption in a batch.
-pub const PAD: u32 = 0;
 /// Token number before the first word.
 pub const START: u32 = 1;
 /// Token number after the last word.
 pub const END: u32 = 2;
 /// Token number of a word outside the vocabulary.
 pub const UNKNOWN: u32 = 3;
-/// The words of the special tokens, in the order of their numbers.
+/// The words of the special tokens, in the order of their numbers; that of the padding is 0.
 pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
 
 /// The words of a sentence, in lower case.
