@@ -22,6 +22,7 @@ impl Method for Faulty {
     fn card(&self) -> &Card {
         static CARD: std::sync::LazyLock<Card> = std::sync::LazyLock::new(|| {
             Card::parse(
+                "faulty.toml",
                 r#"
                 name = "faulty"
                 family = "example"
@@ -39,6 +40,7 @@ impl Method for Faulty {
                 paper = ""
                 "#,
             )
+            .expect("a complete card")
         });
         &CARD
     }

@@ -1,8 +1,16 @@
 //! A method's card: the TOML beside its source file.
+//!
+//! What is known once is written once: a row of a paper's table is one entry with all its metrics, and a parameter that several
+//! methods have is documented in its group's file, so that a card says of it only what differs.
 
-use std::collections::BTreeMap;
+mod complete;
+mod metrics;
+
+use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// What is known of a method: where it is from, what it needs, what it claims.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,10 +40,13 @@ pub struct Card {
     /// Groups of parameters that several methods have: `encoders`, `schedule`.
     #[serde(default)]
     pub shared: Vec<String>,
-    /// One entry a parameter, those of the shared groups included; a card's own entry goes before a group's.
+    /// Programs that were read for the method or run to make its golden files; none where no program of it is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub code: Vec<Code>,
+    /// One entry a parameter, those of the shared groups included; what a card's own entry says goes before the group's.
     #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
-    /// Numbers that papers print.
+    /// Numbers that papers print, one entry a row of a table.
     #[serde(default)]
     pub reported: Vec<Reported>,
     /// What the paper says holds.
@@ -43,19 +54,57 @@ pub struct Card {
     pub claims: Vec<Claim>,
 }
 
-/// The groups of parameters that several methods have.
-const SHARED: [(&str, &str); 2] =
-    [("encoders", include_str!("nn/joint/options.toml")), ("schedule", include_str!("train/schedule.toml"))];
-
-/// A group's file.
-#[derive(Deserialize)]
+/// A program that the method, or a part of it, follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Group {
-    parameters: BTreeMap<String, Parameter>,
+pub struct Code {
+    /// `owner/name` on GitHub, or a package of PyPI.
+    pub repository: String,
+    /// Of a repository: the commit that was read, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Of a package: its version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Which part, and what was taken from there.
+    pub taken: String,
 }
 
-fn built_in<T: serde::de::DeserializeOwned>(text: &str) -> T {
-    toml::from_str(text).unwrap_or_else(|error| panic!("a built-in card is malformed: {error}"))
+impl Code {
+    /// As a table names it: `kuanghuei/SCAN@8063557`, `mvlearn==0.5.0`, or the repository alone where no commit is known.
+    pub fn short(&self) -> String {
+        match (&self.commit, &self.version) {
+            (Some(commit), _) => format!("{}@{}", self.repository, &commit[..commit.len().min(7)]),
+            (None, Some(version)) => format!("{}=={version}", self.repository),
+            (None, None) => self.repository.clone(),
+        }
+    }
+
+    /// Page of the commit, of the repository, or of the package.
+    pub fn address(&self) -> String {
+        match (&self.commit, &self.version) {
+            (Some(commit), _) => format!("https://github.com/{}/tree/{commit}", self.repository),
+            (None, Some(version)) => format!("https://packages.example/{}/{version}/", self.repository),
+            (None, None) => format!("https://github.com/{}", self.repository),
+        }
+    }
+
+    /// What is wrong with it, if anything: the key, what it should be and what it is.
+    fn fault(&self) -> Option<[String; 3]> {
+        let Self { repository, commit, version, .. } = self;
+        let fault = |key: &str, expected: &str, found: &str| Some([key, expected, found].map(str::to_string));
+        if repository.contains('/') == version.is_some() {
+            let expected = "`owner/name` on GitHub without a `version`, or a package of PyPI with one";
+            return fault("repository", expected, repository);
+        }
+        match commit {
+            Some(commit) if version.is_some() => fault("commit", "none beside a `version`", commit),
+            Some(commit) if commit.len() < 7 || !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
+                fault("commit", "7 hexadecimal digits or more", commit)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A parameter's meaning.
@@ -63,14 +112,17 @@ fn built_in<T: serde::de::DeserializeOwned>(text: &str) -> T {
 #[serde(deny_unknown_fields)]
 pub struct Parameter {
     /// What it is, with its symbol in the paper.
+    #[serde(default)]
     pub doc: String,
     /// Allowed values, in words or as an interval.
+    #[serde(default)]
     pub range: String,
     /// The paper's value or values, with the setting.
+    #[serde(default)]
     pub paper: String,
 }
 
-/// A number that a paper prints.
+/// A row of a paper's table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reported {
@@ -78,14 +130,50 @@ pub struct Reported {
     pub variant: String,
     /// Dataset and split.
     pub dataset: String,
-    /// Metric with direction: `i2t R@1`.
-    pub metric: String,
-    /// The value, R@K in percent, MAP as a fraction.
-    pub value: f64,
     /// Where it was seen.
     pub source: String,
     /// `verified`, `recalled` or `measured`.
     pub evidence: Evidence,
+    /// Metrics with direction, `i2t R@1`, and their values in the order of the card: R@K in percent, MAP as a fraction.
+    #[serde(with = "metrics")]
+    pub metrics: Vec<(String, f64)>,
+    /// What the source does not say of a metric: `rsum` was summed here.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notes: BTreeMap<String, String>,
+}
+
+/// One number that a paper prints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Number<'a> {
+    /// Row of the paper's table.
+    pub variant: &'a str,
+    /// Dataset and split.
+    pub dataset: &'a str,
+    /// Metric with direction.
+    pub metric: &'a str,
+    /// The value.
+    pub value: f64,
+    /// Where it was seen, and what else is to be said of it.
+    pub source: Cow<'a, str>,
+    /// How sure it is.
+    pub evidence: Evidence,
+}
+
+impl Reported {
+    /// The numbers of the row, one by one, in the card's order.
+    pub fn numbers(&self) -> impl Iterator<Item = Number<'_>> {
+        self.metrics.iter().map(|(metric, value)| Number {
+            variant: &self.variant,
+            dataset: &self.dataset,
+            metric,
+            value: *value,
+            source: match self.notes.get(metric) {
+                Some(note) => format!("{}; {note}", self.source).into(),
+                None => Cow::Borrowed(&self.source),
+            },
+            evidence: self.evidence,
+        })
+    }
 }
 
 /// How sure a reported number is.
@@ -139,32 +227,69 @@ pub struct ClaimTest {
 }
 
 impl Card {
-    /// Parses a card that is part of the program.
+    /// Parses a card, and completes its parameters by those of the groups that it shares; `file` is named in errors.
     ///
-    /// # Panics
-    /// If the card is malformed or names an unknown group; the contract test parses them all.
-    pub fn parse(text: &str) -> Self {
-        let mut card: Self = built_in(text);
-        for name in &card.shared {
-            let (_, text) = SHARED
-                .iter()
-                .find(|(known, _)| known == name)
-                .unwrap_or_else(|| panic!("card {}: no group of parameters is called {name}", card.name));
-            let Group { parameters } = built_in(text);
-            for (key, parameter) in parameters {
-                card.parameters.entry(key).or_insert(parameter);
+    /// # Errors
+    /// No TOML; keys that are missing, all of them named; an unknown key or group, a number that is not finite, or a value that
+    /// is not what its key asks for.
+    pub fn parse(file: &str, text: &str) -> Result<Self> {
+        let wrong = |expected: String, found: String| Error::Format { file: file.into(), expected, found };
+        let table: toml::Table = text.parse().map_err(|error| malformed(file, &error))?;
+        let groups = complete::groups(&table).map_err(|unknown| {
+            wrong(format!("`shared` with groups among {}", complete::names().join(", ")), unknown)
+        })?;
+        let missing = complete::missing(&table, &groups);
+        if !missing.is_empty() {
+            return Err(wrong(format!("a card with {}", missing.join(", ")), "none of them".into()));
+        }
+        // From the text once more: the order of metrics is that of their places in it.
+        let mut card: Self = toml::from_str(text).map_err(|error| malformed(file, &error))?;
+        for (key, shared) in groups {
+            let own = card.parameters.entry(key).or_insert_with(|| shared.clone());
+            for (own, shared) in
+                [(&mut own.doc, shared.doc), (&mut own.range, shared.range), (&mut own.paper, shared.paper)]
+            {
+                if own.is_empty() {
+                    *own = shared;
+                }
             }
         }
-        card
+        for (i, code) in card.code.iter().enumerate() {
+            if let Some([key, expected, found]) = code.fault() {
+                return Err(wrong(format!("`code[{i}].{key}` to be {expected}"), found));
+            }
+        }
+        for (i, row) in card.reported.iter().enumerate() {
+            let of = |metric: &String| row.metrics.iter().any(|(known, _)| known == metric);
+            if let Some(metric) = row.notes.keys().find(|metric| !of(metric)) {
+                return Err(wrong(format!("`reported[{i}].notes` of metrics of its row"), format!("`{metric}`")));
+            }
+        }
+        Ok(card)
+    }
+
+    /// Every number that papers print, one by one, in the card's order.
+    pub fn numbers(&self) -> impl Iterator<Item = Number<'_>> {
+        self.reported.iter().flat_map(Reported::numbers)
     }
 }
 
-/// A method's card, parsed once: `card!("scan.toml")`.
+/// What the parser says, with the line.
+fn malformed(file: &str, error: &toml::de::Error) -> Error {
+    Error::Format { file: file.into(), expected: "a method's card".into(), found: error.to_string().trim_end().into() }
+}
+
+/// A method's card, parsed once: `card!("scan.toml")`. A malformed one panics when it is first asked for; it is part of the
+/// program, and the contract test asks for all.
 #[macro_export]
 macro_rules! card {
     ($file:literal) => {{
-        static CARD: std::sync::LazyLock<$crate::card::Card> =
-            std::sync::LazyLock::new(|| $crate::card::Card::parse(include_str!($file)));
+        static CARD: std::sync::LazyLock<$crate::card::Card> = std::sync::LazyLock::new(|| {
+            $crate::card::Card::parse($file, include_str!($file)).unwrap_or_else(|error| panic!("{error}"))
+        });
         &*CARD
     }};
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ pub enum Error {
     /// The run was stopped from outside.
     #[error("interrupted")]
     Interrupted,
-    /// A saved matcher, checkpoint or golden file that does not have the documented form.
+    /// A card, saved matcher, checkpoint or golden file that does not have the documented form.
     #[error("{file}: expected {expected}, found {found}")]
     Format {
         /// The file.

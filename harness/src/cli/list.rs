@@ -4,6 +4,8 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
 
+use xmbench_methods::card::Code;
+
 use super::{Status, print, table};
 use crate::run::{Experiment, Methods, Profile, plan};
 
@@ -56,10 +58,12 @@ fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
 }
 
 fn methods_rows(methods: &Methods) -> Vec<Vec<String>> {
-    let mut rows = vec![row(["METHOD", "LABEL", "FAMILY", "YEAR", "CODES", "NEEDS"])];
+    let mut rows = vec![row(["METHOD", "LABEL", "FAMILY", "YEAR", "CODES", "NEEDS", "SOURCE CODE"])];
     rows.extend(methods.iter().map(|method| {
         let card = method.card();
-        row([&card.name, &card.label, &card.family, &card.year.to_string(), &card.codes, &card.needs.join(", ")])
+        let (year, needs) = (card.year.to_string(), card.needs.join(", "));
+        let code: Vec<String> = card.code.iter().map(Code::short).collect();
+        row([&card.name, &card.label, &card.family, &year, &card.codes, &needs, &code.join(", ")])
     }));
     rows
 }

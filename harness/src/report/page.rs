@@ -214,8 +214,17 @@ fn method(card: &Card, labels: &str) -> String {
         doi if doi.starts_with("10.") => format!("<a href=\"https://doi.org/{0}\">doi:{0}</a>", escape(doi)),
         other => escape(other),
     };
+    let code: Vec<String> = card
+        .code
+        .iter()
+        .map(|code| {
+            let (address, short, taken) = (code.address(), code.short(), &code.taken);
+            format!("<a href=\"{}\">{}</a> ({})", escape(&address), escape(&short), escape(taken))
+        })
+        .collect();
+    let code = if code.is_empty() { String::new() } else { format!(" Code read: {}.", code.join("; ")) };
     let mut out = format!(
-        "<h4>{}</h4>\n<p>{}. <em>{}</em>. {}, {}. {identifier}. Rows: {}.</p>\n",
+        "<h4>{}</h4>\n<p>{}. <em>{}</em>. {}, {}. {identifier}.{code} Rows: {}.</p>\n",
         escape(&card.label),
         escape(&card.authors),
         escape(&card.title),
@@ -226,27 +235,20 @@ fn method(card: &Card, labels: &str) -> String {
     if card.reported.is_empty() {
         return out;
     }
-    let mut groups: Vec<((&str, &str, &str), Vec<String>)> = Vec::new();
-    for value in &card.reported {
-        let sign = match value.evidence {
+    let rows = card.reported.iter().map(|row| {
+        let sign = match row.evidence {
             Evidence::Verified => "",
             Evidence::Recalled => "°",
             Evidence::Measured => "^",
         };
-        let text = format!("{} {}{sign}", value.metric, value.value);
-        let key = (value.variant.as_str(), value.dataset.as_str(), value.source.as_str());
-        match groups.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, values)) => values.push(text),
-            None => groups.push((key, vec![text])),
-        }
-    }
-    let rows = groups.iter().map(|((variant, dataset, source), values)| {
+        let values: Vec<String> = row.metrics.iter().map(|(metric, value)| format!("{metric} {value}{sign}")).collect();
+        let notes: String = row.notes.iter().map(|(metric, note)| format!("; {metric}: {note}")).collect();
         format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-            escape(variant),
-            escape(dataset),
+            escape(&row.variant),
+            escape(&row.dataset),
             escape(&values.join(", ")),
-            escape(source)
+            escape(&format!("{}{notes}", row.source))
         )
     });
     out += &format!(

@@ -131,7 +131,7 @@ pub fn claims() -> Card {
     ];
     let head = "name = \"made-up\"\nfamily = \"metric\"\nlabel = \"Made up\"\ntitle = \"\"\nauthors = \"\"\nvenue = \"\"\nyear = 2018\n\
                 identifier = \"\"\nneeds = []\ncodes = \"dense\"\nparameters = {}\n";
-    Card::parse(&format!("{head}{}", claims.concat()))
+    Card::parse("made-up.toml", &format!("{head}{}", claims.concat())).expect("a complete card")
 }
 
 /// Queries whose own item ranks about `skill` down, and what follows from them.

@@ -1,0 +1,89 @@
+//! The numbers that cards report stay what they are, and cards stay short enough to be read.
+
+use std::{fs, path::Path};
+
+use sha2::{Digest, Sha256};
+use xmbench_methods::{
+    card::{Evidence, Number},
+    registry,
+};
+
+/// How many numbers each card reports, and the SHA-256 of their list: one line a number, `variant`, `dataset`, `metric`, `value`,
+/// `source` and `evidence` with tabs between them, lines sorted and joined by newlines.
+///
+/// Papers' numbers are typed by hand and nothing else in the project would notice a slip of the finger, or a line that an
+/// edit of the format loses. The values are those of the cards when every number still was an entry of its own. Who adds or
+/// mends a number on purpose takes the count and sum that the failing test prints, after a look at the card's diff.
+const REPORTED: [(&str, usize, &str); 13] = [
+    ("scan", 91, "d12beb943ca6e8bd4ef16e3b33ae7c555104e22b4bd7021456e42e3aa0865cb2"),
+    ("cca", 14, "220f628d29564691b898983fb87ddd3f2540f026501078ef322f2dfec5578ed4"),
+    ("dcca", 8, "274e09609a19120adc28abd63dd3cf426b2d3dd81c57758e9a2cbab8409d8447"),
+    ("kcca", 3, "db3d8aaf705e55f1b2b502372db3c8cac3b519e61b6517d7af396ed3dfcb3d10"),
+    ("scm", 14, "266d718df2afe1bece165783ee11f5c25c1538daf8ac9478887984275b232f38"),
+    ("djsrh", 24, "08992edbaa91345184b61c61b538b9ab4174abbfaf200bb8ae411985e3db6243"),
+    ("contrastive", 3, "ef36f53111590d2286cec25687b662d0390e42bd44744b03e010ad3f318e31e2"),
+    ("info_nce", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    ("joint_embedding", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    ("n_pair", 4, "1d22d2c22756e8bb49c61daf2bd567a6dae2b3e7505b3727a52160f389a0440f"),
+    ("structure_preserving", 12, "8dccc11f1c43dd1d1774a0c282a690f5a73f87badb1ecc9b1142d789fd42b74c"),
+    ("triplet_center", 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+    ("vse", 184, "a8db0f0ad3decd2813f0436f338d9e2e1022b1ef301873702477da14a5b58026"),
+];
+
+/// Lines that a card may have.
+const LINES: usize = 250;
+/// Characters that a card's line may have.
+const CHARACTERS: usize = 240;
+
+fn line(number: Number<'_>) -> String {
+    let Number { variant, dataset, metric, value, source, evidence } = number;
+    let evidence = match evidence {
+        Evidence::Verified => "verified",
+        Evidence::Recalled => "recalled",
+        Evidence::Measured => "measured",
+    };
+    format!("{variant}\t{dataset}\t{metric}\t{value:?}\t{source}\t{evidence}")
+}
+
+#[test]
+fn reported_numbers_are_those_that_were_typed_in() {
+    let found: Vec<(&str, usize, String)> = registry::methods()
+        .map(|method| {
+            let card = method.card();
+            let mut lines: Vec<String> = card.numbers().map(line).collect();
+            lines.sort();
+            let sum = Sha256::digest(lines.join("\n")).iter().map(|byte| format!("{byte:02x}")).collect();
+            (&card.name[..], lines.len(), sum)
+        })
+        .collect();
+    for (name, count, sum) in &found {
+        assert!(REPORTED.contains(&(name, *count, sum)), "the numbers of card {name} changed: found {count}, {sum}");
+    }
+    assert_eq!(found.len(), REPORTED.len(), "a line a card");
+}
+
+#[test]
+fn cards_are_short_enough_to_be_read() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = fs::read_to_string(&path).expect("a card");
+                let (lines, longest) = (text.lines().count(), text.lines().map(|line| line.chars().count()).max());
+                assert!(lines <= LINES, "{}: {lines} lines, expected at most {LINES}", path.display());
+                let longest = longest.unwrap_or(0);
+                assert!(
+                    longest <= CHARACTERS,
+                    "{}: a line of {longest}, expected at most {CHARACTERS}",
+                    path.display()
+                );
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= REPORTED.len(), "{seen} cards");
+}
