@@ -32,8 +32,8 @@ const REPORTED: [(&str, usize, &str); 13] = [
 
 /// Lines that a card may have.
 const LINES: usize = 250;
-/// Characters that a card's line may have.
-const CHARACTERS: usize = 240;
+/// Characters that a card's line may have: a row of ten metrics.
+const CHARACTERS: usize = 200;
 
 fn line(number: Number<'_>) -> String {
     let Number { variant, dataset, metric, value, source, evidence } = number;
