@@ -10,10 +10,11 @@
 //! s(x, y) = u v / (|u| |v|)                                                                   (4)
 //! ```
 //!
-//! Hidden layers have the paper's cubic sigmoid, tanh or ReLU. Three ways to train: (1) over batches (Wang et al. 2015 and all
-//! released code); (1) over all pairs by L-BFGS, as in the paper; or nonlinear orthogonal iterations (NOI; Wang, Arora, Livescu,
-//! Srebro, Allerton 2015), which take small batches because covariances are carried over. With `lambda > 0` and decoders `g1`, `g2`
-//! of mirrored widths the objective is that of DCCAE (Wang, Arora, Livescu, Bilmes, ICML 2015):
+//! Hidden layers have the paper's cubic sigmoid, tanh or ReLU. Three ways to train: (1) over batches (Wang et al. 2015, and the public
+//! Michaelvll/DeepCCA@63186ba and VahidooX/DeepCCA); (1) over all pairs by L-BFGS, as in the paper; or nonlinear orthogonal
+//! iterations (NOI; Wang, Arora, Livescu, Srebro, Allerton 2015), which take small batches because covariances are carried over.
+//! With `lambda > 0` and decoders `g1`, `g2` of mirrored widths the objective is that of DCCAE (Wang, Arora, Livescu, Bilmes, ICML
+//! 2015):
 //!
 //! ```text
 //! L + lambda / m (|X - g1(f1(X))|^2 + |Y - g2(f2(Y))|^2)                                      (5)
@@ -65,7 +66,7 @@ const PROJECTION: &str = "projection.safetensors";
 /// Names of the projections of both views in that file.
 const PROJECTIONS: [&str; 2] = ["image.projection", "text.projection"];
 
-/// Eigenvalues of the covariances of outputs must be above this, as in the released code.
+/// Eigenvalues of the covariances of outputs must be above this, as in Michaelvll/DeepCCA@63186ba.
 const EPSILON: f64 = 1e-9;
 
 /// The method.

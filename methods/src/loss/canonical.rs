@@ -11,10 +11,10 @@
 //! dcorr/dH1 = (2 C1 D11 + C2 D12ᵀ) / (m - 1),   dcorr/dH2 = (2 C2 D22 + C1 D12) / (m - 1)           (5)
 //! ```
 //!
-//! with `D22` from `V` as `D11` from `U`. The paper has `f(s) = s`, so that all `k` give the trace norm of `T`; the most used
-//! release has `f(s) = sqrt(s^2 + 1e-3)`. Nothing in (4) divides by a difference, so repeated singular values do no harm; where
-//! `s = 0` the trace norm has a corner, and such a direction gets no gradient. Eigenvalues of `S` that are not above `epsilon` are
-//! dropped from the inverse root.
+//! with `D22` from `V` as `D11` from `U`. The paper has `f(s) = s`, so that all `k` give the trace norm of `T`;
+//! Michaelvll/DeepCCA@63186ba has `f(s) = sqrt(s^2 + 1e-3)`. Nothing in (4) divides by a difference, so repeated singular values do
+//! no harm; where `s = 0` the trace norm has a corner, and such a direction gets no gradient. Eigenvalues of `S` that are not above
+//! `epsilon` are dropped from the inverse root.
 
 use candle_core::{CpuStorage, CustomOp2, DType, Device, Layout, Shape, Tensor};
 use faer::{Mat, MatRef, Scale};
@@ -44,11 +44,11 @@ pub struct CanonicalCorrelation {
 pub enum Objective {
     /// `s`.
     Paper,
-    /// `sqrt(s^2 + 1e-3)`, as the released PyTorch code has it for its top k.
+    /// `sqrt(s^2 + 1e-3)`, as Michaelvll/DeepCCA@63186ba has it for its top k.
     Released,
 }
 
-/// What the released code adds under the root.
+/// What Michaelvll/DeepCCA adds under the root.
 const RELEASED: f64 = 1e-3;
 
 impl Objective {

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! (1) is Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", CVPR 2006, whose label is 0
-//! for a positive. (2) is what pytorch-metric-learning calls the contrastive loss. At distance 0 the gradient is 0, since the
-//! direction is not defined.
+//! for a positive. (2) is what pytorch-metric-learning (2.9.0) calls the contrastive loss. At distance 0 the gradient is 0, since
+//! the direction is not defined.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -124,7 +124,7 @@ pub fn contrastive(
 }
 
 /// Equation (1) of each of `n` pairs with `squared [n]` distances: `[n]`. `epsilon` is added to the square under the root: 0 in
-/// the paper, 1e-9 in the widespread siamese code.
+/// the paper, 1e-9 in adambielski/siamese-triplet@0c719f9.
 ///
 /// # Errors
 /// If there is not one label a pair.

@@ -49,8 +49,8 @@ fn vse(case: &Case, hardest: bool) -> Result<Answer> {
     Ok(answer)
 }
 
-/// The paper's objective, and the released code's beside it. With all singular values the released code takes an element-wise
-/// root of `TᵀT`, which leaves the sum of the lengths of the columns of `T`; it has no gradient there.
+/// The paper's objective, and that of Michaelvll/DeepCCA@63186ba beside it. With all singular values the latter takes an
+/// element-wise root of `TᵀT`, which leaves the sum of the lengths of the columns of `T`; it has no gradient there.
 fn dcca(case: &Case) -> Result<Answer> {
     case.only(&["eps", "k", "r1", "r2", "use_all"])?;
     let all = case.config::<bool>("use_all")?;

@@ -1,7 +1,7 @@
 //! Order similarity: `s_ij = -|[t_j - v_i]+|_2`, how far the text `t_j` sticks out above the image `v_i` in each dimension.
 //!
-//! Vendrov et al. square the norm; the released VSE++ code, followed here, does not. The gradient of a pair without
-//! violation is 0.
+//! Vendrov et al. square the norm; fartashf/vsepp@abe382f, the code of VSE++, does not, and is followed here. The gradient of a
+//! pair without violation is 0.
 
 use candle_core::{CpuStorage, CustomOp2, Device, Layout, Shape, Tensor};
 use rayon::prelude::*;

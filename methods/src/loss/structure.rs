@@ -11,11 +11,11 @@
 //! ```
 //!
 //! Wang, Li and Lazebnik, "Learning Deep Structure-Preserving Image-Text Embeddings", CVPR 2016. The paper sums over all
-//! triplets; farthest neighbour, largest hinges, means and the 1e-4 are those of the code released with it, which has (1) to
-//! (3) for an equal number of sentences an image. In (3) a sentence is its own neighbour, at `d = 0.01`, so that it is
-//! defined for an image with one sentence. Here the numbers may differ, and (4), the paper's, is built like (3): an image
-//! without another image of its class adds 0. Where a row has fewer than `top_k` negatives, its mean is over those; without
-//! negatives it is 0.
+//! triplets; farthest neighbour, largest hinges, means and the 1e-4 are those of the code released with it
+//! (lwwang/Two_branch_network@03f106f), which has (1) to (3) for an equal number of sentences an image. In (3) a sentence is its own
+//! neighbour, at `d = 0.01`, so that it is defined for an image with one sentence. Here the numbers may differ, and (4), the
+//! paper's, is built like (3): an image without another image of its class adds 0. Where a row has fewer than `top_k` negatives, its
+//! mean is over those; without negatives it is 0.
 //!
 //! The largest hinges of a row are the nearest negatives: no array of triplets exists. Of equal distances the first counts; equal
 //! farthest neighbours share the gradient. At exactly 0 a hinge has none.
@@ -30,7 +30,7 @@ use crate::{Error, Result};
 /// Added to the square under the root.
 const EPSILON: f64 = 1e-4;
 
-/// Margin, weights and the number of negatives; the defaults are those of the released code.
+/// Margin, weights and the number of negatives; the defaults are those of lwwang/Two_branch_network@03f106f.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Structure {
     /// `m`.

@@ -6,9 +6,9 @@
 //! ```
 //!
 //! He, Zhou, Zhou, Bai and Bai, "Triplet-Center Loss for Multi-View 3D Object Retrieval", CVPR 2018, who sum (2) over the batch.
-//! The code released for SHREC 2018 takes the plain distance in (1), looks for `j` among the classes present in the batch only,
-//! and averages. At equal minima the paper's form counts the first; the released code's shares the gradient among the features
-//! of the batch that belong to them, as its `min` over the batch does.
+//! The code for SHREC 2018 (xlliu7/Shrec2018_TripletCenterLoss.pytorch@36fa434) takes the plain distance in (1), looks for `j` among
+//! the classes present in the batch only, and averages. At equal minima the paper's form counts the first; the released code's
+//! shares the gradient among the features of the batch that belong to them, as its `min` over the batch does.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Generalised pooling (VSE-infinity, Chen et al. 2021): vectors of an item are sorted channel by channel, and the place in the
-//! order, not the vector, decides the weight.
+//! Generalised pooling (VSE-infinity, Chen et al. 2021; woodfrog/vse_infty@29df9d6): vectors of an item are sorted channel by
+//! channel, and the place in the order, not the vector, decides the weight.
 //!
 //! ```text
 //! PE(p, 2i) = sin(p 10000^(-2i/d)),  PE(p, 2i + 1) = cos(p 10000^(-2i/d)),  p = 0, 1, ..      (1)

@@ -120,7 +120,7 @@ fn spread_scores<T: Real>(
                 dr.iter_mut().for_each(|dr| *dr *= g / total);
             }
             Aggregation::Max => {
-                // Of equal maxima the first gets all, as in the released code's library.
+                // Of equal maxima the first gets all, as in PyTorch, which the released code is written in.
                 let best = (1..r.len()).fold(0, |best, q| if r[q] > r[best] { q } else { best });
                 dr.fill(T::ZERO);
                 dr[best] = g;

@@ -15,7 +15,7 @@
 //! Q_q · a_q = sum_c W_cq S_cq        |a_q|² = w_qᵀ G w_q          (7)
 //! ```
 //! so that beside the one product (1) for a whole block of items nothing costs `d` operations any more.
-//! [`Contexts::Direct`] builds them nevertheless, as the released code does, to compare.
+//! [`Contexts::Direct`] builds them nevertheless, as the released code (kuanghuei/SCAN@8063557) does, to compare.
 //!
 //! Departures from the paper, all those of the released code: LeakyReLU of slope 0.1 where the paper has `max(0, x)`;
 //! no mean inside LogSumExp (a maximum is taken out before, so that it cannot overflow). The gradient at a zero vector is
