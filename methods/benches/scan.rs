@@ -13,7 +13,10 @@ use xmbench_methods::{
     Codes, Fragments, PairScorer,
     nn::{
         Lengths,
-        cross::{Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores, composed_scores},
+        cross::{
+            Aggregation, Attention, Contexts, CrossAttention, CrossScorer, Direction, Norm, Relevance, batch_scores,
+            composed_scores,
+        },
     },
 };
 
@@ -23,10 +26,8 @@ const DIM: usize = 256;
 fn settings(direction: Direction) -> CrossAttention {
     CrossAttention {
         direction,
-        norm: Norm::ClippedL2norm,
-        aggregation: Aggregation::LogSumExp,
-        lambda_softmax: 9.0,
-        lambda_lse: 6.0,
+        attention: Attention { norm: Norm::ClippedL2norm, lambda_softmax: 9.0 },
+        relevance: Relevance { aggregation: Aggregation::LogSumExp, lambda_lse: 6.0 },
     }
 }
 

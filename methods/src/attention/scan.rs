@@ -28,7 +28,8 @@ use crate::{
     nn::{
         self, ImageEncoder, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights,
         cross::{
-            self, Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm, batch_scores,
+            self, Aggregation, Attention, Contexts, CrossAttention, CrossScorer, Direction, Norm, Relevance,
+            batch_scores,
             golden::{Scored, values},
         },
     },
@@ -126,10 +127,8 @@ impl Params {
     fn attention(&self) -> CrossAttention {
         CrossAttention {
             direction: self.direction,
-            norm: self.raw_feature_norm,
-            aggregation: self.aggregation,
-            lambda_softmax: self.lambda_softmax,
-            lambda_lse: self.lambda_lse,
+            attention: Attention { norm: self.raw_feature_norm, lambda_softmax: self.lambda_softmax },
+            relevance: Relevance { aggregation: self.aggregation, lambda_lse: self.lambda_lse },
         }
     }
 }

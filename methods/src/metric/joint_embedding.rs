@@ -29,7 +29,7 @@ use crate::{
     loss::{cross_entropy, hinge},
     nn::{
         Encoders, Shape, TextModel, TextPooling, Weights,
-        cross::{Aggregation, Contexts, CrossAttention, CrossScorer, Direction, Norm},
+        cross::{Aggregation, Attention, Contexts, CrossAttention, CrossScorer, Direction, Norm, Relevance},
     },
     params::out_of_range,
     train::{Schedule, Step},
@@ -122,10 +122,8 @@ impl Loss for Params {
     fn attention(&self) -> Option<CrossScorer> {
         let settings = CrossAttention {
             direction: Direction::T2i,
-            norm: Norm::ClippedL2norm,
-            aggregation: Aggregation::Mean,
-            lambda_softmax: self.lambda_softmax,
-            lambda_lse: 1.0,
+            attention: Attention { norm: Norm::ClippedL2norm, lambda_softmax: self.lambda_softmax },
+            relevance: Relevance { aggregation: Aggregation::Mean, lambda_lse: 1.0 },
         };
         self.attention.then_some(CrossScorer { settings, form: Contexts::Gram }) // (4)
     }

@@ -15,7 +15,7 @@
 use rayon::prelude::*;
 
 use super::{
-    Aggregation, CrossAttention, EPS, Norm, Real, SLOPE, Stack,
+    Aggregation, Attention, CrossAttention, EPS, Norm, Real, Relevance, SLOPE, Stack,
     kernel::{CONTEXT_BLOCK, QUERY_BLOCK, grams, norms, similarity},
     panel::{Context, Panel, Scratch, attend, dot, larger},
     real::vectorised,
@@ -66,13 +66,13 @@ pub fn gradients<T: Real>(
                     norms: &query_norms[first..first + asked.vectors()],
                 };
                 let s = &mut ds[span.start * width + first..(span.end - 1) * width + first + asked.vectors()];
-                attend(settings, &panel, s, Context::Gram(&grams[item]), scratch);
+                attend(&settings.attention, &panel, s, Context::Gram(&grams[item]), scratch);
                 let cotangent = &cotangent[item * queries.items() + columns.start..][..columns.len()];
                 let radial = &mut radial[i * width + first..][..asked.vectors()];
-                spread_scores(settings, &panel, cotangent, scratch, radial);
+                spread_scores(&settings.relevance, &panel, cotangent, scratch, radial);
                 to_weights(panel.rows, panel.stride, s, scratch);
                 accumulate_gram(rows, asked.vectors(), scratch, &mut dg);
-                to_similarities(settings, &panel, s, scratch);
+                to_similarities(&settings.attention, &panel, s, scratch);
             }
             let item = Mat::new(block.item(i), rows, dim);
             let dc = &mut dc[span.start * dim..span.end * dim];
@@ -98,7 +98,7 @@ pub fn gradients<T: Real>(
 
 /// From the scores to `inner_grad = d(Q·a)`, `square_grad = 2 dm` and `radial = d|Q| / |Q|`.
 fn spread_scores<T: Real>(
-    settings: &CrossAttention,
+    settings: &Relevance,
     panel: &Panel<'_, T>,
     cotangent: &[T],
     scratch: &mut Scratch<T>,
@@ -189,7 +189,7 @@ fn accumulate_gram<T: Real>(rows: usize, width: usize, scratch: &mut Scratch<T>,
 }
 
 /// `s` becomes `dS`.
-fn to_similarities<T: Real>(settings: &CrossAttention, panel: &Panel<'_, T>, s: &mut [T], scratch: &Scratch<T>) {
+fn to_similarities<T: Real>(settings: &Attention, panel: &Panel<'_, T>, s: &mut [T], scratch: &Scratch<T>) {
     normalise_gradient(
         settings.norm,
         T::of(settings.lambda_softmax),

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use super::{CrossAttention, Direction, Stack, attention, batch_scores};
+use super::{Attention, CrossAttention, Direction, Relevance, Stack, attention, batch_scores};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
@@ -15,6 +15,15 @@ pub fn operations() -> Vec<Operation> {
         Operation { name: "attn.scan_t2i", run: |case| run(case, Direction::T2i), ignored: &[] },
         Operation { name: "attn.scan_i2t", run: |case| run(case, Direction::I2t), ignored: &[] },
     ]
+}
+
+/// The settings of a case.
+pub(super) fn settings(case: &Case, direction: Direction) -> Result<CrossAttention> {
+    Ok(CrossAttention {
+        direction,
+        attention: Attention { norm: case.config("raw_feature_norm")?, lambda_softmax: case.config("lambda_softmax")? },
+        relevance: Relevance { aggregation: case.config("agg_func")?, lambda_lse: case.config("lambda_lse")? },
+    })
 }
 
 /// Inputs of a case that gradients are taken of, and the scores of every image against every caption.
@@ -30,14 +39,9 @@ pub(crate) struct Scored {
 impl Scored {
     /// Scores the inputs of a case.
     pub fn new(case: &Case, direction: Direction) -> Result<Self> {
-        let settings = CrossAttention {
-            direction,
-            norm: case.config("raw_feature_norm")?,
-            aggregation: case.config("agg_func")?,
-            lambda_softmax: case.config("lambda_softmax")?,
-            lambda_lse: case.config("lambda_lse")?,
-        };
-        for (key, value) in [("lambda_softmax", settings.lambda_softmax), ("lambda_lse", settings.lambda_lse)] {
+        let settings = settings(case, direction)?;
+        let lambdas = (settings.attention.lambda_softmax, settings.relevance.lambda_lse);
+        for (key, value) in [("lambda_softmax", lambdas.0), ("lambda_lse", lambdas.1)] {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(case.unsupported(key, "a number above 0"));
             }
@@ -97,8 +101,8 @@ fn first_caption(
     for i in 0..items {
         let image = Stack { dim, offsets: &one_image, data: &images[i * regions * dim..(i + 1) * regions * dim] };
         let (weights, attended) = match settings.direction {
-            Direction::T2i => attention(settings, image, text),
-            Direction::I2t => attention(settings, text, image),
+            Direction::T2i => attention(&settings.attention, image, text),
+            Direction::I2t => attention(&settings.attention, text, image),
         };
         all.extend(weights.into_iter().map(f64::from));
         seen.extend(attended.into_iter().map(f64::from));

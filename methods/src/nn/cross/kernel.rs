@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    Contexts, CrossAttention, Real, Stack,
+    Attention, Contexts, CrossAttention, Real, Stack,
     panel::{Context, Panel, Scratch, aggregate, attend, sum_squares},
 };
 use crate::linalg::gemm::{Mat, MatMut, gemm_serial};
@@ -60,8 +60,9 @@ pub fn scores<T: Real>(
                     Contexts::Gram => Context::Gram(&grams[rows.start + i]),
                     Contexts::Direct => Context::Direct(block.item(i), asked),
                 };
-                attend(settings, &panel, s, context, scratch);
-                aggregate(settings, &panel, &scratch.relevance, &mut part[i * columns.len()..(i + 1) * columns.len()]);
+                attend(&settings.attention, &panel, s, context, scratch);
+                let part = &mut part[i * columns.len()..(i + 1) * columns.len()];
+                aggregate(&settings.relevance, &panel, &scratch.relevance, part);
             }
             scratch.similarities = similarities;
             part
@@ -78,7 +79,7 @@ pub fn scores<T: Real>(
 
 /// Attention weights `[c, q]` of equation (3) and attended vectors `[q, d]` of equation (4) for one context item and one
 /// query item, to be looked at.
-pub fn attention<T: Real>(settings: &CrossAttention, context: Stack<'_, T>, query: Stack<'_, T>) -> (Vec<T>, Vec<T>) {
+pub fn attention<T: Real>(settings: &Attention, context: Stack<'_, T>, query: Stack<'_, T>) -> (Vec<T>, Vec<T>) {
     let (rows, width) = (context.vectors(), query.vectors());
     let norms = norms(query);
     let panel = Panel { rows, stride: width, segments: query.offsets, norms: &norms };

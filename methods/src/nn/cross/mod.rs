@@ -17,6 +17,36 @@
 //! so that beside the one product (1) for a whole block of items nothing costs `d` operations any more.
 //! [`Contexts::Direct`] builds them nevertheless, as the released code (kuanghuei/SCAN@8063557) does, to compare.
 //!
+//! # Which piece to use
+//!
+//! Who attends to what ([`Attention`]: equations 2 and 3) and how that becomes a score ([`Relevance`]: 5 and 6) are apart;
+//! [`CrossAttention`] is both with a [`Direction`].
+//!
+//! - *The scores as they stand above, to train*: [`batch_scores`]. One operation with its gradient on the CPU, which keeps nothing
+//!   but its inputs; tensor operations elsewhere. *To score a gallery*: [`CrossScorer`], or [`scores`] on [`Stack`]s. Neither can
+//!   be changed between two equations. To look at weights: [`attention`].
+//! - *Anything in between of one's own*: the equations one by one on tensors, for all pairs of a batch at once, on any device.
+//!   With `N` context items of `c` vectors and `M` query items of `q`, similarities and weights are `[N, M, q, c]`, attended
+//!   vectors `[N, M, q, d]`, relevances `[N, M, q]` and scores `[N, M]`; u8 masks say which queries are `asked [N or 1, M, q]` and
+//!   which context vectors are `seen`. [`Padded`] holds a side and makes the masks of its padding; then
+//!
+//! ```text
+//! similarities(contexts, queries)                 S                 (1)
+//! Attention::normalise, Attention::weights        A, W              (2), (3)
+//! soften(logits, seen)                            W                 (3) of logits that are no inner products
+//! attended(weights, contexts)                     a                 (4)
+//! relevance(queries, attended)                    r, direct         (5)
+//! project(s, weights, grams)                      Q · a, |a|²       (7)
+//! relevance_from_grams(s, weights, grams, norms)  r, without a      (7), (5)
+//! Relevance::aggregate(r, asked)                  scores            (6)
+//! ```
+//!
+//! [`CrossAttention::pair_scores`] is these put together. Queries that are refined step by step differ from pair to pair
+//! (`[N, M, q, d]`), and the vectors they began as are what `relevance` compares with what they saw. A threshold before the softmax
+//! is a mask multiplied into `seen`; after it, weights are multiplied by one, or queries left out of `asked`. An attention that is
+//! not an inner product begins at `soften`; one image and one question are `M = q = 1`. Only `attended` is `d` deep: where its
+//! vectors are not needed for themselves the Gram form does without, and else a batch can be taken some contexts at a time.
+//!
 //! Departures from the paper, all those of the released code: LeakyReLU of slope 0.1 where the paper has `max(0, x)`;
 //! no mean inside LogSumExp (a maximum is taken out before, so that it cannot overflow). The gradient at a zero vector is
 //! the derivative of the clamped formula, where the released code's is NaN.
@@ -26,10 +56,12 @@ mod composed;
 pub(crate) mod golden;
 mod kernel;
 mod op;
+mod padded;
 mod panel;
 mod real;
 mod scorer;
 mod stack;
+mod tensors;
 #[cfg(test)]
 mod tests;
 
@@ -40,9 +72,11 @@ pub use composed::composed_scores;
 pub use golden::operations;
 pub use kernel::{attention, scores};
 pub use op::batch_scores;
+pub use padded::{Padded, norms};
 pub use real::Real;
 pub use scorer::CrossScorer;
 pub use stack::Stack;
+pub use tensors::{attended, project, relevance, relevance_from_grams, similarities, soften};
 
 /// Which side asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,19 +131,33 @@ pub enum Contexts {
     Direct,
 }
 
+/// Who attends to what: from similarities to weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// Equation (2).
+    pub norm: Norm,
+    /// Inverse temperature of equation (3), above 0.
+    pub lambda_softmax: f64,
+}
+
+/// How what was seen becomes a score.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Relevance {
+    /// Equation (6).
+    pub aggregation: Aggregation,
+    /// Inverse temperature of LogSumExp, above 0.
+    pub lambda_lse: f64,
+}
+
 /// The settings of stacked cross attention.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossAttention {
     /// Which side asks.
     pub direction: Direction,
-    /// Equation (2).
-    pub norm: Norm,
+    /// Equations (2) and (3).
+    pub attention: Attention,
     /// Equation (6).
-    pub aggregation: Aggregation,
-    /// Inverse temperature of the attention, above 0.
-    pub lambda_softmax: f64,
-    /// Inverse temperature of LogSumExp, above 0.
-    pub lambda_lse: f64,
+    pub relevance: Relevance,
 }
 
 impl Norm {

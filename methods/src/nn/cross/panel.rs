@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Aggregation, CrossAttention, EPS, Norm, Real, SLOPE, Stack, real::vectorised};
+use super::{Aggregation, Attention, EPS, Norm, Real, Relevance, SLOPE, Stack, real::vectorised};
 use crate::linalg::gemm::{Mat, MatMut, gemm_serial};
 
 /// One context item against a block of query items.
@@ -86,7 +86,7 @@ impl<T: Real> Scratch<T> {
 
 /// Equations (2) to (5) for one panel of similarities.
 pub(super) fn attend<T: Real>(
-    settings: &CrossAttention,
+    settings: &Attention,
     panel: &Panel<'_, T>,
     s: &[T],
     context: Context<'_, T>,
@@ -330,7 +330,7 @@ vectorised! {
 }
 
 /// Equation (6).
-pub(super) fn aggregate<T: Real>(settings: &CrossAttention, panel: &Panel<'_, T>, relevance: &[T], out: &mut [T]) {
+pub(super) fn aggregate<T: Real>(settings: &Relevance, panel: &Panel<'_, T>, relevance: &[T], out: &mut [T]) {
     let lambda = T::of(settings.lambda_lse);
     for (j, out) in out.iter_mut().enumerate() {
         let r = &relevance[panel.segment(j)];

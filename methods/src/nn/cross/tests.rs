@@ -16,10 +16,8 @@ fn every() -> impl Iterator<Item = CrossAttention> {
         NORMS.into_iter().flat_map(move |norm| {
             AGGREGATIONS.into_iter().map(move |aggregation| CrossAttention {
                 direction,
-                norm,
-                aggregation,
-                lambda_softmax: 4.0,
-                lambda_lse: 6.0,
+                attention: Attention { norm, lambda_softmax: 4.0 },
+                relevance: Relevance { aggregation, lambda_lse: 6.0 },
             })
         })
     })
@@ -28,10 +26,8 @@ fn every() -> impl Iterator<Item = CrossAttention> {
 fn paper(direction: Direction) -> CrossAttention {
     CrossAttention {
         direction,
-        norm: Norm::ClippedL2norm,
-        aggregation: Aggregation::LogSumExp,
-        lambda_softmax: 9.0,
-        lambda_lse: 6.0,
+        attention: Attention { norm: Norm::ClippedL2norm, lambda_softmax: 9.0 },
+        relevance: Relevance { aggregation: Aggregation::LogSumExp, lambda_lse: 6.0 },
     }
 }
 
@@ -115,13 +111,7 @@ fn every_golden_file_of_the_authors_holds() {
 fn the_direct_form_answers_every_golden_file_too() {
     for case in cases() {
         let direction = if case.op.ends_with("t2i") { Direction::T2i } else { Direction::I2t };
-        let settings = CrossAttention {
-            direction,
-            norm: case.config("raw_feature_norm").unwrap(),
-            aggregation: case.config("agg_func").unwrap(),
-            lambda_softmax: case.config("lambda_softmax").unwrap(),
-            lambda_lse: case.config("lambda_lse").unwrap(),
-        };
+        let settings = golden::settings(&case, direction).unwrap();
         let (images, words) = (case.get("in.images").unwrap(), case.get("in.captions").unwrap());
         let lengths = case.get("in.cap_lens").unwrap().indices();
         let (longest, dim) = (words.shape[1], words.shape[2]);
@@ -257,10 +247,9 @@ fn the_order_of_regions_and_of_words_does_not_matter() {
 fn a_sharp_attention_sees_the_best_region_alone() {
     let items = Items::new(2, 5, &[4, 3], 8);
     let settings = CrossAttention {
-        norm: Norm::NoNorm,
-        aggregation: Aggregation::Mean,
-        lambda_softmax: 1e7,
-        ..paper(Direction::T2i)
+        direction: Direction::T2i,
+        attention: Attention { norm: Norm::NoNorm, lambda_softmax: 1e7 },
+        relevance: Relevance { aggregation: Aggregation::Mean, lambda_lse: 6.0 },
     };
     let found = items.scores(&settings, Contexts::Gram);
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -289,7 +278,7 @@ fn an_independent_reference_gives_the_same_numbers() {
     (items.images, items.words) = (regions.concat(), words.concat());
     let mut seen = 0;
     for mut settings in every() {
-        (settings.lambda_softmax, settings.lambda_lse) = match settings.direction {
+        (settings.attention.lambda_softmax, settings.relevance.lambda_lse) = match settings.direction {
             Direction::T2i => (9.0, 6.0),
             Direction::I2t => (4.0, 5.0),
         };
@@ -297,8 +286,8 @@ fn an_independent_reference_gives_the_same_numbers() {
         let key = format!(
             "scan.{}.{}.{:?}",
             name(serde_json::to_value(settings.direction).unwrap()),
-            name(serde_json::to_value(settings.norm).unwrap()),
-            settings.aggregation
+            name(serde_json::to_value(settings.attention.norm).unwrap()),
+            settings.relevance.aggregation
         );
         let Some(expected) = known["out"][&key].as_f64() else { continue };
         let found = items.scores(&settings, Contexts::Gram)[0];
