@@ -42,7 +42,7 @@ impl DistanceWeighted {
         distance(cosine) < self.cutoff.min(2.0)
     }
 
-    /// The logarithm of `1 / q` of equation (2) at a cosine of vectors of length `width`, whether or not it is within the cutoff.
+    /// The logarithm of `1 / q` of equation (2) at a cosine of vectors of `width` dimensions, whether or not it is within the cutoff.
     pub fn log_weight(&self, cosine: f64, width: usize) -> f64 {
         let (n, d) = (width as f64, distance(cosine).max(self.nearest));
         -((n - 2.0) * d.ln() + (n - 3.0) / 2.0 * (1.0 - d * d / 4.0).ln())

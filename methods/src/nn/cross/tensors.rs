@@ -7,7 +7,7 @@
 //!
 //! Two masks, both u8 and both broadcast, say what takes part: `asked [N or 1, M, q]` the query vectors, `seen` (anything that
 //! broadcasts to `[N, M, q, c]`) the context vectors. [`Padded`] makes those of the padding; what a method leaves out besides is
-//! multiplied into them. A padded vector is zero, whatever stood there, so that nothing here can meet what is not a number.
+//! multiplied into them. A padded vector is zero, whatever stood there before.
 
 use candle_core::{D, Tensor};
 
