@@ -74,7 +74,7 @@ impl Code {
     /// As a table names it: `kuanghuei/SCAN@8063557`, `mvlearn==0.5.0`, or the repository alone where no commit is known.
     pub fn short(&self) -> String {
         match (&self.commit, &self.version) {
-            (Some(commit), _) => format!("{}@{}", self.repository, &commit[..commit.len().min(7)]),
+            (Some(commit), _) => format!("{}@{}", self.repository, commit.get(..7).unwrap_or(commit)),
             (None, Some(version)) => format!("{}=={version}", self.repository),
             (None, None) => self.repository.clone(),
         }

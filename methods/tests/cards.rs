@@ -63,6 +63,17 @@ fn reported_numbers_are_those_that_were_typed_in() {
 }
 
 #[test]
+fn every_parameter_is_documented_in_full() {
+    for card in registry::methods().map(|method| method.card()) {
+        for (key, parameter) in &card.parameters {
+            for (part, text) in [("doc", &parameter.doc), ("range", &parameter.range), ("paper", &parameter.paper)] {
+                assert!(!text.is_empty(), "{}: parameter {key} has no `{part}`", card.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn cards_are_short_enough_to_be_read() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut seen = 0;
