@@ -12,6 +12,43 @@ use xmbench_datasets::{Collection, Dataset, Images, Texts, random::Seed};
 use crate::{Codes, Error, Result, Similarity, card::Card, golden::Operation};
 
 /// A published way to align images and texts.
+///
+/// Canonical correlation analysis of two noisy views of one latent vector:
+///
+/// ```
+/// use std::sync::atomic::AtomicBool;
+///
+/// use candle_core::Device;
+/// use xmbench_datasets::random::Seed;
+/// use xmbench_methods::{Codes, Run, Training, method::Silent, registry};
+///
+/// let dataset = xmbench_datasets::open("planted-linear", &toml::toml! { noise = 0.1 }, None)?;
+/// let method = registry::find("cca").expect("a built-in method");
+/// let params = method.resolve(&toml::toml! { components = 8 })?;
+/// assert_eq!(params["power"].as_float(), Some(1.0)); // what was not said has its default
+///
+/// let stop = AtomicBool::new(false);
+/// let mut run = Run {
+///     seed: Seed(1),
+///     device: Device::Cpu,
+///     judge: None,
+///     checkpoints: None,
+///     observer: &mut Silent,
+///     stop: &stop,
+///     history: Vec::new(),
+///     control: false,
+/// };
+/// let matcher = method.fit(&Training::of(&dataset), &params, &mut run)?;
+///
+/// let test = &dataset.test;
+/// let codes = (matcher.encode_images(&test.images)?, matcher.encode_texts(&test.texts)?);
+/// let (Codes::Dense(u), Codes::Dense(v)) = codes else { panic!("codes of cca are dense") };
+/// let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+/// let cosine = |i: usize, j: usize| dot(u.row(i), v.row(j)) / (dot(u.row(i), u.row(i)) * dot(v.row(j), v.row(j))).sqrt();
+/// let own: f32 = (0..u.rows).map(|i| cosine(i, i)).sum::<f32>() / u.rows as f32;
+/// assert!(own > 0.9);
+/// # Ok::<(), xmbench_methods::Error>(())
+/// ```
 pub trait Method: Send + Sync {
     /// Citation, needs, parameters and reported numbers.
     fn card(&self) -> &Card;

@@ -125,6 +125,23 @@ impl Cca {
 /// # Errors
 /// Fewer than two pairs, a pair out of range, features that are not finite, a constant view, a ridge out of range, or more
 /// components than the views have.
+///
+/// # Examples
+/// With one column a view, the canonical correlation is Pearson's, here 8 / 10, and a projection is the standardised column.
+///
+/// ```
+/// use xmbench_datasets::Matrix;
+/// use xmbench_methods::linalg::cca::{self, Options};
+///
+/// let column = |data: [f32; 5]| Matrix { rows: 5, cols: 1, data: data.to_vec() };
+/// let (x, y) = (column([1.0, 2.0, 3.0, 4.0, 5.0]), column([2.0, 1.0, 4.0, 3.0, 5.0]));
+/// let pairs: Vec<(u32, u32)> = (0..5).map(|i| (i, i)).collect();
+/// let fitted = cca::fit(&x, &y, &pairs, &Options::default())?;
+/// assert!((fitted.correlations[0] - 0.8).abs() < 1e-9);
+/// // The mean is 3 and the variance 2.5.
+/// assert!((fitted.x.apply(&x)?[(4, 0)] - 2.0 / 2.5f64.sqrt()).abs() < 1e-9);
+/// # Ok::<(), xmbench_methods::Error>(())
+/// ```
 pub fn fit(x: &Matrix, y: &Matrix, pairs: &[(u32, u32)], options: &Options) -> Result<Cca> {
     check(x, y, pairs, options.ridge)?;
     let mut partners = vec![Vec::new(); x.rows];

@@ -16,6 +16,21 @@ pub enum Relation {
 }
 
 /// The relations of all rows (images, anchors) to all columns (texts, positives) of a batch, row after row.
+///
+/// Three pairs, of which the first two are of one image: its other text is no negative.
+///
+/// ```
+/// use xmbench_methods::loss::{Relation, Relations};
+///
+/// let image = [7, 7, 9];
+/// let relations = Relations::new(3, 3, |i, j| match () {
+///     () if i == j => Relation::Positive,
+///     () if image[i] == image[j] => Relation::Ignored,
+///     () => Relation::Negative,
+/// });
+/// assert_eq!(relations.row(0), [Relation::Positive, Relation::Ignored, Relation::Negative]);
+/// assert_eq!(relations.count(Relation::Negative), 4);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relations {
     rows: usize,
