@@ -170,7 +170,9 @@ impl Matcher for Fitted {
 fn less(rows: &Matrix, mean: &[f64]) -> Result<Mat<f64>> {
     if rows.cols != mean.len() {
         let (expected, found) = (mean.len(), rows.cols);
-        return Err(Error::Numeric(format!("{NAME}: expected vectors of {expected} values as in training, found {found}")));
+        return Err(Error::Numeric(format!(
+            "{NAME}: expected vectors of {expected} values as in training, found {found}"
+        )));
     }
     Ok(Mat::from_fn(rows.rows, rows.cols, |i, j| f64::from(rows.row(i)[j]) - mean[j]))
 }
