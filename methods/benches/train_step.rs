@@ -65,16 +65,7 @@ fn vse(c: &mut Criterion) {
                 // The first step pays for fresh memory and is left out.
                 table.insert("epochs".into(), toml::Value::Integer(steps as i64 + 1));
                 let (stop, mut silent) = (AtomicBool::new(false), Silent);
-                let mut run = Run {
-                    seed: Seed(1),
-                    device: Device::Cpu,
-                    judge: None,
-                    checkpoints: None,
-                    observer: &mut silent,
-                    stop: &stop,
-                    history: Vec::new(),
-                    control: false,
-                };
+                let mut run = Run::new(Seed(1), &mut silent, &stop);
                 Vse.fit(&training, &table, &mut run).expect("the batch can be fitted");
                 let seconds: Vec<f64> = run.history.iter().skip(1).map(|epoch| epoch.seconds).collect();
                 fastest.set(seconds.iter().copied().fold(fastest.get(), f64::min));

@@ -163,6 +163,22 @@ pub struct Run<'a> {
     pub control: bool,
 }
 
+impl<'a> Run<'a> {
+    /// A fit on the CPU from a seed, without a judge and without checkpoints; other fields are set afterwards.
+    pub fn new(seed: Seed, observer: &'a mut (dyn Observer + Send), stop: &'a AtomicBool) -> Self {
+        Self {
+            seed,
+            device: Device::Cpu,
+            judge: None,
+            checkpoints: None,
+            observer,
+            stop,
+            history: Vec::new(),
+            control: false,
+        }
+    }
+}
+
 impl Run<'_> {
     /// Stops with [`Error::Interrupted`] if asked to.
     ///

@@ -35,17 +35,8 @@ fn planted() -> Dataset {
 }
 
 fn fit(method: &dyn Method, dataset: &Dataset, seed: u64) -> Box<dyn Matcher> {
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(seed),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
+    let (stop, mut silent) = (AtomicBool::new(false), Silent);
+    let mut run = Run::new(Seed(seed), &mut silent, &stop);
     let name = &method.card().name;
     method.fit(&Training::of(dataset), &small(method), &mut run).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
@@ -232,17 +223,8 @@ fn missing_representations_are_named() {
     dataset.train.images = Images { ids: dataset.train.images.ids.clone(), ..Images::default() };
     dataset.train.texts = Texts { ids: dataset.train.texts.ids.clone(), ..Texts::default() };
     for method in registry::methods() {
-        let stop = AtomicBool::new(false);
-        let mut run = Run {
-            seed: Seed(1),
-            device: Device::Cpu,
-            judge: None,
-            checkpoints: None,
-            observer: &mut Silent,
-            stop: &stop,
-            history: Vec::new(),
-            control: false,
-        };
+        let (stop, mut silent) = (AtomicBool::new(false), Silent);
+        let mut run = Run::new(Seed(1), &mut silent, &stop);
         let message = match method.fit(&Training::of(&dataset), &small(method), &mut run) {
             Ok(_) => panic!("{}: fits without data", method.card().name),
             Err(error) => error.to_string(),
@@ -264,17 +246,8 @@ fn features_that_are_not_numbers_are_errors() {
     dataset.train.images.global = Some(std::sync::Arc::new(global));
     dataset.train.images.fragments = Some(std::sync::Arc::new(Subset::fragments_of(vectors, count)));
     for method in registry::methods() {
-        let stop = AtomicBool::new(false);
-        let mut run = Run {
-            seed: Seed(1),
-            device: Device::Cpu,
-            judge: None,
-            checkpoints: None,
-            observer: &mut Silent,
-            stop: &stop,
-            history: Vec::new(),
-            control: false,
-        };
+        let (stop, mut silent) = (AtomicBool::new(false), Silent);
+        let mut run = Run::new(Seed(1), &mut silent, &stop);
         assert!(
             method.fit(&Training::of(&dataset), &small(method), &mut run).is_err(),
             "{}: a NaN in the training images goes unnoticed",

@@ -2,7 +2,6 @@
 
 use std::{path::PathBuf, sync::atomic::AtomicBool};
 
-use candle_core::Device;
 use xmbench_datasets::{Collection, Dataset, Labels, random::Seed};
 use xmbench_methods::{Codes, Matcher, Run, Training, method::Silent, registry};
 
@@ -17,17 +16,8 @@ fn open(name: &str, needed: &str) -> Option<Dataset> {
 }
 
 fn fit(method: &str, dataset: &Dataset, params: &toml::Table) -> Box<dyn Matcher> {
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(1),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
+    let (stop, mut silent) = (AtomicBool::new(false), Silent);
+    let mut run = Run::new(Seed(1), &mut silent, &stop);
     registry::find(method).expect("registered").fit(&Training::of(dataset), params, &mut run).expect("fits")
 }
 

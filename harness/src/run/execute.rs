@@ -128,14 +128,11 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let goes_on = || if setting.stop.load(Ordering::Relaxed) { Err(Failure::Interrupted) } else { Ok(()) };
     let mut fit = |params: &toml::Table, checkpoints: PathBuf| -> Result<Fit, Failure> {
         let mut run = Run {
-            seed: Seed(planned.seed),
             device: Device::clone(device),
             judge: selected_on.is_some().then_some(&judge),
             checkpoints: Some(checkpoints),
-            observer: &mut *observer,
-            stop: setting.stop,
-            history: Vec::new(),
             control: planned.control == Control::Shuffled,
+            ..Run::new(Seed(planned.seed), &mut *observer, setting.stop)
         };
         let start = Instant::now();
         let matcher = planned.method.fit(&Training::of(dataset), params, &mut run)?;

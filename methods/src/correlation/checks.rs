@@ -12,16 +12,7 @@ use crate::{
 
 /// A run on the CPU without validation data or checkpoints.
 pub(super) fn run<'a>(observer: &'a mut (dyn Observer + Send), stop: &'a AtomicBool, seed: u64) -> Run<'a> {
-    Run {
-        seed: Seed(seed),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer,
-        stop,
-        history: Vec::new(),
-        control: false,
-    }
+    Run::new(Seed(seed), observer, stop)
 }
 
 pub(super) fn training(train: &Collection, classes: usize) -> Training<'_> {

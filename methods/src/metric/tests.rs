@@ -102,16 +102,7 @@ fn fit_as(
         toml::toml! { embedding = 32 word = 16 epochs = 12 batch = 32 learning_rate = 0.01 decay_every = 8 };
     table.extend(options);
     let (stop, mut silent) = (AtomicBool::new(false), Silent);
-    let mut run = Run {
-        seed: Seed(2),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut silent,
-        stop: &stop,
-        history: Vec::new(),
-        control,
-    };
+    let mut run = Run { control, ..Run::new(Seed(2), &mut silent, &stop) };
     let matcher = method.fit(&view(train), &table, &mut run)?;
     Ok((matcher, run.history.iter().map(|epoch| epoch.loss).collect()))
 }

@@ -85,16 +85,7 @@ impl Observer for StopAfter<'_> {
 }
 
 fn run<'a>(observer: &'a mut (dyn Observer + Send), stop: &'a AtomicBool) -> Run<'a> {
-    Run {
-        seed: Seed(9),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer,
-        stop,
-        history: Vec::new(),
-        control: false,
-    }
+    Run::new(Seed(9), observer, stop)
 }
 
 fn schedule() -> Schedule {

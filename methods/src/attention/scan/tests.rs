@@ -48,17 +48,8 @@ fn small() -> toml::Table {
 }
 
 fn fit(train: &Collection, params: &toml::Table) -> Result<Box<dyn Matcher>> {
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(3),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
+    let (stop, mut silent) = (AtomicBool::new(false), Silent);
+    let mut run = Run::new(Seed(3), &mut silent, &stop);
     let training = Training { dataset: "planted", train, val: None, vocabulary: CONCEPTS + 2, classes: 0 };
     Scan.fit(&training, params, &mut run)
 }

@@ -35,17 +35,8 @@ fn small() -> toml::Table {
 
 fn fitted(train: &Collection, table: &toml::Table, seed: u64) -> Result<Box<dyn Matcher>> {
     let training = Training { dataset: "toy", train, val: None, vocabulary: 0, classes: 0 };
-    let stop = AtomicBool::new(false);
-    let mut run = Run {
-        seed: Seed(seed),
-        device: Device::Cpu,
-        judge: None,
-        checkpoints: None,
-        observer: &mut Silent,
-        stop: &stop,
-        history: Vec::new(),
-        control: false,
-    };
+    let (stop, mut silent) = (AtomicBool::new(false), Silent);
+    let mut run = Run::new(Seed(seed), &mut silent, &stop);
     Djsrh.fit(&training, table, &mut run)
 }
 
