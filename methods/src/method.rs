@@ -202,6 +202,9 @@ pub struct Epoch {
     pub validation: Option<f64>,
     /// Seconds that the steps took, validation not included.
     pub seconds: f64,
+    /// Pairs a step, of the largest one; 0 in a recording from before it was kept.
+    #[serde(default)]
+    pub pairs: usize,
 }
 
 /// Hears of the progress of a fit.

@@ -274,6 +274,7 @@ fn history(trials: &[&Trial]) -> DataFrame {
         Column::new("learning_rate".into(), rows.iter().map(|(_, epoch)| epoch.learning_rate).collect::<Vec<_>>()),
         Column::new("validation".into(), rows.iter().map(|(_, epoch)| epoch.validation).collect::<Vec<_>>()),
         Column::new("seconds".into(), rows.iter().map(|(_, epoch)| epoch.seconds).collect::<Vec<_>>()),
+        Column::new("pairs".into(), rows.iter().map(|(_, epoch)| epoch.pairs as u64).collect::<Vec<_>>()),
     ])
 }
 
@@ -286,6 +287,8 @@ fn read_history(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<(
                 learning_rate: table.float("learning_rate", row)?,
                 validation: table.maybe_float("validation", row)?,
                 seconds: table.float("seconds", row)?,
+                // Recordings of earlier versions lack this column.
+                pairs: if table.has("pairs") { table.large("pairs", row)? as usize } else { 0 },
             });
         }
     }

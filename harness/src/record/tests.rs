@@ -46,8 +46,8 @@ fn trial(label: &str, seed: u64) -> Trial {
         envelope: BTreeMap::from([("i2t R@1".into(), [0.1 + 0.2, 0.7]), ("alone".into(), [0.0, 1.0])]),
         curves: BTreeMap::from([("a".into(), vec![[0.0, 1e-300], [1.0, 2.0]]), ("empty".into(), vec![])]),
         history: vec![
-            Epoch { epoch: 1, loss: f64::INFINITY, learning_rate: 2e-4, validation: None, seconds: 0.5 },
-            Epoch { epoch: 2, loss: 0.1, learning_rate: 2e-4, validation: Some(33.3), seconds: 0.25 },
+            Epoch { epoch: 1, loss: f64::INFINITY, learning_rate: 2e-4, validation: None, seconds: 0.5, pairs: 10 },
+            Epoch { epoch: 2, loss: 0.1, learning_rate: 2e-4, validation: Some(33.3), seconds: 0.25, pairs: 10 },
         ],
         timings: vec![
             Timing { phase: "fit".into(), items: 10, seconds: vec![0.1] },
@@ -114,22 +114,25 @@ fn tables_and_journals_of_earlier_versions_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut old = trial("a", 1);
     (old.selected, old.remark) = Default::default();
+    old.history.iter_mut().for_each(|epoch| epoch.pairs = 0);
     let mut store = Store::open(folder.path(), manifest()).unwrap();
     store.add(old.clone()).unwrap();
 
     let path = fs::read_dir(folder.path().join("journal")).unwrap().next().unwrap().unwrap().path();
     let text = fs::read_to_string(&path).unwrap();
     let (_, body) = text.split_once('\n').unwrap();
-    let body = body.replace("remark = \"\"\n", "").replace("[selected]\n", "");
-    assert!(!body.contains("remark") && !body.contains("selected"));
+    let body = body.replace("remark = \"\"\n", "").replace("[selected]\n", "").replace("pairs = 0\n", "");
+    assert!(!body.contains("remark") && !body.contains("selected") && !body.contains("pairs = "));
     fs::write(&path, format!("# xmbench trial, sha256 {}\n{body}", digest(&body))).unwrap();
     same(&store::read(folder.path()).unwrap().trials[0], &old);
 
     store.seal().unwrap();
-    let path = folder.path().join("trials.parquet");
-    let frame = ParquetReader::new(fs::File::open(&path).unwrap()).finish().unwrap();
-    let mut frame = frame.drop("remark").unwrap().drop("selected").unwrap();
-    ParquetWriter::new(fs::File::create(&path).unwrap()).finish(&mut frame).unwrap();
+    for (table, columns) in [("trials", &["remark", "selected"][..]), ("history", &["pairs"])] {
+        let path = folder.path().join(table).with_extension("parquet");
+        let mut frame = ParquetReader::new(fs::File::open(&path).unwrap()).finish().unwrap();
+        columns.iter().for_each(|column| drop(frame.drop_in_place(column).unwrap()));
+        ParquetWriter::new(fs::File::create(&path).unwrap()).finish(&mut frame).unwrap();
+    }
     same(&store::read(folder.path()).unwrap().trials[0], &old);
 }
 

@@ -169,7 +169,8 @@ fn pairs(trial: &mut Trial, skill: f64) {
         let wobble = 0.02 * trial.seed as f64 + 0.01 * ((epoch * 7 + trial.position) % 3) as f64;
         let validation = Some(trial.metrics["rsum"] * (1.0 - 0.5 * falling) + 40.0 * wobble);
         let loss = skill / 10.0 * (0.2 + falling + wobble);
-        trial.history.push(Epoch { epoch, loss, learning_rate: 2e-4, validation, seconds: 3.0 });
+        let pairs = trial.params["batch"].as_u64().unwrap_or(0) as usize;
+        trial.history.push(Epoch { epoch, loss, learning_rate: 2e-4, validation, seconds: 3.0, pairs });
     }
     cost(trial, skill, 2048.0);
 }

@@ -62,6 +62,7 @@ fn what_rows_were_trained_for_is_said_once_where_they_share_it() {
     );
     for trial in recording.trials.iter_mut().filter(|trial| !trial.history.is_empty()) {
         trial.params = serde_json::json!({ "epochs": 10, "batch": 64 });
+        trial.history.iter_mut().for_each(|epoch| epoch.pairs = 64);
     }
     let said = budget(&recording).unwrap();
     assert_eq!(said, "- Budget: trained rows: 10 epochs of batches of 64 (6000 training pairs)");

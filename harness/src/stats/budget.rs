@@ -15,7 +15,7 @@ pub struct Budget {
     pub epochs: Option<[usize; 2]>,
     /// Epochs that the parameters ask for.
     pub planned: Option<usize>,
-    /// Pairs a step; none where a step sees all of them.
+    /// Pairs a step, of the largest one; none where the recording does not say.
     pub batch: Option<usize>,
     /// Training pairs.
     pub pairs: Option<usize>,
@@ -34,12 +34,11 @@ impl Budget {
         let fits = || trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == "fit");
         let seconds: Vec<f64> = fits().flat_map(|timing| timing.seconds.iter().copied()).collect();
         let pairs = fits().map(|timing| timing.items).next().filter(|pairs| *pairs > 0);
-        let whole = param("solver").and_then(Value::as_str) == Some("lbfgs");
+        let batch = trials.iter().flat_map(|trial| &trial.history).map(|epoch| epoch.pairs).max();
         Self {
             epochs,
             planned: number("epochs"),
-            // A batch is never larger than what there is.
-            batch: number("batch").filter(|_| !whole).map(|batch| batch.min(pairs.unwrap_or(batch))),
+            batch: batch.filter(|pairs| *pairs > 0),
             pairs,
             fit_seconds: quantile(&sorted(&seconds), 0.5),
         }
@@ -72,9 +71,9 @@ impl fmt::Display for Budget {
             }
         }
         match self.batch {
-            Some(batch) if self.is_trained() => write!(f, " of batches of {batch}")?,
-            None if self.is_trained() => f.write_str(" of one step over all pairs")?,
-            _ => {}
+            Some(batch) if self.pairs == Some(batch) => f.write_str(" of one step over all pairs")?,
+            Some(batch) => write!(f, " of batches of {batch}")?,
+            None => {}
         }
         self.pairs.map_or(Ok(()), |pairs| write!(f, " ({pairs} training pair{})", plural(pairs)))
     }
@@ -87,11 +86,12 @@ mod tests {
     use super::*;
     use crate::{record::Timing, report::synthetic};
 
-    fn trial(params: Value, epochs: usize, seconds: f64) -> Trial {
+    /// A trial of `epochs` epochs of steps on `pairs` pairs.
+    fn trial(params: Value, epochs: usize, pairs: usize, seconds: f64) -> Trial {
         let mut trial = synthetic::trial("e", 0, "m", "d", 0);
         trial.params = params;
         trial.timings = vec![Timing { phase: "fit".into(), items: 1503, seconds: vec![seconds] }];
-        let epoch = |epoch| Epoch { epoch, loss: 1.0, learning_rate: 0.1, validation: None, seconds: 1.0 };
+        let epoch = |epoch| Epoch { epoch, loss: 1.0, learning_rate: 0.1, validation: None, seconds: 1.0, pairs };
         trial.history = (1..=epochs).map(epoch).collect();
         trial
     }
@@ -100,14 +100,20 @@ mod tests {
     fn a_budget_says_what_was_run_and_not_what_was_asked_for() {
         let params = || serde_json::json!({ "epochs": 20, "batch": 64 });
         let said = |trials: &[Trial]| Budget::of(&trials.iter().collect::<Vec<_>>()).to_string();
-        assert_eq!(said(&[trial(params(), 20, 1.0)]), "20 epochs of batches of 64 (1503 training pairs)");
-        let early = [trial(params(), 12, 1.0), trial(params(), 17, 3.0)];
+        assert_eq!(said(&[trial(params(), 20, 64, 1.0)]), "20 epochs of batches of 64 (1503 training pairs)");
+        let early = [trial(params(), 12, 64, 1.0), trial(params(), 17, 64, 3.0)];
         assert_eq!(said(&early), "12 to 17 of 20 epochs of batches of 64 (1503 training pairs)");
         assert_eq!(Budget::of(&early.iter().collect::<Vec<_>>()).fit_seconds, Some(2.0));
-        let selected = serde_json::json!({ "epochs": [10, 20], "batch": 5000 });
-        assert_eq!(said(&[trial(selected, 10, 1.0)]), "10 epochs of batches of 1503 (1503 training pairs)");
-        let whole = serde_json::json!({ "epochs": 30, "batch": 100, "solver": "lbfgs" });
-        assert_eq!(said(&[trial(whole, 30, 1.0)]), "30 epochs of one step over all pairs (1503 training pairs)");
-        assert_eq!(said(&[trial(serde_json::json!({}), 0, 1.0)]), "closed form (1503 training pairs)");
+        let selected = serde_json::json!({ "epochs": [10, 20], "batch": [64, 100] });
+        assert_eq!(said(&[trial(selected, 10, 100, 1.0)]), "10 epochs of batches of 100 (1503 training pairs)");
+        let whole = "20 epochs of one step over all pairs (1503 training pairs)";
+        assert_eq!(said(&[trial(params(), 20, 1503, 1.0)]), whole);
+        assert_eq!(said(&[trial(serde_json::json!({}), 0, 0, 1.0)]), "closed form (1503 training pairs)");
+    }
+
+    #[test]
+    fn a_recording_that_does_not_say_how_large_a_step_was_is_not_guessed_at() {
+        let old = trial(serde_json::json!({ "epochs": 20, "batch": 64 }), 20, 0, 1.0);
+        assert_eq!(Budget::of(&[&old]).to_string(), "20 epochs (1503 training pairs)");
     }
 }

@@ -10,8 +10,8 @@ use crate::{Error, Result, Run, Training, method::Epoch, nn::Weights};
 
 /// Everything that a training needs to go on, in one safetensors file that is replaced after each epoch.
 ///
-/// Tensors: `weight.NAME`, `moment.NAME.I`, `best.NAME`; `epochs [n, 5]` in f64, a row an epoch (number, loss, learning rate,
-/// validation or NaN, seconds); `best [2]` in f64 (score, epoch). Metadata: `training`, which names what was trained, and
+/// Tensors: `weight.NAME`, `moment.NAME.I`, `best.NAME`; `epochs [n, 6]` in f64, a row an epoch (number, loss, learning rate,
+/// validation or NaN, seconds, pairs); `best [2]` in f64 (score, epoch). Metadata: `training`, which names what was trained, and
 /// `steps`.
 pub(super) struct Checkpoint {
     path: PathBuf,
@@ -70,8 +70,8 @@ impl Checkpoint {
         let epochs = tensors
             .get("epochs")
             .and_then(|epochs| epochs.to_vec2::<f64>().ok())
-            .filter(|epochs| epochs.iter().all(|row| row.len() == 5))
-            .ok_or_else(|| wrong("a tensor `epochs` [n, 5] of f64", "none"))?;
+            .filter(|epochs| epochs.iter().all(|row| row.len() == 6))
+            .ok_or_else(|| wrong("a tensor `epochs` [n, 6] of f64", "none"))?;
         weights.restore(&under("weight."))?;
         state.restore(steps, &under("moment."), &file)?;
         *best = match tensors.get("best").and_then(|best| best.to_vec1::<f64>().ok()).as_deref() {
@@ -89,6 +89,7 @@ impl Checkpoint {
                 learning_rate: row[2],
                 validation: Some(row[3]).filter(|score| !score.is_nan()),
                 seconds: row[4],
+                pairs: row[5] as usize,
             })
             .collect();
         Ok(epochs.len())
@@ -108,9 +109,12 @@ impl Checkpoint {
         }
         let rows: Vec<f64> = history
             .iter()
-            .flat_map(|e| [e.epoch as f64, e.loss, e.learning_rate, e.validation.unwrap_or(f64::NAN), e.seconds])
+            .flat_map(|e| {
+                let validation = e.validation.unwrap_or(f64::NAN);
+                [e.epoch as f64, e.loss, e.learning_rate, validation, e.seconds, e.pairs as f64]
+            })
             .collect();
-        tensors.insert("epochs".into(), Tensor::from_vec(rows, (history.len(), 5), &Device::Cpu)?);
+        tensors.insert("epochs".into(), Tensor::from_vec(rows, (history.len(), 6), &Device::Cpu)?);
         let meta: HashMap<String, String> =
             [("training".into(), self.training.clone()), ("steps".into(), state.steps().to_string())].into();
         let folder = self.path.parent().expect("the path was joined from a folder");

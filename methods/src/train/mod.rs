@@ -310,6 +310,7 @@ fn one_epoch(
         learning_rate: rate,
         validation: None,
         seconds: start.elapsed().as_secs_f64(),
+        pairs: batch,
     })
 }
 

@@ -149,6 +149,7 @@ mod tests {
             learning_rate: 0.1,
             validation: (i % 2 == 1).then_some(*value),
             seconds: 1.0,
+            pairs: 64,
         };
         values.iter().enumerate().map(epoch).collect()
     }

@@ -46,7 +46,7 @@ pub(super) fn train(model: &Networks, training: &Training<'_>, run: &mut Run<'_>
     let mut f = |x: &[f64], gradient: &mut [f64]| evaluate(model, x, gradient);
     let (mut start, mut pairs, mut best) = (pack(model)?, VecDeque::new(), None);
     if let Some(file) = file.as_ref().filter(|file| file.exists()) {
-        (start, pairs, best, run.history) = read(file, &identity)?;
+        (start, pairs, best, run.history) = read(file, &identity, model.pairs.len())?;
     }
     let options = Options { memory: MEMORY, tolerance: 0.0, ..Options::default() };
     let mut search = Lbfgs::new(start, pairs, options, &mut f)?;
@@ -73,7 +73,8 @@ pub(super) fn train(model: &Networks, training: &Training<'_>, run: &mut Run<'_>
             }
             validation = Some(score);
         }
-        let epoch = Epoch { epoch: step, loss: search.value, learning_rate: 1.0, validation, seconds };
+        let pairs = model.pairs.len();
+        let epoch = Epoch { epoch: step, loss: search.value, learning_rate: 1.0, validation, seconds, pairs };
         run.observer.step(step, schedule.epochs, search.value);
         run.observer.epoch(&epoch);
         run.history.push(epoch);
@@ -178,7 +179,8 @@ fn write(file: &Path, identity: &str, search: &Lbfgs, best: Option<&Best>, histo
     std::fs::rename(&part, file).map_err(Error::io(file))
 }
 
-fn read(file: &Path, identity: &str) -> Result<State> {
+/// The state of an earlier run on `number` pairs.
+fn read(file: &Path, identity: &str, number: usize) -> Result<State> {
     let store = Store::load(file)?;
     let found = store.text("training")?;
     if found != identity {
@@ -207,6 +209,7 @@ fn read(file: &Path, identity: &str) -> Result<State> {
         learning_rate: 1.0,
         validation: Some(rows[(i, 1)]).filter(|score| !score.is_nan()),
         seconds: rows[(i, 2)],
+        pairs: number,
     });
     Ok((store.vector("x")?, pairs, best, history.collect()))
 }

@@ -169,6 +169,9 @@ fn an_interrupted_training_goes_on_to_the_same_bits() {
             let judge = |matcher: &dyn Matcher| Ok(total(matcher, &train));
             run.judge = Some(&judge);
             let result = Dcca.fit(&training(&train, 0), &table, &mut run);
+            // L-BFGS takes all pairs in each step.
+            let pairs = if solver == "lbfgs" { 200 } else { 50 };
+            assert!(run.history.iter().all(|e| e.pairs == pairs));
             let history: Vec<_> = run.history.iter().map(|e| (e.epoch, e.loss, e.validation)).collect();
             result.map(|matcher| (codes(&*matcher, &train), history))
         };
