@@ -194,9 +194,9 @@ impl Run<'_> {
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
-    /// Mean training loss a step.
+    /// Mean training loss a step; the sum over its phases, where it has several.
     pub loss: f64,
-    /// Learning rate.
+    /// Learning rate of the last step, before the factors of phases and weights.
     pub learning_rate: f64,
     /// Validation score, if one was taken.
     pub validation: Option<f64>,

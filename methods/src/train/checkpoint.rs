@@ -5,14 +5,14 @@ use std::{
 
 use candle_core::{Device, Tensor};
 
-use super::{Best, Schedule, State};
+use super::{Best, Phase, Progress, Schedule};
 use crate::{Error, Result, Run, Training, method::Epoch, nn::Weights};
 
 /// Everything that a training needs to go on, in one safetensors file that is replaced after each epoch.
 ///
 /// Tensors: `weight.NAME`, `moment.NAME.I`, `best.NAME`; `epochs [n, 6]` in f64, a row an epoch (number, loss, learning rate,
-/// validation or NaN, seconds, pairs); `best [2]` in f64 (score, epoch). Metadata: `training`, which names what was trained, and
-/// `steps`.
+/// validation or NaN, seconds, pairs); `best [2]` in f64 (score, epoch). Metadata: `training`, which names what was trained;
+/// `steps`, those of the training; `moved`, the optimiser steps of each weight; `collapse`, steps in a row near a collapse.
 pub(super) struct Checkpoint {
     path: PathBuf,
     training: String,
@@ -22,12 +22,19 @@ const FILE: &str = "training.safetensors";
 
 impl Checkpoint {
     /// The checkpoint of a run, if it keeps one.
-    pub(super) fn new(run: &Run<'_>, schedule: &Schedule, training: &Training<'_>, weights: &Weights) -> Option<Self> {
+    pub(super) fn new(
+        run: &Run<'_>,
+        schedule: &Schedule,
+        phases: &[Phase],
+        training: &Training<'_>,
+        weights: &Weights,
+    ) -> Option<Self> {
         let shapes: BTreeMap<&str, &[usize]> = weights.iter().map(|(name, var)| (name, var.dims())).collect();
         let training = serde_json::json!({
             "dataset": training.dataset,
             "pairs": training.train.pairs.all().len(),
             "schedule": schedule,
+            "phases": phases,
             "seed": run.seed,
             "weights": shapes,
         });
@@ -35,13 +42,7 @@ impl Checkpoint {
     }
 
     /// Takes back the state of an earlier run, if there is one, and says how many epochs it had done.
-    pub(super) fn read(
-        &self,
-        weights: &Weights,
-        state: &mut State,
-        best: &mut Option<Best>,
-        history: &mut Vec<Epoch>,
-    ) -> Result<usize> {
+    pub(super) fn read(&self, weights: &Weights, progress: &mut Progress, history: &mut Vec<Epoch>) -> Result<usize> {
         let file = self.path.display().to_string();
         let bytes = match std::fs::read(&self.path) {
             Ok(bytes) => bytes,
@@ -60,8 +61,14 @@ impl Checkpoint {
         if found != self.training {
             return Err(wrong(&format!("the checkpoint of the training {}", self.training), found));
         }
-        let steps =
-            meta.get("steps").and_then(|steps| steps.parse().ok()).ok_or_else(|| wrong("a number of steps", "none"))?;
+        let number = |key: &str| {
+            let value = meta.get(key).and_then(|value| value.parse::<usize>().ok());
+            value.ok_or_else(|| wrong(&format!("a number `{key}`"), meta.get(key).map_or("none", String::as_str)))
+        };
+        let moved: BTreeMap<String, u64> =
+            meta.get("moved").and_then(|moved| serde_json::from_str(moved).ok()).ok_or_else(|| {
+                wrong("the optimiser steps of each weight", meta.get("moved").map_or("none", String::as_str))
+            })?;
         let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
             .map_err(|error| wrong("a safetensors file", &error.to_string()))?;
         let under = |prefix: &str| -> BTreeMap<String, Tensor> {
@@ -73,8 +80,9 @@ impl Checkpoint {
             .filter(|epochs| epochs.iter().all(|row| row.len() == 6))
             .ok_or_else(|| wrong("a tensor `epochs` [n, 6] of f64", "none"))?;
         weights.restore(&under("weight."))?;
-        state.restore(steps, &under("moment."), &file)?;
-        *best = match tensors.get("best").and_then(|best| best.to_vec1::<f64>().ok()).as_deref() {
+        progress.optimiser.restore(&moved, &under("moment."), &file)?;
+        (progress.steps, progress.collapse.steps) = (number("steps")?, number("collapse")?);
+        progress.best = match tensors.get("best").and_then(|best| best.to_vec1::<f64>().ok()).as_deref() {
             Some(&[score, epoch]) => {
                 let weights = under("best.");
                 Some(Best { score, epoch: epoch as usize, weights })
@@ -96,14 +104,14 @@ impl Checkpoint {
     }
 
     /// Replaces the checkpoint: the new one is written beside the old one, then renamed over it.
-    pub(super) fn write(&self, weights: &Weights, state: &State, best: Option<&Best>, history: &[Epoch]) -> Result<()> {
+    pub(super) fn write(&self, weights: &Weights, progress: &Progress, history: &[Epoch]) -> Result<()> {
         let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
         let mut add = |prefix: &str, values: BTreeMap<String, Tensor>| {
             tensors.extend(values.into_iter().map(|(name, tensor)| (format!("{prefix}.{name}"), tensor)));
         };
         add("weight", weights.iter().map(|(name, var)| (name.to_string(), var.as_detached_tensor())).collect());
-        add("moment", state.tensors(weights)?);
-        if let Some(best) = best {
+        add("moment", progress.optimiser.tensors(weights)?);
+        if let Some(best) = &progress.best {
             add("best", best.weights.clone());
             tensors.insert("best".into(), Tensor::new(&[best.score, best.epoch as f64], &Device::Cpu)?);
         }
@@ -115,8 +123,13 @@ impl Checkpoint {
             })
             .collect();
         tensors.insert("epochs".into(), Tensor::from_vec(rows, (history.len(), 6), &Device::Cpu)?);
-        let meta: HashMap<String, String> =
-            [("training".into(), self.training.clone()), ("steps".into(), state.steps().to_string())].into();
+        let meta: HashMap<String, String> = [
+            ("training".into(), self.training.clone()),
+            ("steps".into(), progress.steps.to_string()),
+            ("moved".into(), serde_json::json!(progress.optimiser.moved()).to_string()),
+            ("collapse".into(), progress.collapse.steps.to_string()),
+        ]
+        .into();
         let folder = self.path.parent().expect("the path was joined from a folder");
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let part = self.path.with_extension("part");

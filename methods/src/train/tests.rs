@@ -1,10 +1,12 @@
 use std::{
+    cell::RefCell,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use candle_core::Device;
-use xmbench_datasets::{Collection, Images, Pairs, Texts, random::Seed};
+use candle_core::{Device, Var};
+use serde::{Deserialize, Serialize};
+use xmbench_datasets::{Collection, Images, Pairs, Texts};
 
 use super::*;
 use crate::{
@@ -183,6 +185,7 @@ fn rates_decay_by_steps_and_incomplete_batches_are_dropped() {
         for (rate, expected) in rates.iter().zip([0.1, 0.1, 0.01, 0.01]) {
             assert!((rate - expected).abs() < 1e-15);
         }
+        assert!(run.history.iter().all(|epoch| epoch.pairs == batch.min(20)));
         assert_eq!(observer.0, (1..=4 * steps).map(|i| (i, 4 * steps)).collect::<Vec<_>>());
     }
     assert_eq!(Schedule { decay_every: 0, ..schedule() }.rate(1000), 0.1);
@@ -205,17 +208,31 @@ fn a_schedule_is_flattened_into_parameters() {
         #[serde(flatten)]
         schedule: Schedule,
     }
-    let parsed: Params =
-        params::parse("m", &toml::toml! { margin = 1 epochs = 3 learning_rate = 1 optimiser = "sgd" }).unwrap();
-    let expected = Schedule { epochs: 3, learning_rate: 1.0, optimiser: Optimiser::Sgd, ..Schedule::default() };
+    let parsed: Params = params::parse(
+        "m",
+        &toml::toml! { margin = 1 epochs = 3 learning_rate = 1 optimiser = "sgd" decay_at = [1, 2] },
+    )
+    .unwrap();
+    let expected = Schedule {
+        epochs: 3,
+        learning_rate: 1.0,
+        optimiser: Optimiser::Sgd,
+        decay_at: vec![1, 2],
+        ..Schedule::default()
+    };
     assert_eq!(parsed, Params { margin: 1.0, schedule: expected });
     let error = params::parse::<Params>("m", &toml::toml! { epoch = 3 }).unwrap_err().to_string();
     assert!(error.contains("did you mean `epochs`?"), "{error}");
-    for table in [toml::toml! { epochs = -1 }, toml::toml! { optimiser = "adamw" }, toml::toml! { clip = "no" }] {
+    for table in [
+        toml::toml! { epochs = -1 },
+        toml::toml! { optimiser = "rmsprop" },
+        toml::toml! { decay_at = 15 },
+        toml::toml! { clip = "no" },
+    ] {
         let error = params::parse::<Params>("m", &table).unwrap_err().to_string();
         assert!(error.contains(table.keys().next().unwrap()), "{error}");
     }
-    assert_eq!(params::to_table(&Params::default()).len(), 12);
+    assert_eq!(params::to_table(&Params::default()).len(), 18);
 }
 
 #[test]
@@ -228,8 +245,258 @@ fn schedules_out_of_range_are_refused() {
         ("decay", Schedule { decay: 0.0, ..schedule() }),
         ("clip", Schedule { clip: -1.0, ..schedule() }),
         ("weight_decay", Schedule { weight_decay: f64::INFINITY, ..schedule() }),
+        ("momentum", Schedule { momentum: 1.0, optimiser: Optimiser::Sgd, ..schedule() }),
+        ("momentum", Schedule { momentum: 0.0, optimiser: Optimiser::Nesterov, ..schedule() }),
+        ("beta1", Schedule { beta1: -0.1, ..schedule() }),
+        ("beta2", Schedule { beta2: f64::NAN, ..schedule() }),
+        ("decay_at", Schedule { decay_at: vec![0, 3], ..schedule() }),
+        ("decay_at", Schedule { decay_at: vec![3, 3], ..schedule() }),
     ] {
         let error = schedule.check("m").unwrap_err().to_string();
         assert!(error.contains(&format!("`{key}`")), "{error}");
+    }
+}
+
+#[test]
+fn a_value_that_would_change_nothing_is_refused() {
+    let cosine = || Schedule { rate_schedule: RateSchedule::Cosine, decay_every: 0, ..schedule() };
+    let at = || Schedule { decay_at: vec![1, 3], decay_every: 0, ..schedule() };
+    for (key, schedule) in [
+        ("momentum", Schedule { momentum: 0.5, ..schedule() }),
+        ("beta1", Schedule { beta1: 0.5, optimiser: Optimiser::Sgd, ..schedule() }),
+        ("beta2", Schedule { beta2: 0.9, optimiser: Optimiser::Nesterov, ..schedule() }),
+        ("decay_at", Schedule { decay_at: vec![1], ..cosine() }),
+        ("decay_every", Schedule { decay_every: 2, ..cosine() }),
+        ("decay", Schedule { decay: 0.5, ..cosine() }),
+        ("decay_every", Schedule { decay_every: 2, ..at() }),
+    ] {
+        let error = schedule.check("m").unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{error}");
+    }
+    // What is off or was never set stays out of the way.
+    for schedule in
+        [cosine(), at(), Schedule { decay_every: 15, decay: 1.0, ..cosine() }, Schedule { decay_every: 15, ..at() }]
+    {
+        schedule.check("m").unwrap();
+    }
+}
+
+/// An image part and a text part in two phases, a slow copy of the image part and a queue of its first value, batches of two
+/// groups.
+struct Parts {
+    weights: Weights,
+    image: Tensor,
+    text: Tensor,
+    slow: Var,
+    queue: Var,
+    phases: Vec<Phase>,
+    /// Step, phase, a draw and the batch of each loss.
+    seen: RefCell<Vec<(usize, usize, u64, Vec<u32>)>>,
+}
+
+impl Parts {
+    /// The text part takes part from the second epoch on.
+    fn new() -> Self {
+        let mut weights = Weights::new(Seed(9), &Device::Cpu);
+        let (image, text) =
+            (weights.uniform("image.w", &[2], 1.0).unwrap(), weights.uniform("text.w", &[2], 1.0).unwrap());
+        let mut state =
+            |name, size: usize| weights.state(name, Tensor::zeros(size, DType::F32, &Device::Cpu).unwrap()).unwrap();
+        let (slow, queue) = (state("slow.image.w", 2), state("queue", 3));
+        let under = |start: &str| Moves::Under(vec![start.into()]);
+        let phases = vec![
+            Phase { weights: under("image."), ..Phase::default() },
+            Phase { weights: under("text."), rate: 0.5, epochs: 1..usize::MAX },
+        ];
+        Self { weights, image, text, slow, queue, phases, seen: RefCell::default() }
+    }
+}
+
+impl Model for Parts {
+    fn weights(&self) -> &Weights {
+        &self.weights
+    }
+    fn phases(&self) -> Vec<Phase> {
+        self.phases.clone()
+    }
+    /// Groups of 7, 7 and 6 pairs.
+    fn sampler(&self, training: &Training<'_>, _: usize) -> Result<Sampler> {
+        Ok(Sampler::Groups { of: training.train.pairs.all().iter().map(|pair| pair.0 % 3).collect(), each: 3 })
+    }
+    fn loss(&self, _: &Training<'_>, batch: &[(u32, u32)], step: &mut Step) -> Result<Tensor> {
+        let draw = step.stream.clone().bits();
+        self.seen.borrow_mut().push((step.step, step.phase, draw, batch.iter().map(|pair| pair.0).collect()));
+        let mean = batch.iter().map(|p| f64::from(p.0)).sum::<f64>() / batch.len() as f64 + step.stream.normal();
+        let (slow, queue) = (self.slow.as_detached_tensor(), self.queue.as_detached_tensor());
+        let far = match step.phase {
+            0 => ((&self.image - mean)?.sqr()? + (&self.image - slow)?.sqr()?)?,
+            _ => (&self.text - &self.image)?.broadcast_add(&queue.mean(0)?)?.sqr()?,
+        };
+        Ok(far.sum_all()?)
+    }
+    fn after(&self, step: &Step) -> Result<()> {
+        if step.phase == 0 {
+            let image = self.image.detach();
+            self.slow.set(&((self.slow.as_detached_tensor() * 0.9)? + (&image * 0.1)?)?)?;
+            let queue = self.queue.as_detached_tensor();
+            self.queue.set(&Tensor::cat(&[&queue.narrow(0, 1, 2)?, &image.narrow(0, 0, 1)?], 0)?)?;
+        }
+        Ok(())
+    }
+    fn matcher(&self) -> Result<Box<dyn Matcher>> {
+        Ok(Box::new(Value(self.image.to_vec1::<f32>()?[0])))
+    }
+}
+
+/// Weights and state by name, and the history.
+type Outcome = (Vec<(String, Vec<f32>)>, Vec<(usize, f64, usize)>);
+
+#[test]
+fn phases_and_what_comes_after_steps_resume_on_the_same_bits() {
+    let data = collection();
+    let fit = |folder: Option<&Path>, stop_after: usize| -> (Result<Outcome>, Parts) {
+        let stop = AtomicBool::new(false);
+        let mut observer = StopAfter(stop_after, &stop);
+        let mut run = run(&mut observer, &stop);
+        run.checkpoints = folder.map(Path::to_path_buf);
+        let mut model = Parts::new();
+        let result = train(&mut model, &training(&data), &schedule(), &mut run);
+        let values = model.weights.iter().map(|(name, var)| (name.to_string(), var.to_vec1().unwrap())).collect();
+        let history = run.history.iter().map(|epoch| (epoch.epoch, epoch.loss, epoch.pairs)).collect();
+        (result.map(|()| (values, history)), model)
+    };
+    let (straight, model) = fit(None, 99);
+    let straight = straight.unwrap();
+    // Two portions of 3 of each of three groups: 3 batches of two groups. The second phase is absent from the first epoch.
+    let seen = model.seen.borrow();
+    let steps: Vec<(usize, usize)> = seen.iter().map(|(step, phase, ..)| (*step, *phase)).collect();
+    let expected: Vec<(usize, usize)> =
+        (0..3).map(|step| (step, 0)).chain((3..12).flat_map(|step| [(step, 0), (step, 1)])).collect();
+    assert_eq!(steps, expected);
+    for (step, phase, draw, batch) in seen.iter() {
+        let labels: &[&str] = if *phase == 0 { &["step"] } else { &["step", "phase", "1"] };
+        let step = step.to_string();
+        let labels: Vec<&str> = [&labels[..1], &[&step], &labels[1..]].concat();
+        assert_eq!(*draw, Seed(9).stream(&labels).bits(), "{labels:?}");
+        let groups: Vec<u32> = batch.iter().map(|image| image % 3).collect();
+        assert!(
+            groups[..3].iter().all(|g| *g == groups[0]) && groups[3..].iter().all(|g| *g == groups[3]),
+            "{groups:?}"
+        );
+        assert!(groups.len() == 6 && groups[0] != groups[3]);
+    }
+    assert!(straight.1.iter().all(|(.., pairs)| *pairs == 6));
+    let queue = &straight.0.iter().find(|(name, _)| name == "queue").unwrap().1;
+    assert!(queue.iter().all(|value| *value != 0.0) && queue[0] != queue[1] && queue[1] != queue[2]);
+    for epochs in [1, 2, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(fit(Some(folder.path()), epochs).0, Err(Error::Interrupted)));
+        let (resumed, model) = fit(Some(folder.path()), 99);
+        assert_eq!(resumed.unwrap(), straight);
+        assert_eq!(model.seen.borrow()[..], seen[seen.len() - model.seen.borrow().len()..]);
+    }
+}
+
+#[test]
+fn a_gradient_of_what_a_phase_does_not_move_is_dropped() {
+    let (data, stop) = (collection(), AtomicBool::new(false));
+    let values = |tensor: &Tensor| tensor.to_vec1::<f32>().unwrap();
+    let start = Parts::new();
+    // The first phase's loss is one of the image part.
+    for (under, moves) in [("image.", true), ("text.", false)] {
+        let (mut model, mut silent) = (Parts::new(), Silent);
+        model.phases = vec![Phase { weights: Moves::Under(vec![under.into()]), ..Phase::default() }];
+        train(&mut model, &training(&data), &schedule(), &mut run(&mut silent, &stop)).unwrap();
+        assert_eq!(values(&model.image) != values(&start.image), moves);
+        assert_eq!(values(&model.text), values(&start.text));
+    }
+}
+
+#[test]
+fn phases_that_leave_an_epoch_or_move_nothing_are_named_before_training() {
+    let (data, stop) = (collection(), AtomicBool::new(false));
+    let error = |phases: Vec<Phase>| {
+        let (mut silent, mut model) = (Silent, Parts::new());
+        model.phases = phases;
+        let mut run = run(&mut silent, &stop);
+        let error = train(&mut model, &training(&data), &schedule(), &mut run).unwrap_err().to_string();
+        assert!(run.history.is_empty() && model.seen.borrow().is_empty());
+        error
+    };
+    let during = |epochs| Phase { epochs, ..Phase::default() };
+    let gap = error(vec![during(0..2), during(3..9)]);
+    assert!(gap.contains("each of the 4 epochs") && gap.contains("none in epoch 3"), "{gap}");
+    assert!(error(Vec::new()).contains("none in epoch 1"));
+    let under = |start: &str| Phase { weights: Moves::Under(vec!["image.".into(), start.into()]), ..Phase::default() };
+    let typo = error(vec![under("txt.")]);
+    assert!(
+        typo.contains("`weights`: expected weights under \"txt.\" in phase 0") && typo.contains("text.w"),
+        "{typo}"
+    );
+    assert!(error(vec![Phase { weights: Moves::Under(Vec::new()), ..Phase::default() }]).contains("`weights`"));
+    assert!(
+        error(vec![Phase { rate: 0.0, ..Phase::default() }]).contains("`rate`: expected a number above 0 in phase 0")
+    );
+}
+
+/// Has the loss of a collapsed model in every step.
+struct Stuck(Toy);
+
+impl Model for Stuck {
+    fn weights(&self) -> &Weights {
+        &self.0.weights
+    }
+    fn loss(&self, _: &Training<'_>, _: &[(u32, u32)], _: &mut Step) -> Result<Tensor> {
+        Ok(((&self.0.w * 0.0)?.sum_all()? + 0.5)?)
+    }
+    fn collapsed(&self, _: usize, _: usize) -> Option<f64> {
+        Some(0.5)
+    }
+    fn matcher(&self) -> Result<Box<dyn Matcher>> {
+        self.0.matcher()
+    }
+}
+
+#[test]
+fn steps_near_a_collapse_are_counted_across_a_resume() {
+    let (data, folder) = (collection(), tempfile::tempdir().unwrap());
+    let fit = |stop_after: usize| {
+        let stop = AtomicBool::new(false);
+        let mut observer = StopAfter(stop_after, &stop);
+        let mut run = run(&mut observer, &stop);
+        run.checkpoints = Some(folder.path().into());
+        let schedule = Schedule { collapse_steps: 8, ..schedule() };
+        train(&mut Stuck(Toy::new(Seed(9))), &training(&data), &schedule, &mut run).unwrap_err()
+    };
+    // Three steps an epoch: the eighth is in the third.
+    assert!(matches!(fit(2), Error::Interrupted));
+    let error = fit(99).to_string();
+    assert!(error.contains("for 8 steps, up to epoch 3,"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_without_what_a_training_needs_is_refused() {
+    let (data, folder, stop) = (collection(), tempfile::tempdir().unwrap(), AtomicBool::new(false));
+    let fit = || {
+        let mut silent = Silent;
+        let mut run = run(&mut silent, &stop);
+        run.checkpoints = Some(folder.path().into());
+        train(&mut Toy::new(Seed(9)), &training(&data), &schedule(), &mut run)
+    };
+    fit().unwrap();
+    let path = folder.path().join("training.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).unwrap();
+    for (key, expected) in [
+        ("moved", "the optimiser steps of each weight"),
+        ("collapse", "a number `collapse`"),
+        ("steps", "a number `steps`"),
+    ] {
+        let mut meta = header.metadata().clone().unwrap();
+        meta.remove(key).unwrap();
+        safetensors::serialize_to_file(&tensors, Some(meta), &path).unwrap();
+        let error = fit().unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("delete the file to start anew"), "{error}");
     }
 }

@@ -104,7 +104,7 @@ fn two_steps_of_noi_by_hand() {
         weight.set(&weight.ones_like().unwrap()).unwrap();
     }
     let loss = |batch: &[(u32, u32)], step| {
-        let mut step = Step { epoch: 0, step, stream: Seed(1).stream(&["step"]) };
+        let mut step = Step { epoch: 0, step, phase: 0, stream: Seed(1).stream(&["step"]) };
         model.loss(&training(&train, 0), batch, &mut step).unwrap()
     };
     // C1 = -1, 1 and C2 = -2, 2; S11 = 2 and S22 = 8; V1 = C1 / sqrt(2 + 2) and V2 = C2 / sqrt(8 + 8), both -1/2, 1/2.
