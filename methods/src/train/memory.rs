@@ -25,7 +25,7 @@ pub(super) fn keep() {
     });
 }
 
-/// Gives back what [`keep`] kept, so that the memory of what comes next can be told from it; only glibc is asked.
+/// Gives back what training kept, so that the memory of what comes next can be told from it; only glibc is asked.
 pub fn release() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
