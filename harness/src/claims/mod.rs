@@ -33,8 +33,7 @@ use xmbench_methods::card::{Card, Claim, ClaimTest, Evidence};
 pub use outcome::{Finding, Missing, Tested, Verdict, budget_text, rows_text, test};
 
 use crate::{
-    record::{Control, Recording},
-    report::words,
+    record::{Control, Recording, words},
     run::{Experiment, Methods, Profile, experiment::BUILTIN, nearest, plan},
 };
 

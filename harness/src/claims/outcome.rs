@@ -7,8 +7,8 @@ use xmbench_methods::card::{Card, Claim, ClaimTest};
 use super::Stated;
 use crate::{
     protocol,
-    record::{Control, Recording, Trial},
-    report::{
+    record::{
+        Control, Recording, Trial,
         section::{Row, Section, whole_sections},
         words,
     },

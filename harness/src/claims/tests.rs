@@ -1,5 +1,5 @@
 use super::*;
-use crate::{report::synthetic, stats::paired::Basis};
+use crate::{record::synthetic, stats::paired::Basis};
 
 fn tested(card: &Card) -> Vec<(String, Verdict, Result<Finding, Missing>)> {
     let stated: Vec<Stated<'_>> = of_card(card).collect();

@@ -188,7 +188,7 @@ fn as_json(it: &Tested<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::synthetic;
+    use crate::record::synthetic;
 
     #[test]
     fn verdicts_read_as_they_did() {

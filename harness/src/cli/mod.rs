@@ -3,7 +3,6 @@
 mod claims;
 mod compare;
 mod data;
-mod device;
 mod list;
 mod report;
 mod repro;

@@ -10,7 +10,7 @@ use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::{
-    Status, device, print,
+    Status, print,
     run::{command_line, watch_for_interrupt},
     shared::Shared,
     table,
@@ -23,7 +23,7 @@ use crate::{
         judge::{self, Judged},
         render::{self, Part},
     },
-    run::{Experiment, Methods, Progress, Settings, Summary, machine, plan, sweep},
+    run::{Experiment, Methods, Progress, Settings, Summary, device, machine, plan, sweep},
 };
 
 #[derive(clap::Args)]

@@ -12,11 +12,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{Status, device, print, report, shared::Shared, table};
+use super::{Status, print, report, shared::Shared, table};
 use crate::{
     record::{Control, Manifest, Store},
     report::Rendered,
-    run::{Experiment, Methods, Profile, Progress, Settings, Summary, machine, plan, sweep},
+    run::{Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
 };
 
 #[derive(clap::Args)]

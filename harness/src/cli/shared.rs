@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use super::device;
+use crate::run::device;
 
 /// Options of `run` and `repro`.
 #[derive(clap::Args)]

@@ -9,15 +9,12 @@ use xmbench_datasets::Collection;
 use xmbench_methods::{Result, Similarity};
 
 use super::{
-    Denominator, Direction, Evaluation, Side, Ties,
+    Denominator, Direction, Evaluation, Query, Side, Ties,
     ranking::Ranking,
     relevance::Relevance,
     tally::{Bounds, Tally, depths},
 };
-use crate::{
-    record::Query,
-    retrieval::{Rows, Scores},
-};
+use crate::retrieval::{Rows, Scores};
 
 /// What is measured.
 #[derive(Clone, Copy)]

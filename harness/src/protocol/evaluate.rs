@@ -3,8 +3,7 @@ use std::collections::BTreeMap;
 use xmbench_datasets::{Collection, Error, Split};
 use xmbench_methods::{Codes, Result, Similarity};
 
-use super::{Protocol, Task, category, correlation, pairs};
-use crate::record::Query;
+use super::{Protocol, Query, Task, category, correlation, pairs};
 
 /// One split with its codes.
 #[derive(Clone, Copy)]

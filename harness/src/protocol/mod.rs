@@ -10,6 +10,7 @@ mod describe;
 mod evaluate;
 mod golden;
 mod pairs;
+mod query;
 mod rank;
 mod ranking;
 mod relevance;
@@ -23,8 +24,11 @@ use xmbench_datasets::Split;
 pub use describe::differences;
 pub use evaluate::{Evaluation, Side, chance, evaluate, judge, selection_score};
 pub use golden::operations;
+pub use query::Query;
 pub use rank::{Standing, mean as mean_rank, median as median_rank};
 pub use ranking::{Group, Ranking, discounted_gain, first_k_relevant, weighted_precision};
+
+pub use crate::retrieval::Direction;
 
 /// A protocol: printed under every table and stored with every number. Two numbers compare only if their protocols are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,23 +123,4 @@ pub enum Ties {
     Optimistic,
     /// The worst order of the tied items: the lower end.
     Pessimistic,
-}
-
-/// Which kind of item asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Images ask for texts.
-    I2t,
-    /// Texts ask for images.
-    T2i,
-}
-
-impl std::fmt::Display for Direction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::I2t => "i2t",
-            Self::T2i => "t2i",
-        })
-    }
 }

@@ -5,14 +5,11 @@ use xmbench_datasets::{Collection, Error, Pairs};
 use xmbench_methods::{Codes, Result, Similarity};
 
 use super::{
-    Direction, Evaluation, Side, Ties,
+    Direction, Evaluation, Query, Side, Ties,
     rank::{self, Standing},
     tally::{Bounds, Tally, depths},
 };
-use crate::{
-    record::Query,
-    retrieval::{Rows, Scores, select},
-};
+use crate::retrieval::{Rows, Scores, select};
 
 /// Items that the recall curve reaches at most.
 const DEPTH: usize = 1000;

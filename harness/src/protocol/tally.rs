@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Direction, Evaluation, Ties};
+use super::{Direction, Evaluation, Query, Ties};
 
 /// A metric's expected, lowest and highest value over all orders of tied items; "lowest" is the worse end, also of a rank.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -72,7 +72,7 @@ impl Tally {
     }
 
     /// The evaluation under a tie rule.
-    pub fn finish(self, ties: Ties, queries: Vec<crate::record::Query>) -> Evaluation {
+    pub fn finish(self, ties: Ties, queries: Vec<Query>) -> Evaluation {
         let metrics = self.metrics.iter().map(|(name, bounds)| (name.clone(), bounds.under(ties))).collect();
         let moved = self.metrics.into_iter().filter(|(_, bounds)| bounds.pessimistic != bounds.optimistic);
         let envelope = moved.map(|(name, bounds)| (name, [bounds.pessimistic, bounds.optimistic])).collect();

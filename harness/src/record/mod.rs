@@ -4,10 +4,14 @@ mod error;
 pub mod files;
 mod journal;
 mod lock;
+pub(crate) mod section;
 pub mod store;
+#[cfg(test)]
+pub(crate) mod synthetic;
 mod tables;
 #[cfg(test)]
 mod tests;
+pub(crate) mod words;
 
 pub use error::{Error, Result};
 pub(crate) use journal::digest;
@@ -18,7 +22,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use xmbench_methods::method::Epoch;
 
-use crate::protocol::{Direction, Protocol};
+use crate::protocol::{Protocol, Query};
+
+/// The curve of a trial that selected among settings: the position of each, from 1, and its validation score.
+pub const SELECTION: &str = "selection by setting";
 
 /// A recording as it is read: the circumstances and every trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -235,23 +242,4 @@ pub struct Timing {
     pub items: usize,
     /// Seconds of each sample, in the order in which they were taken.
     pub seconds: Vec<f64>,
-}
-
-/// The outcome of one query. From `better`, `tied` and `own` the value under each tie rule follows in closed form.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Query {
-    /// Which kind of item asked.
-    pub direction: Direction,
-    /// Position of the query in its split.
-    pub query: u32,
-    /// The image that the query belongs to: bootstrap clusters.
-    pub cluster: u32,
-    /// Gallery items that score strictly above the best-scored relevant item.
-    pub better: u32,
-    /// Gallery items, relevant ones included, that score exactly as the best-scored relevant item.
-    pub tied: u32,
-    /// Relevant items among `tied`.
-    pub own: u32,
-    /// Average precision over the whole gallery under the protocol's tie rule; NaN for the pairs task.
-    pub average_precision: f64,
 }

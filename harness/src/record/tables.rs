@@ -10,8 +10,8 @@ use std::{
 use polars::prelude::*;
 use xmbench_methods::method::Epoch;
 
-use super::{Control, Error, Outcome, Query, Result, Timing, Trial, files};
-use crate::protocol::Direction;
+use super::{Control, Error, Outcome, Result, Timing, Trial, files};
+use crate::protocol::{Direction, Query};
 
 /// Every table, in the order in which they are written: `trials` last, because rows of keys that it does not list do not count.
 const NAMES: [&str; 6] = ["metrics", "queries", "timings", "history", "curves", "trials"];

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use polars::prelude::{ParquetReader, ParquetWriter, SerReader};
 
 use super::{journal::Journal, store, *};
-use crate::protocol::{Task, Ties};
+use crate::protocol::{Direction, Task, Ties};
 
 fn protocol() -> Protocol {
     Protocol {

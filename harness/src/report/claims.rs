@@ -1,10 +1,9 @@
 //! The table of what papers claim of a section's rows, with what came out.
 
 use super::results;
-use super::section::Section;
 use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
 use crate::claims::{self, Tested, Verdict};
-use crate::record::Manifest;
+use crate::record::{Manifest, section::Section};
 use crate::stats::{metric::Metric, paired::Basis};
 
 /// Endings of the files that the table becomes: words do not go into a CSV file of numbers, for which there is

@@ -1,10 +1,12 @@
 //! The table of cost: time by phase, memory, size of a code.
 
 use super::results;
-use super::section::{Row as Trials, Section};
 use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
-use super::words;
-use crate::record::{Control, Manifest};
+use crate::record::{
+    Control, Manifest,
+    section::{Row as Trials, Section},
+    words,
+};
 use crate::stats;
 
 /// Interquartile range over median above which samples are too noisy to compare.

@@ -8,12 +8,8 @@ mod page;
 pub(crate) mod plot;
 pub(crate) mod results;
 pub(crate) mod score;
-pub(crate) mod section;
 pub(crate) mod table;
-pub(crate) mod words;
 
-#[cfg(test)]
-pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +17,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::{claims::Stated, record::Recording};
+use crate::{
+    claims::Stated,
+    record::{Recording, section},
+};
 use page::Part;
 use plot::Palette;
 use score::Scores;

@@ -7,10 +7,8 @@ use xmbench_methods::card::{Card, Evidence};
 use super::claims;
 use super::export::{self, code, escape};
 use super::plot::Picture;
-use super::section::Section;
 use super::table::Table;
-use super::words;
-use crate::record::{Control, Manifest, Outcome, Recording};
+use crate::record::{Control, Manifest, Outcome, Recording, section::Section, words};
 
 /// A section with what was made of it.
 pub struct Part<'a> {

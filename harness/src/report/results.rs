@@ -6,12 +6,13 @@ use xmbench_datasets::Split;
 use xmbench_methods::card::Evidence;
 
 use super::score::{Score, Scores};
-use super::section::{Row as Trials, Section};
 use super::table::{Cell, Column, Head, Mark, Note, Raw, Row, RowKind, Table, Verdict};
-use super::words;
 use crate::protocol::{Direction, Task};
-use crate::record::{Control, Expected, Manifest};
-use crate::run::execute::SELECTION;
+use crate::record::{
+    Control, Expected, Manifest, SELECTION,
+    section::{Row as Trials, Section},
+    words,
+};
 use crate::stats::{Interval, budget::Budget, metric::Metric};
 
 /// The metrics of a section.

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::section::Section;
-use crate::record::Control;
+use crate::record::{Control, section::Section};
 use crate::stats::{
     self, Interval,
     bootstrap::{self, Draws, Sample},

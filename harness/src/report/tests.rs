@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::claims::Stated;
+use crate::{claims::Stated, record::synthetic};
 
 /// Every file of a report on the made-up recording, by name.
 fn files(recording: &Recording) -> BTreeMap<String, Vec<u8>> {
@@ -87,7 +87,7 @@ fn a_selection_that_was_recorded_without_its_setting_is_told_by_number() {
     for trial in recording.trials.iter_mut().filter(|trial| !trial.selected.is_empty()) {
         trial.selected.clear();
         let scores = vec![[1.0, f64::NAN], [2.0, 0.5], [3.0, 0.7], [4.0, 0.7]];
-        trial.curves.insert(crate::run::execute::SELECTION.into(), scores);
+        trial.curves.insert(crate::record::SELECTION.into(), scores);
     }
     let hashing = markdown(&recording, "02-hashing-wiki");
     assert!(hashing.contains("selected on val: setting 3 of 4 (seeds 0, 1, 2)"), "{hashing}");

@@ -2,8 +2,8 @@
 
 use super::{Cell, PaperTable, Tolerance};
 use crate::{
-    record::{Control, Outcome, Recording, Trial},
-    report::{table::Verdict, words},
+    record::{Control, Outcome, Recording, Trial, words},
+    report::table::Verdict,
     stats,
 };
 

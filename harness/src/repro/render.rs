@@ -9,14 +9,13 @@ use anyhow::{Context, Result};
 
 use super::{PaperTable, Tolerance, judge::Judged};
 use crate::{
-    record::{Recording, files},
+    record::{Recording, files, section},
     report::{
         Rendered,
         export::{self, code, escape},
         plot::{self, Palette, Picture},
         results,
         score::Scores,
-        section,
         table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table, Verdict},
     },
 };

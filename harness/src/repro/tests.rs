@@ -6,8 +6,8 @@ use super::{
     *,
 };
 use crate::{
-    record::{Control, Recording},
-    report::{export, synthetic, table::Verdict},
+    record::{Control, Recording, synthetic},
+    report::{export, table::Verdict},
 };
 
 const TEXT: &str = r#"
@@ -169,7 +169,7 @@ fn built_in_tables_agree_with_their_experiments() {
         let rows: Vec<String> = experiments
             .iter()
             .flat_map(|experiment| crate::run::plan(experiment, &methods).unwrap())
-            .map(|planned| crate::report::words::label(&planned.label, &planned.swept))
+            .map(|planned| crate::record::words::label(&planned.label, &planned.swept))
             .collect();
         for cell in &table.text.cells {
             assert!(

@@ -6,6 +6,7 @@
 
 mod best;
 mod dense;
+mod direction;
 mod hamming;
 mod pairwise;
 mod scores;
@@ -14,9 +15,8 @@ use std::ops::Range;
 
 use xmbench_methods::{Codes, Error, Result, Similarity};
 
+pub use direction::Direction;
 pub use scores::{Rows, Scores, select};
-
-use crate::protocol::Direction;
 
 /// A gallery ready to be searched.
 pub trait Index: Send + Sync {

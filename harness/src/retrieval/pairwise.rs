@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use xmbench_methods::{Codes, PairScorer, Result};
 
-use super::{Index, TopK, best::Best, best::real_score, dense::offer, not_a_number};
-use crate::protocol::Direction;
+use super::{Direction, Index, TopK, best::Best, best::real_score, dense::offer, not_a_number};
 
 /// Items of either kind a shard.
 const SHARD: usize = 128;

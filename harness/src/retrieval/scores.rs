@@ -7,8 +7,7 @@ use xmbench_methods::{
     linalg::gemm::{Mat, MatMut, gemm},
 };
 
-use super::{dense, hamming, not_a_number, pairwise};
-use crate::protocol::Direction;
+use super::{Direction, dense, hamming, not_a_number, pairwise};
 
 /// Scores that a block of rows holds at most (16 MiB), unless one row is longer.
 const BLOCK: usize = 1 << 22;

@@ -20,8 +20,8 @@ use super::{
     timing::{self, Effort},
 };
 use crate::{
-    protocol::{self, Direction, Evaluation, Protocol, Side},
-    record::{Control, Query, Timing},
+    protocol::{self, Direction, Evaluation, Protocol, Query, Side},
+    record::{Control, SELECTION, Timing},
     retrieval,
 };
 
@@ -192,9 +192,6 @@ struct Fit {
     seconds: f64,
     history: Vec<Epoch>,
 }
-
-/// The curve of a trial that selected: the position of each setting, from 1, and its validation score.
-pub const SELECTION: &str = "selection by setting";
 
 /// The parameters of the setting at `taken` in which the settings differ.
 fn distinguishing(settings: &[toml::Table], taken: usize) -> BTreeMap<String, String> {

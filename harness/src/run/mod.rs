@@ -4,6 +4,7 @@
 //! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial.
 
 pub mod controls;
+pub mod device;
 pub mod execute;
 pub mod experiment;
 pub mod machine;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use xmbench_methods::Method;
 
 use super::{Experiment, Methods, experiment::MethodEntry};
-use crate::{record::Control, report::words};
+use crate::record::{Control, words};
 
 /// A trial of an experiment on any of its datasets.
 #[derive(Clone)]

@@ -143,7 +143,11 @@ pub fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{protocol::Direction, record::Query, report::synthetic, stats::Interval};
+    use crate::{
+        protocol::{Direction, Query},
+        record::synthetic,
+        stats::Interval,
+    };
 
     /// A trial with `per_image` queries an image, each a hit with its own better count.
     fn trial(seed: u64, images: u32, per_image: u32, better: impl Fn(u32, u32) -> u32) -> Trial {

@@ -84,7 +84,7 @@ mod tests {
     use xmbench_methods::method::Epoch;
 
     use super::*;
-    use crate::{record::Timing, report::synthetic};
+    use crate::record::{Timing, synthetic};
 
     /// A trial of `epochs` epochs of steps on `pairs` pairs.
     fn trial(params: Value, epochs: usize, pairs: usize, seconds: f64) -> Trial {

@@ -1,15 +1,7 @@
 //! What one query contributes to a metric, from its stored outcome.
 
 use super::metric::{Kind, Metric};
-use crate::protocol::{Direction, Protocol, Standing, Task, Ties};
-use crate::record::Query;
-
-/// The share of orders in which an own item is among the first `k`, in `[0, 1]`.
-pub fn hit(query: &Query, k: usize, ties: Ties) -> f64 {
-    let standing =
-        Standing { better: query.better as usize, tied: query.tied.max(query.own) as usize, own: query.own as usize };
-    standing.hit(k, ties)
-}
+use crate::protocol::{Direction, Protocol, Query, Task, Ties};
 
 /// The means over queries that add up to a metric; nothing for a metric that is no such sum.
 pub(super) fn terms(metric: &Metric, protocol: &Protocol) -> Vec<Term> {
@@ -44,7 +36,7 @@ impl Term {
     pub(super) fn value(&self, query: &Query) -> Option<f64> {
         let value = match self.kind {
             _ if query.direction != self.direction => return None,
-            Kind::Recall(k) => hit(query, k, self.ties),
+            Kind::Recall(k) => query.hit(k, self.ties),
             _ => query.average_precision,
         };
         Some(self.share * value).filter(|value| value.is_finite())

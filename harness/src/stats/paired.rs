@@ -72,7 +72,7 @@ fn bootstrap(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::synthetic;
+    use crate::record::synthetic;
 
     #[test]
     fn without_queries_the_seeds_tell_the_interval() {

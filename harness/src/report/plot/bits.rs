@@ -6,9 +6,7 @@ use super::Scene;
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind};
 use crate::protocol::Direction;
-use crate::record::Control;
-use crate::report::section::Row;
-use crate::report::words;
+use crate::record::{Control, section::Row, words};
 use crate::stats::{Interval, metric::Metric};
 
 /// Draws the plot; `None` where no row sweeps code lengths.

@@ -3,8 +3,7 @@
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind};
 use super::{Scene, mean_curve};
-use crate::record::Control;
-use crate::report::words;
+use crate::record::{Control, words};
 
 /// Precision against recall.
 pub fn precision_recall(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {

@@ -13,9 +13,10 @@ mod training;
 use anyhow::{Result, bail};
 
 use super::score::Scores;
-use super::section::Section;
-use super::words;
-use crate::stats;
+use crate::{
+    record::{section::Section, words},
+    stats,
+};
 use canvas::Canvas;
 pub use palette::Palette;
 

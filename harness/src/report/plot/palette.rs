@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::canvas::{Canvas, Colour, GREY, INK, Point, WHITE};
-use crate::record::{Control, Recording};
-use crate::report::section::{Row, Section};
+use crate::record::{
+    Control, Recording,
+    section::{Row, Section},
+};
 
 /// Okabe and Ito's colours, which people with any colour vision tell apart; the yellow is too pale on white for a line
 /// and comes last.

@@ -9,9 +9,11 @@ use super::Scene;
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind};
 use super::palette::Look;
-use crate::record::Control;
-use crate::report::section::{Row, Section};
-use crate::report::words;
+use crate::record::{
+    Control,
+    section::{Row, Section},
+    words,
+};
 use crate::stats::{Interval, metric::Metric};
 
 /// A point of a line: place on the axis, value, interval.
@@ -207,8 +209,8 @@ fn stated(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Control, Expected};
-    use crate::report::{plot, score::Scores, section, synthetic};
+    use crate::record::{Control, Expected, section, synthetic};
+    use crate::report::{plot, score::Scores};
 
     #[test]
     fn a_plot_for_each_parameter_with_the_papers_point() {

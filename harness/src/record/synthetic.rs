@@ -8,11 +8,8 @@ use xmbench_methods::{
     method::Epoch,
 };
 
-use crate::protocol::{Denominator, Direction, Protocol, Task, Ties};
-use crate::record::{
-    Control, DatasetNote, Expected, ExperimentNote, Manifest, Outcome, Query, Recording, Timing, Trial,
-};
-use crate::stats::outcome;
+use super::{Control, DatasetNote, Expected, ExperimentNote, Manifest, Outcome, Recording, Timing, Trial};
+use crate::protocol::{Denominator, Direction, Protocol, Query, Task, Ties};
 
 const IMAGES: u32 = 200;
 
@@ -180,7 +177,7 @@ fn recall(trial: &Trial, direction: Direction, k: usize) -> f64 {
         .queries
         .iter()
         .filter(|query| query.direction == direction)
-        .map(|query| outcome::hit(query, k, trial.protocol.ties))
+        .map(|query| query.hit(k, trial.protocol.ties))
         .collect();
     100.0 * hits.iter().sum::<f64>() / hits.len() as f64
 }

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xmbench_datasets::Split;
 
-use super::words;
+use super::{Control, DatasetNote, ExperimentNote, Outcome, Recording, Trial, words};
 use crate::protocol::Protocol;
-use crate::record::{Control, DatasetNote, ExperimentNote, Outcome, Recording, Trial};
 
 /// One table's worth of trials.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
-//! How the report says things: protocols, machines, names, quantities.
+//! How a recording is put into words: machines, names of rows, quantities.
 
 use std::collections::BTreeMap;
 
-use crate::record::{Control, Manifest, Trial};
+use super::{Control, Manifest, Trial};
 
 /// The machine in one line.
 pub fn machine(manifest: &Manifest) -> String {
