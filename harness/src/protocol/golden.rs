@@ -22,7 +22,7 @@ pub fn operations() -> Vec<Operation> {
 
 /// A tensor's rows, each of `cols` values, none of them NaN.
 fn rows<'a>(case: &'a Case, name: &str, rows: Option<usize>, cols: Option<usize>) -> Result<Vec<&'a [f64]>> {
-    let Array { shape, data } = case.get(name)?;
+    let Array { shape, data, .. } = case.get(name)?;
     let dim = |n: Option<usize>| n.map_or("any".to_string(), |n| n.to_string());
     let fits = |n: Option<usize>, found: usize| found > 0 && n.is_none_or(|n| n == found);
     match shape[..] {

@@ -1,13 +1,15 @@
-//! Proof of equality with the authors' code: every golden file through the functions that the methods use.
+//! Proof of equality with the authors' code: every golden file through the functions that the methods use, on any device.
 
 mod command;
 
 use std::{
     collections::BTreeMap,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
+use candle_core::Device;
 use rayon::prelude::*;
 use serde::{Serialize, Serializer};
 use xmbench_methods::{
@@ -38,6 +40,10 @@ pub struct Line {
     /// Why the file could not be read or the operation gave no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Where its tensors lay, `cpu` or `cuda:0`: `cpu` wherever the run is for an operation on plain numbers, as the metrics
+    /// and the closed forms in f64 are; none if nothing ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
 }
 
 /// The outcome of a comparison.
@@ -62,21 +68,26 @@ pub fn operations() -> BTreeMap<&'static str, Operation> {
     registry::operations().into_iter().chain(protocol::operations()).map(|op| (op.name, op)).collect()
 }
 
-/// Compares every `.safetensors` file below `folder`, in the order of their paths; with `op`, those whose operation it matches
-/// (`*` for any characters, `?` for one) and those that cannot be read, since their operation is unknown.
+/// Compares every `.safetensors` file below `folder` on the named device, in the order of their paths; with `op`, those whose
+/// operation it matches (`*` for any characters, `?` for one) and those that cannot be read, since their operation is unknown.
 ///
 /// # Errors
 /// If the folder cannot be listed or holds no such file. What is wrong with one file is its line's [`Verdict::Fail`].
-pub fn verify(folder: &Path, op: Option<&str>) -> Result<Vec<Line>> {
+pub fn verify(folder: &Path, op: Option<&str>, (device, name): (&Device, &str)) -> Result<Vec<Line>> {
     let files = files(folder)?;
     let operations = operations();
     let line = |path: &PathBuf| {
         let file = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         // A hostile file must not take the others' verdicts with it.
-        let caught = std::panic::catch_unwind(|| compare(path, file.clone(), &operations, op));
+        let caught =
+            std::panic::catch_unwind(AssertUnwindSafe(|| compare(path, file.clone(), &operations, op, (device, name))));
         caught.unwrap_or_else(|_| Some(Line::broken("", file, "the operation panicked".into())))
     };
-    let lines: Vec<Line> = files.par_iter().filter_map(line).collect();
+    // Another device takes one piece of work after another anyway.
+    let lines: Vec<Line> = match device {
+        Device::Cpu => files.par_iter().filter_map(line).collect(),
+        _ => files.iter().filter_map(line).collect(),
+    };
     match op {
         Some(op) if lines.is_empty() => {
             bail!(
@@ -102,9 +113,15 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn compare(path: &Path, file: String, operations: &BTreeMap<&str, Operation>, op: Option<&str>) -> Option<Line> {
+fn compare(
+    path: &Path,
+    file: String,
+    operations: &BTreeMap<&str, Operation>,
+    op: Option<&str>,
+    (device, name): (&Device, &str),
+) -> Option<Line> {
     let case = match Case::read(path) {
-        Ok(case) => case,
+        Ok(case) => case.on(device),
         Err(error) => return Some(Line::broken("", file, error.to_string())),
     };
     if op.is_some_and(|pattern| !glob(pattern, &case.op)) {
@@ -114,8 +131,10 @@ fn compare(path: &Path, file: String, operations: &BTreeMap<&str, Operation>, op
         let line = Line::broken(&case.op, file, String::new());
         return Some(Line { verdict: Verdict::Unsupported, error: None, ..line });
     };
-    Some(match (operation.run)(&case) {
-        Err(error) => Line::broken(&case.op, file, error.to_string()),
+    let answer = (operation.run)(&case);
+    let device = Some(if case.placed() { name.to_string() } else { "cpu".to_string() });
+    Some(match answer {
+        Err(error) => Line { device, ..Line::broken(&case.op, file, error.to_string()) },
         Ok(answer) => {
             let found = check(&case, &answer, operation.ignored);
             Line {
@@ -126,6 +145,7 @@ fn compare(path: &Path, file: String, operations: &BTreeMap<&str, Operation>, op
                 max_rel: found.max_rel,
                 worst: found.worst,
                 error: None,
+                device,
             }
         }
     })
@@ -134,7 +154,8 @@ fn compare(path: &Path, file: String, operations: &BTreeMap<&str, Operation>, op
 impl Line {
     fn broken(op: &str, file: String, error: String) -> Self {
         let (max_abs, max_rel) = (f64::INFINITY, f64::INFINITY);
-        Self { op: op.into(), file, verdict: Verdict::Fail, max_abs, max_rel, worst: String::new(), error: Some(error) }
+        let (op, worst, error) = (op.into(), String::new(), Some(error));
+        Self { op, file, verdict: Verdict::Fail, max_abs, max_rel, worst, error, device: None }
     }
 }
 

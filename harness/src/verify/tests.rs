@@ -2,6 +2,9 @@ use std::path::PathBuf;
 
 use super::*;
 
+/// Where tests compute.
+const CPU: (&Device, &str) = (&Device::Cpu, "cpu");
+
 fn golden() -> Option<PathBuf> {
     let folder = std::env::var_os("XMBENCH_GOLDEN")
         .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into(), PathBuf::from);
@@ -15,7 +18,7 @@ fn golden() -> Option<PathBuf> {
 #[test]
 fn metrics_agree_with_the_authors() {
     let Some(folder) = golden() else { return };
-    let lines = verify(&folder, Some("metric.*")).unwrap();
+    let lines = verify(&folder, Some("metric.*"), CPU).unwrap();
     assert_eq!(lines.len(), 30);
     for line in lines {
         assert_eq!(line.verdict, Verdict::Pass, "{line:?}");
@@ -38,14 +41,18 @@ fn globs_match_whole_names() {
     }
 }
 
-/// A safetensors file of one f64 tensor.
+/// A safetensors file of one f64 tensor, `in.sims`.
 fn write(folder: &std::path::Path, name: &str, op: &str, values: &[f64]) {
+    write_tensor(folder, name, op, "in.sims", values);
+}
+
+fn write_tensor(folder: &std::path::Path, name: &str, op: &str, tensor: &str, values: &[f64]) {
     let data: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
     let shape = vec![1, values.len()];
     let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F64, shape, &data).unwrap();
     let meta = [("op", op), ("config", "{}"), ("rtol", "1e-9"), ("atol", "1e-9")];
     let meta = meta.map(|(key, value)| (key.to_string(), value.to_string())).into();
-    safetensors::serialize_to_file([("in.sims", view)], Some(meta), &folder.join(name)).unwrap();
+    safetensors::serialize_to_file([(tensor, view)], Some(meta), &folder.join(name)).unwrap();
 }
 
 #[test]
@@ -58,7 +65,7 @@ fn broken_and_unknown_files_have_lines_of_their_own() {
     std::fs::create_dir(path.join("sub")).unwrap();
     write(&path.join("sub"), "c.safetensors", "metric.recall", &[0.5, 0.25]);
     write(&path.join("sub"), "d.safetensors", "metric.recall", &[0.5, f64::NAN, 1.0, 2.0, 3.0]);
-    let lines = verify(path, None).unwrap();
+    let lines = verify(path, None, CPU).unwrap();
     let seen: Vec<_> = lines.iter().map(|line| (line.file.as_str(), line.verdict)).collect();
     assert_eq!(
         seen,
@@ -72,7 +79,7 @@ fn broken_and_unknown_files_have_lines_of_their_own() {
     assert!(lines[0].error.as_ref().unwrap().contains("safetensors"), "{:?}", lines[0]);
     assert!(lines[2].error.as_ref().unwrap().contains("2 captions"), "{:?}", lines[2]);
     assert!(lines[3].error.as_ref().unwrap().contains("NaN"), "{:?}", lines[3]);
-    insta::assert_snapshot!(command::table(&lines[1..3]), @r"
+    insta::assert_snapshot!(command::table(&lines[1..3], false), @r"
     operation          case   max abs  max rel  verdict
     metric.unheard_of  b      -        -        unsupported
     metric.recall      sub/c  -        -        FAIL: c.safetensors: expected 5 captions an image, found 1 images and 2 captions
@@ -84,15 +91,46 @@ fn broken_and_unknown_files_have_lines_of_their_own() {
     ");
     let json = serde_json::to_string(&lines[1]).unwrap();
     insta::assert_snapshot!(json, @r#"{"op":"metric.unheard_of","file":"b.safetensors","verdict":"unsupported","max_abs":null,"max_rel":null,"worst":""}"#);
-    assert!(verify(&path.join("absent"), None).is_err());
-    assert!(verify(path, Some("nothing.*")).is_ok_and(|lines| lines.len() == 1));
+    assert!(verify(&path.join("absent"), None, CPU).is_err());
+    assert!(verify(path, Some("nothing.*"), CPU).is_ok_and(|lines| lines.len() == 1));
+}
+
+#[test]
+fn a_line_says_where_its_tensors_lay() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a.safetensors", "metric.recall", &[0.5, 0.25]);
+    // The first tensor is made before the second is missed.
+    write_tensor(folder.path(), "b.safetensors", "loss.infonce", "in.image", &[1.0, 0.5]);
+    write(folder.path(), "c.safetensors", "metric.unheard_of", &[1.0]);
+    let lines = verify(folder.path(), None, (&Device::Cpu, "elsewhere:0")).unwrap();
+    let places: Vec<_> = lines.iter().map(|line| line.device.as_deref()).collect();
+    assert_eq!(places, [Some("cpu"), Some("elsewhere:0"), None]);
+    assert!(serde_json::to_string(&lines[1]).unwrap().ends_with(r#""device":"elsewhere:0"}"#));
+    insta::assert_snapshot!(command::table(&lines, true), @r"
+    operation          case  device       max abs  max rel  verdict
+    metric.recall      a     cpu          -        -        FAIL: a.safetensors: expected 5 captions an image, found 1 images and 2 captions
+    loss.infonce       b     elsewhere:0  -        -        FAIL: b.safetensors: expected a tensor `in.text`, found in.image
+    metric.unheard_of  c     -            -        -        unsupported
+
+    operation          pass  fail  unsupported
+    loss.infonce       .     1     .
+    metric.recall      .     1     .
+    metric.unheard_of  .     .     1
+    total              .     2     1
+    ");
 }
 
 #[test]
 fn an_operation_that_nothing_answers_fails_only_when_all_are_required() {
     let folder = tempfile::tempdir().unwrap();
     write(folder.path(), "b.safetensors", "metric.unheard_of", &[1.0]);
-    let args = |require_all| VerifyArgs { golden: folder.path().into(), op: None, json: true, require_all };
+    let args = |require_all| VerifyArgs {
+        golden: folder.path().into(),
+        op: None,
+        json: true,
+        require_all,
+        device: crate::run::device::Choice::Cpu,
+    };
     assert!(run(&args(false)).unwrap());
     assert!(!run(&args(true)).unwrap());
 }

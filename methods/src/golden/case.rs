@@ -1,17 +1,44 @@
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
+use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
 /// A tensor of a golden file, widened to f64.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Array {
     /// Shape.
     pub shape: Vec<usize>,
     /// Row-major values; integers up to 2^53 are exact.
     pub data: Vec<f64>,
+    place: Place,
+}
+
+/// Where the tensors of a case are put, and whether an operation asked.
+#[derive(Debug, Clone)]
+struct Place {
+    device: Device,
+    asked: Arc<AtomicBool>,
+}
+
+impl Place {
+    fn new(device: &Device) -> Self {
+        Self { device: device.clone(), asked: Arc::default() }
+    }
+
+    fn device(&self) -> &Device {
+        self.asked.store(true, Ordering::Relaxed);
+        &self.device
+    }
 }
 
 /// A golden file: tensors by name, an operation, its configuration and its tolerance.
@@ -29,9 +56,15 @@ pub struct Case {
     pub atol: f64,
     /// Everything under `in.`, `param.`, `out.` and `grad.`.
     pub tensors: BTreeMap<String, Array>,
+    place: Place,
 }
 
 impl Array {
+    /// Values in a shape, on the CPU.
+    pub fn new(shape: Vec<usize>, data: Vec<f64>) -> Self {
+        Self { shape, data, place: Place::new(&Device::Cpu) }
+    }
+
     /// The values as f32.
     pub fn f32(&self) -> Vec<f32> {
         self.data.iter().map(|&x| x as f32).collect()
@@ -48,18 +81,59 @@ impl Array {
         xmbench_datasets::Matrix { rows, cols: self.data.len() / rows.max(1), data: self.f32() }
     }
 
-    /// The values as a tensor on the CPU.
+    /// The values as a tensor on the device of the case.
     ///
     /// # Errors
-    /// If the shape does not fit.
-    pub fn tensor(&self, dtype: candle_core::DType) -> Result<candle_core::Tensor> {
-        Ok(candle_core::Tensor::from_slice(&self.data, self.shape.as_slice(), &candle_core::Device::Cpu)?
-            .to_dtype(dtype)?)
+    /// If the shape does not fit, or the device has no room.
+    pub fn tensor(&self, dtype: DType) -> Result<Tensor> {
+        // Rounded here, so that every device starts from the same bits.
+        let here = Tensor::from_slice(&self.data, self.shape.as_slice(), &Device::Cpu)?.to_dtype(dtype)?;
+        Ok(here.to_device(self.place.device())?)
     }
 }
 
 impl Case {
-    /// Reads a golden file.
+    /// A case of an operation with its tensors, without configuration or tolerance, on the CPU.
+    pub fn new(file: &str, op: &str, tensors: impl IntoIterator<Item = (String, Array)>) -> Self {
+        Self {
+            file: file.into(),
+            op: op.into(),
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            rtol: 0.0,
+            atol: 0.0,
+            tensors: BTreeMap::new(),
+            place: Place::new(&Device::Cpu),
+        }
+        .holding(tensors)
+    }
+
+    fn holding(mut self, tensors: impl IntoIterator<Item = (String, Array)>) -> Self {
+        let place = &self.place;
+        let placed = tensors.into_iter().map(|(name, array)| (name, Array { place: place.clone(), ..array }));
+        self.tensors = placed.collect();
+        self
+    }
+
+    /// The case with the tensors that its operation makes on a device.
+    #[must_use]
+    pub fn on(mut self, device: &Device) -> Self {
+        self.place = Place::new(device);
+        let tensors = std::mem::take(&mut self.tensors);
+        self.holding(tensors)
+    }
+
+    /// The device that tensors are put on.
+    pub fn device(&self) -> &Device {
+        self.place.device()
+    }
+
+    /// Whether the operation put a tensor on the device; one that works on plain numbers (the metrics, the closed forms in f64)
+    /// runs on the processor wherever the case is.
+    pub fn placed(&self) -> bool {
+        self.place.asked.load(Ordering::Relaxed)
+    }
+
+    /// Reads a golden file; its tensors are put on the CPU until [`Case::on`] says otherwise.
     ///
     /// # Errors
     /// A file that is not safetensors, lacks `op`, or holds a tensor of an undocumented type.
@@ -76,7 +150,7 @@ impl Case {
         let number = |key: &str| {
             entry(key).and_then(|text| text.parse().map_err(|_| wrong(&format!("a number as `{key}`"), text.clone())))
         };
-        let mut tensors = BTreeMap::new();
+        let mut tensors = Vec::new();
         for (name, view) in parsed.iter() {
             let bytes = view.data();
             let data = match view.dtype() {
@@ -102,14 +176,14 @@ impl Case {
                     ));
                 }
             };
-            tensors.insert(name.to_string(), Array { shape: view.shape().to_vec(), data });
+            tensors.push((name.to_string(), Array::new(view.shape().to_vec(), data)));
         }
         let config = match meta.get("config") {
             Some(text) => serde_json::from_str(text).map_err(|e| wrong("JSON as `config`", e.to_string()))?,
             None => serde_json::Value::Object(serde_json::Map::new()),
         };
         let (op, rtol, atol) = (entry("op")?, number("rtol")?, number("atol")?);
-        Ok(Self { file, op, config, rtol, atol, tensors })
+        Ok(Self { config, rtol, atol, ..Self::new(&file, &op, tensors) })
     }
 
     /// Whether the file has a tensor.
@@ -139,5 +213,24 @@ impl Case {
             expected: format!("configuration key `{key}`"),
             found: format!("{} ({error})", self.config[key]),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operation_that_makes_no_tensor_was_nowhere() {
+        let case = Case::new("f", "o", [("in.x".to_string(), Array::new(vec![2], vec![0.1, 2.0]))]);
+        assert_eq!(case.get("in.x").unwrap().data, [0.1, 2.0]);
+        assert!(!case.placed());
+        let tensor = case.get("in.x").unwrap().tensor(DType::F32).unwrap();
+        assert_eq!(tensor.to_vec1::<f32>().unwrap(), [0.1, 2.0]);
+        assert!(case.placed());
+        // Anew on another device, nothing was put there yet.
+        let moved = case.on(&Device::Cpu);
+        assert!(!moved.placed());
+        assert!(moved.device().is_cpu() && moved.placed());
     }
 }

@@ -148,9 +148,11 @@ mod tests {
     use crate::golden::Array;
 
     fn case(values: &[f64]) -> Case {
-        let array = Array { shape: vec![values.len()], data: values.to_vec() };
-        let tensors = [("in.x".to_string(), array.clone()), ("out.y".to_string(), array)].into();
-        Case { file: "f".into(), op: "o".into(), config: serde_json::json!({"k": 1}), rtol: 1e-3, atol: 1e-6, tensors }
+        let array = Array::new(vec![values.len()], values.to_vec());
+        let tensors = ["in.x", "out.y"].map(|name| (name.to_string(), array.clone()));
+        let mut case = Case::new("f", "o", tensors);
+        (case.config, case.rtol, case.atol) = (serde_json::json!({"k": 1}), 1e-3, 1e-6);
+        case
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Device, Tensor, Var, backprop::GradStore};
+use candle_core::{DType, Tensor, Var, backprop::GradStore};
 use xmbench_datasets::random::Seed;
 
 use super::{Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights, unit};
@@ -104,13 +104,13 @@ fn tokens(case: &Case) -> Result<Tokens> {
         .zip(&lengths)
         .map(|(row, &n)| row.iter().take(n).map(|&id| id as u32).collect())
         .collect();
-    Tokens::new(rows.iter().map(Vec::as_slice), &Device::Cpu)
+    Tokens::new(rows.iter().map(Vec::as_slice), case.device())
 }
 
 fn text_encoder(case: &Case, layers: usize, bidirectional: bool) -> Result<(Weights, TextEncoder, Names)> {
     let (vocabulary, word) = (size(case, "param.embed.weight", 0)?, size(case, "param.embed.weight", 1)?);
     let hidden = size(case, "param.rnn.weight_hh_l0", 1)?;
-    let mut weights = Weights::new(Seed(0), &Device::Cpu);
+    let mut weights = Weights::new(Seed(0), case.device());
     let layer = if bidirectional { TextLayer::Bigru } else { TextLayer::Gru };
     let encoder = TextEncoder::new(&mut weights, "text", vocabulary, TextSettings { layer, word, hidden, layers })?;
     let names =
@@ -151,7 +151,7 @@ fn image_fc(case: &Case) -> Result<Answer> {
     let kind: String = case.config("kind")?;
     let images = Var::from_tensor(&case.get("in.images")?.tensor(DType::F32)?)?;
     let (input, output) = (images.dim(candle_core::D::Minus1)?, size(case, "param.fc.bias", 0)?);
-    let mut weights = Weights::new(Seed(0), &Device::Cpu);
+    let mut weights = Weights::new(Seed(0), case.device());
     let bias = Names(Vec::new()).with("fc.bias", "fc.bias", false);
     let (layer, names) = match kind.as_str() {
         "scan_weightnorm" => (
@@ -182,7 +182,7 @@ fn gpo(case: &Case) -> Result<Answer> {
     if case.config::<f64>("temperature")? != 0.1 {
         return Err(case.unsupported("temperature", "0.1"));
     }
-    let mut weights = Weights::new(Seed(0), &Device::Cpu);
+    let mut weights = Weights::new(Seed(0), case.device());
     let pooling = Gpo::new(&mut weights, "pool", case.config("d_pe")?, case.config("d_hidden")?)?;
     let names = Names(Vec::new()).gru("gru", "pool.gru", 1, true).with("linear.weight", "pool.linear", true);
     names.fill(case, &weights)?;
