@@ -9,6 +9,7 @@
 //! - [`report`]: tables, plots and the page of a recording
 //! - [`claims`]: what papers claim, put to a recording
 //! - [`verify`]: our functions beside the authors' values
+//! - [`speed`]: what a device does in a second
 //! - [`run`]: from experiments to recorded trials
 //! - [`stats`]: intervals and paired differences
 //! - [`record`]: what a run leaves behind, and how it is cut into rows and named
@@ -23,5 +24,6 @@ pub mod report;
 pub mod repro;
 pub mod retrieval;
 pub mod run;
+pub mod speed;
 pub mod stats;
 pub mod verify;

@@ -7,8 +7,8 @@ use std::{
 };
 
 /// From top to bottom.
-const ORDER: [&str; 10] =
-    ["cli", "repro", "report", "claims", "verify", "run", "stats", "record", "protocol", "retrieval"];
+const ORDER: [&str; 11] =
+    ["cli", "repro", "report", "claims", "verify", "speed", "run", "stats", "record", "protocol", "retrieval"];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

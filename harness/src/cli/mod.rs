@@ -1,5 +1,6 @@
 //! The command line: what there is to type, and which file answers.
 
+mod bench_device;
 mod claims;
 mod compare;
 mod data;
@@ -47,6 +48,8 @@ enum Command {
     Claims(claims::Args),
     /// Compare with the values that the authors' code computes
     Verify(verify::VerifyArgs),
+    /// Time training steps, scoring and search on a device
+    BenchDevice(bench_device::Args),
 }
 
 /// How a command ended.
@@ -76,6 +79,7 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
     match &cli.command {
         Command::Run(args) => run::set_threads(args.shared.threads),
         Command::Repro(args) => run::set_threads(args.shared.threads),
+        Command::BenchDevice(args) => run::set_threads(args.threads),
         _ => {}
     }
     match answer(cli.command, &Methods::with(extra)) {
@@ -107,6 +111,7 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::Repro(args) => repro::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
         Command::Claims(args) => claims::run(&args, methods),
+        Command::BenchDevice(args) => bench_device::run(&args),
         Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
     }
 }
