@@ -4,6 +4,7 @@
 //! drawn. [`bootstrap`] resamples both; [`Interval::of_mean`] knows the seeds alone and serves metrics that are not a
 //! mean over queries.
 
+pub mod agreement;
 pub mod bootstrap;
 pub mod budget;
 pub mod metric;

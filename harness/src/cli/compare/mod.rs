@@ -1,5 +1,7 @@
 //! `xmbench compare A B`: two recordings, or two rows of one, with a paired interval for every difference.
 
+mod devices;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -34,6 +36,9 @@ pub struct Args {
     /// Only this metric: "i2t R@1"
     #[arg(long)]
     metric: Option<String>,
+    /// The recordings are one program's on two devices: say where they differ by more than rounding explains
+    #[arg(long, conflicts_with = "metric")]
+    devices: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -64,10 +69,16 @@ pub fn run(args: &Args) -> Result<Status> {
         [true, true] => {
             let (a, b) = (store::read(Path::new(&args.a))?, store::read(Path::new(&args.b))?);
             let (rows_a, rows_b) = (rows(&a, args), rows(&b, args));
+            if args.devices {
+                return Ok(if devices::run(&rows_a, &rows_b, args.json)? { Status::Done } else { Status::Failed });
+            }
             let place = |row: &Row<'_>| (row.experiment.to_string(), row.dataset.to_string(), row.name.clone());
             let others: BTreeMap<_, &Row<'_>> = rows_b.iter().map(|row| (place(row), row)).collect();
             let both = rows_a.iter().filter_map(|row| Some((row, *others.get(&place(row))?)));
             compare(both.collect(), &a, args)?
+        }
+        _ if args.devices => {
+            bail!("--devices compares two folders of recordings: `{}` and `{}` are not two", args.a, args.b)
         }
         [false, false] => {
             let folder = args.recording.clone().map_or_else(newest, Ok)?;
