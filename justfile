@@ -26,9 +26,13 @@ verify GOLDEN="../shared/golden":
 bench:
     cargo bench --workspace
 
+# Format every source, also those that a macro declares, which `cargo fmt` never reaches.
+format *ARGS:
+    find datasets harness methods -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 {{ARGS}}
+
 # Everything that has to hold before a commit.
 check:
-    cargo fmt --all -- --check
+    just format --check
     cargo clippy --workspace --all-targets -- -D warnings
     cargo test --workspace
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
@@ -36,6 +40,10 @@ check:
 # A second binary for machines with an NVIDIA GPU, built without one.
 cuda-build:
     bash scripts/cuda-build.sh
+
+# With an NVIDIA GPU: golden files, metrics and speed there and on the processor; see docs/GPU.md.
+gpu-check BINARY GOLDEN="../shared/golden":
+    bash scripts/gpu-check.sh {{BINARY}} {{GOLDEN}}
 
 # Where the time of a clean build goes.
 timings:
