@@ -201,16 +201,8 @@ mod tests {
         let options = toml::toml! { noise = 0.0 latent = 4 image_width = 4 text_width = 6 };
         let dataset = xmbench_datasets::open("planted-linear", &options, None).unwrap();
         let stop = AtomicBool::new(false);
-        let mut run = Run {
-            seed: Seed(1),
-            device: Device::Cpu,
-            judge: None,
-            checkpoints: None,
-            observer: &mut Silent,
-            stop: &stop,
-            history: Vec::new(),
-            control: false,
-        };
+        let mut silent = Silent;
+        let mut run = Run::new(Seed(1), &mut silent, &stop);
         let params = toml::toml! { ridge = 1e-9 };
         let matcher = LeastSquares.fit(&Training::of(&dataset), &params, &mut run).unwrap();
         let codes = (matcher.encode_images(&dataset.test.images), matcher.encode_texts(&dataset.test.texts));

@@ -14,7 +14,7 @@ use xmbench_datasets::{Collection, Images, Matrix, Pairs, Texts, random::Seed};
 use xmbench_methods::{
     Method, Run, Training,
     method::Silent,
-    metric::vse::Vse,
+    metric::vse::VSE,
     nn::{Gru, Lengths, Weights},
 };
 
@@ -66,7 +66,7 @@ fn vse(c: &mut Criterion) {
                 table.insert("epochs".into(), toml::Value::Integer(steps as i64 + 1));
                 let (stop, mut silent) = (AtomicBool::new(false), Silent);
                 let mut run = Run::new(Seed(1), &mut silent, &stop);
-                Vse.fit(&training, &table, &mut run).expect("the batch can be fitted");
+                VSE.fit(&training, &table, &mut run).expect("the batch can be fitted");
                 let seconds: Vec<f64> = run.history.iter().skip(1).map(|epoch| epoch.seconds).collect();
                 fastest.set(seconds.iter().copied().fold(fastest.get(), f64::min));
                 Duration::from_secs_f64(seconds.iter().sum())

@@ -14,6 +14,7 @@ pub mod nn;
 pub mod params;
 pub mod registry;
 pub mod train;
+pub mod trained;
 
 pub mod attention;
 pub mod correlation;

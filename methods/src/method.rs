@@ -18,7 +18,6 @@ use crate::{Codes, Error, Result, Similarity, card::Card, golden::Operation};
 /// ```
 /// use std::sync::atomic::AtomicBool;
 ///
-/// use candle_core::Device;
 /// use xmbench_datasets::random::Seed;
 /// use xmbench_methods::{Codes, Run, Training, method::Silent, registry};
 ///
@@ -28,16 +27,8 @@ use crate::{Codes, Error, Result, Similarity, card::Card, golden::Operation};
 /// assert_eq!(params["power"].as_float(), Some(1.0)); // what was not said has its default
 ///
 /// let stop = AtomicBool::new(false);
-/// let mut run = Run {
-///     seed: Seed(1),
-///     device: Device::Cpu,
-///     judge: None,
-///     checkpoints: None,
-///     observer: &mut Silent,
-///     stop: &stop,
-///     history: Vec::new(),
-///     control: false,
-/// };
+/// let mut silent = Silent;
+/// let mut run = Run::new(Seed(1), &mut silent, &stop);
 /// let matcher = method.fit(&Training::of(&dataset), &params, &mut run)?;
 ///
 /// let test = &dataset.test;

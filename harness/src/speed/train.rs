@@ -12,7 +12,7 @@ use xmbench_datasets::{Collection, Images, Matrix, Pairs, Texts, random::Seed};
 use xmbench_methods::{
     Error, Method, Run, Training,
     method::{Epoch, Observer},
-    metric::vse::Vse,
+    metric::vse::VSE,
 };
 
 use super::{Row, Sizes};
@@ -40,7 +40,7 @@ pub fn step((device, name): (&Device, &str), sizes: &Sizes, width: usize, effort
     let mut clock = Clock { device, effort, stop: &stop, begun: now, last: now, steps: 0, samples: Vec::new() };
     let mut run = Run::new(Seed(1), &mut clock, &stop);
     run.device = device.clone();
-    match Vse.fit(&training, &table, &mut run) {
+    match VSE.fit(&training, &table, &mut run) {
         // The clock has stopped the training.
         Ok(_) | Err(Error::Interrupted) => {}
         Err(error) => return Err(error.into()),

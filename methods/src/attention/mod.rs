@@ -1,3 +1,3 @@
 //! The attention family.
 
-crate::family! { scan::Scan }
+crate::family! { scan::SCAN }

@@ -8,8 +8,12 @@ use toml::{Table, Value};
 use super::Parameter;
 
 /// The groups of parameters that several methods have, and their files.
-const GROUPS: [(&str, &str, &str); 2] = [
+const GROUPS: [(&str, &str, &str); 6] = [
     ("encoders", "nn/joint/options.toml", include_str!("../nn/joint/options.toml")),
+    ("fragments", "trained/fragments.toml", include_str!("../trained/fragments.toml")),
+    ("hashing", "hashing/options.toml", include_str!("../hashing/options.toml")),
+    ("negatives", "trained/negatives.toml", include_str!("../trained/negatives.toml")),
+    ("ranking", "trained/ranking.toml", include_str!("../trained/ranking.toml")),
     ("schedule", "train/schedule.toml", include_str!("../train/schedule.toml")),
 ];
 

@@ -121,7 +121,11 @@ fn errors_name_file_and_key() {
         ("rsum = 7", "rsum = nan", "metric `rsum`: expected a finite number, found NaN"),
         ("rsum = 7", "rsum = \"7\"", "rsum = \"7\""),
         ("notes = { rsum", "notes = { mean", "`reported[0].notes` of metrics of its row, found `mean`"),
-        ("[\"schedule\"]", "[\"schedules\"]", "`shared` with groups among encoders, schedule, found `schedules`"),
+        (
+            "[\"schedule\"]",
+            "[\"schedules\"]",
+            "`shared` with groups among encoders, fragments, hashing, negatives, ranking, schedule, found `schedules`",
+        ),
         ("evidence = \"verified\"", "evidence = \"seen\"", "seen"),
         ("name = \"made_up\"", "name = ", "line 2"),
     ] {

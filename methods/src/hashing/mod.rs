@@ -1,5 +1,7 @@
 //! The hashing family.
 
-mod net;
+pub mod networks;
 
-crate::family! { djsrh::Djsrh }
+crate::family! {
+    djsrh::DJSRH,
+}

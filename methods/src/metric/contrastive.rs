@@ -10,25 +10,27 @@
 //! ```
 //!
 //! The paper sums (2) over given pairs; with all `b^2 - b` negatives of a batch those would drown the `b` positives, so that
-//! each side is averaged for itself (`reduction = "sum"` is the paper's). (3) is the form of pytorch-metric-learning. The root
-//! of (1) has 1e-9 below it, as released code has. With `positives = "classes"` all pairs of one class are drawn together.
+//! each side is averaged for itself (`reduction = "sum"` is the paper's). (3) is the form of pytorch-metric-learning 2.9.0. (1) is
+//! the plain root, as in the paper; at distance 0 its gradient is taken to be 0 (adambielski/siamese-triplet@0c719f9 adds
+//! 1e-9 below the root instead). With `positives = "classes"` all pairs of one class are drawn together.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::Labels;
 
-use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Result,
     card::Card,
     loss::{Margins, PairLoss, Reduction, Relation, Relations, contrastive, squared_distances},
-    nn::Encoders,
+    nn::Joint,
     params::out_of_range,
-    train::{Schedule, Step},
+    trained::{Batch, Fitting, Loss, Shared, Trained},
 };
 
+const NAME: &str = "contrastive";
+
 /// The method.
-pub struct Contrastive;
+pub static CONTRASTIVE: Trained<Params> = Trained::new();
 
 /// Its parameters; encoders and schedule are those of VSE++, because the paper has no text.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,14 +45,6 @@ pub struct Params {
     pub reduction: Reduction,
     /// Which pairs belong together.
     pub positives: Positives,
-    /// Which texts are negatives of an image.
-    pub negatives: Negatives,
-    /// The encoders.
-    #[serde(flatten)]
-    pub encoders: Encoders,
-    /// How the model is trained.
-    #[serde(flatten)]
-    pub schedule: Schedule,
 }
 
 /// What belongs together.
@@ -71,53 +65,47 @@ impl Default for Params {
             positive_margin: 0.0,
             reduction: Reduction::Mean,
             positives: Positives::Pairs,
-            negatives: Negatives::Others,
-            encoders: Encoders::default(),
-            schedule: Schedule::default(),
         }
     }
 }
 
 impl Loss for Params {
-    const NAME: &'static str = "contrastive";
+    type Body = Joint;
+    type Head = ();
 
-    fn check(&self) -> Result<()> {
+    fn card() -> &'static Card {
+        crate::card!("contrastive.toml")
+    }
+
+    fn check(&self, _: &Shared<Joint>) -> Result<()> {
         if !(self.margin > 0.0 && self.margin <= 2.0) {
             let expected = "above 0 and at most 2, the largest distance of unit vectors";
-            return Err(out_of_range(Self::NAME, "margin", expected, self.margin));
+            return Err(out_of_range(NAME, "margin", expected, self.margin));
         }
         if !(0.0..2.0).contains(&self.positive_margin) {
-            return Err(out_of_range(Self::NAME, "positive_margin", "from 0 to below 2", self.positive_margin));
+            return Err(out_of_range(NAME, "positive_margin", "from 0 to below 2", self.positive_margin));
         }
         if self.positive_margin > 0.0 && self.form == PairLoss::Hadsell {
             let expected = "0 with `form = \"hadsell\"`, which has none";
-            return Err(out_of_range(Self::NAME, "positive_margin", expected, self.positive_margin));
+            return Err(out_of_range(NAME, "positive_margin", expected, self.positive_margin));
         }
         Ok(())
     }
 
-    fn encoders(&self) -> &Encoders {
-        &self.encoders
+    fn head(&self, _: &mut Fitting<'_, Joint>) -> Result<()> {
+        Ok(())
     }
 
-    fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
-    fn negatives(&self) -> Option<Negatives> {
-        Some(self.negatives)
-    }
-
-    fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
-        let squared = squared_distances(&batch.v, &batch.t)?; // (1)
+    fn loss(&self, (): &(), batch: &Batch<'_, Joint>) -> Result<Tensor> {
+        let squared = squared_distances(batch.v()?, batch.t()?)?; // (1)
         let margins = Margins { positive: self.positive_margin, negative: self.margin };
         contrastive(&squared, &self.relations(batch)?, self.form, margins, 0.0, self.reduction) // (2), (3)
     }
 }
 
 impl Params {
-    fn relations(&self, batch: &Batch<'_>) -> Result<Relations> {
-        let relations = batch.relations(self.negatives)?;
+    fn relations(&self, batch: &Batch<'_, Joint>) -> Result<Relations> {
+        let relations = batch.relations()?;
         if self.positives == Positives::Pairs {
             return Ok(relations);
         }
@@ -130,13 +118,5 @@ impl Params {
                 false => relations.get(i, j),
             }
         }))
-    }
-}
-
-impl Embedded for Contrastive {
-    type Loss = Params;
-
-    fn card() -> &'static Card {
-        crate::card!("contrastive.toml")
     }
 }

@@ -7,27 +7,32 @@
 //! L = 1/2b sum_i log(1 + sum_{j != i} exp(z_ij - z_ii)) + 1/2b sum_j log(1 + sum_{i != j} exp(z_ij - z_jj))    (1)
 //! ```
 //!
-//! The logarithm of `1 / tau` is learnt from its initial value on and kept at or below log 100, as Radford et al. have it. With
-//! tau = 1 and vectors of any length (1) is the symmetric N-pair loss.
+//! The logarithm of `1 / tau` is learnt from its initial value on and set back to log 100 after a step that leaves it above, as
+//! Radford et al. have it. With tau = 1 and vectors of any length (1) is the symmetric N-pair loss.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Result,
     card::Card,
     loss::info_nce,
-    nn::{Encoders, Shape, Weights},
+    nn::{Joint, Weights},
     params::out_of_range,
-    train::{Schedule, Step},
+    train::Step,
+    trained::{Batch, Fitting, Loss, Shared, Trained},
 };
+
+const NAME: &str = "info_nce";
+
+/// The weight that is learnt.
+const LOG_SCALE: &str = "log_scale";
 
 /// Largest `1 / tau`.
 const SHARPEST: f64 = 100.0;
 
 /// The method.
-pub struct InfoNce;
+pub static INFO_NCE: Trained<Params> = Trained::new();
 
 /// Its parameters; encoders and schedule are those of VSE++ where the papers' are far larger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,71 +41,74 @@ pub struct Params {
     pub temperature: f64,
     /// Whether the temperature is learnt.
     pub learn_temperature: bool,
-    /// Which texts are negatives of an image.
-    pub negatives: Negatives,
-    /// The encoders.
-    #[serde(flatten)]
-    pub encoders: Encoders,
-    /// How the model is trained.
-    #[serde(flatten)]
-    pub schedule: Schedule,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self {
-            temperature: 0.07,
-            learn_temperature: true,
-            negatives: Negatives::Others,
-            encoders: Encoders::default(),
-            schedule: Schedule::default(),
-        }
+        Self { temperature: 0.07, learn_temperature: true }
     }
 }
 
 impl Loss for Params {
-    const NAME: &'static str = "info_nce";
+    type Body = Joint;
+    /// Logarithm of `1 / tau`.
+    type Head = Tensor;
 
-    fn check(&self) -> Result<()> {
+    fn card() -> &'static Card {
+        crate::card!("info_nce.toml")
+    }
+
+    fn check(&self, _: &Shared<Joint>) -> Result<()> {
         let least = 1.0 / SHARPEST;
         if !(self.temperature >= least && self.temperature.is_finite()) {
-            return Err(out_of_range(Self::NAME, "temperature", &format!("a number from {least} up"), self.temperature));
+            return Err(out_of_range(NAME, "temperature", &format!("a number from {least} up"), self.temperature));
         }
         Ok(())
     }
 
-    fn encoders(&self) -> &Encoders {
-        &self.encoders
+    fn head(&self, fitting: &mut Fitting<'_, Joint>) -> Result<Tensor> {
+        let scale = Tensor::new(&[-self.temperature.ln() as f32], &fitting.device())?;
+        match self.learn_temperature {
+            true => fitting.weights.insert(LOG_SCALE, scale),
+            false => Ok(scale),
+        }
     }
 
-    fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
-    fn negatives(&self) -> Option<Negatives> {
-        Some(self.negatives)
-    }
-
-    fn learnt(&self, weights: &mut Weights, _shape: &Shape) -> Result<Vec<Tensor>> {
-        let scale = Tensor::new(&[-self.temperature.ln() as f32], weights.device())?;
-        Ok(match self.learn_temperature {
-            true => vec![weights.insert("log_scale", scale)?],
-            false => vec![scale],
-        })
-    }
-
-    fn loss(&self, learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
-        let scale = learnt[0].minimum(SHARPEST.ln())?.exp()?;
-        let z = batch.scores()?.broadcast_mul(&scale)?;
-        let [loss, _, _] = info_nce(&z, &batch.relations(self.negatives)?)?; // (1)
+    fn loss(&self, log_scale: &Tensor, batch: &Batch<'_, Joint>) -> Result<Tensor> {
+        let z = batch.scores()?.broadcast_mul(&log_scale.exp()?)?;
+        let [loss, _, _] = info_nce(&z, &batch.relations()?)?; // (1)
         Ok(loss)
+    }
+
+    /// Not in the loss: beyond the cap its gradient would be zero, and the temperature stuck.
+    fn after(&self, _: &Tensor, weights: &Weights, _: &Step) -> Result<()> {
+        if let Some(log_scale) = weights.var(LOG_SCALE) {
+            log_scale.set(&log_scale.as_detached_tensor().minimum(SHARPEST.ln())?)?;
+        }
+        Ok(())
     }
 }
 
-impl Embedded for InfoNce {
-    type Loss = Params;
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+    use xmbench_datasets::random::Seed;
 
-    fn card() -> &'static Card {
-        crate::card!("info_nce.toml")
+    use super::*;
+
+    #[test]
+    fn a_sharpness_above_the_cap_comes_back_and_moves_on() {
+        let mut weights = Weights::new(Seed(1), &Device::Cpu);
+        let head = weights.insert(LOG_SCALE, Tensor::new(&[6f32], &Device::Cpu).unwrap()).unwrap();
+        let step = Step { epoch: 0, step: 0, phase: 0, stream: Seed(1).stream(&["step"]) };
+        Params::default().after(&head, &weights, &step).unwrap();
+        assert_eq!(head.to_vec1::<f32>().unwrap(), [100f32.ln()]);
+        // At the cap and above it a loss of the scores still has a gradient.
+        for start in [100f32.ln(), 6.0] {
+            weights.var(LOG_SCALE).unwrap().set(&Tensor::new(&[start], &Device::Cpu).unwrap()).unwrap();
+            let grads = head.exp().unwrap().sum_all().unwrap().backward().unwrap();
+            let slope = grads.get(&head).unwrap().to_vec1::<f32>().unwrap()[0];
+            assert!((slope - start.exp()).abs() < 1e-2, "{slope}");
+        }
     }
 }

@@ -11,36 +11,45 @@
 //! With `attention`, words `t_k` attend to regions `v_r` and the score is not one of two vectors:
 //!
 //! ```text
-//! a_kr = softmax over r of lambda [v_r . t_k]+ / |[v . t_k]+|,   c_k = sum_r a_kr v_r,   s = mean_k cos(t_k, c_k)     (4)
+//! e_kr = lrelu(v_r . t_k),   a_kr = softmax over r of lambda e_kr / |e_.r|                                                 (4)
+//! c_k = sum_r a_kr v_r,   s = mean_k cos(t_k, c_k)                                                                        (5)
 //! ```
 //!
-//! (the cross attention of SCAN from words to regions, norm over words). Which negatives `M` count is `mining`: all; the hardest; the hardest that scores below the positive, else the easiest
-//! (semi-hard, Schroff et al. 2015); one drawn with a probability against the density of its distance (Wu et al. 2017). CE is
-//! the cross entropy of a linear classifier, one for both modalities or one each; of an item's several classes each step draws one.
+//! (the cross attention of SCAN from words to regions: LeakyReLU of slope 0.1, norm over the words). The classifier of (3) then reads
+//! the mean of the regions and the mean of the words, each scaled to unit length.
+//!
+//! Which negatives `M` count is `mining`: all; the hardest; the hardest that scores below the positive, else the easiest (semi-hard,
+//! Schroff et al. 2015); one drawn with a probability against the density of its distance, if it is nearer than `cutoff` (Wu et al.
+//! 2017; see [`DistanceWeighted`]). CE is the cross entropy of a linear classifier, one for both modalities or one each; of an item's
+//! several classes each step draws one.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use xmbench_datasets::{Images, Texts};
 
-use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
-    Error, Result,
+    Codes, Result, Similarity,
     card::Card,
-    linalg::views::ImageInput,
-    loss::{cross_entropy, hinge},
+    loss::{DistanceWeighted, hinge},
     nn::{
-        Encoders, Shape, TextModel, TextPooling, Weights,
-        cross::{Aggregation, Attention, Contexts, CrossAttention, CrossScorer, Direction, Norm, Relevance},
+        Encoders, Joint, TextLayer, TextModel, TextPooling,
+        cross::{
+            Aggregation, Attention, Contexts, CrossAttention, CrossScorer, Direction, Norm, Relevance, batch_scores,
+        },
+        unit,
     },
     params::out_of_range,
-    train::{Schedule, Step},
+    trained::{Batch, Classifier, Fitting, Loss, Shared, Trained},
 };
+
+const NAME: &str = "joint_embedding";
 
 mod mining;
 
 pub use mining::Mining;
 
 /// The method.
-pub struct JointEmbedding;
+pub static JOINT_EMBEDDING: Trained<Params> = Trained::new();
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,22 +60,16 @@ pub struct Params {
     pub mining: Mining,
     /// Epochs of all negatives before `mining` takes effect.
     pub warmup: usize,
+    /// Distance from which on a negative is never drawn, where they are drawn by distance.
+    pub cutoff: f64,
     /// Weight of (3); 0 leaves it out.
     pub class_weight: f64,
     /// Whether images and texts share a classifier.
     pub shared_classifier: bool,
-    /// Whether words attend to regions, equation (4).
+    /// Whether words attend to regions, equations (4) and (5).
     pub attention: bool,
     /// Inverse temperature lambda of the attention.
     pub lambda_softmax: f64,
-    /// Which texts are negatives of an image.
-    pub negatives: Negatives,
-    /// The encoders.
-    #[serde(flatten)]
-    pub encoders: Encoders,
-    /// How the model is trained.
-    #[serde(flatten)]
-    pub schedule: Schedule,
 }
 
 impl Default for Params {
@@ -75,114 +78,111 @@ impl Default for Params {
             margin: 0.2,
             mining: Mining::All,
             warmup: 0,
+            cutoff: DistanceWeighted::default().cutoff,
             class_weight: 0.0,
             shared_classifier: true,
             attention: false,
             lambda_softmax: 9.0,
-            negatives: Negatives::Others,
-            encoders: Encoders {
-                text_encoder: TextModel::Bilstm,
-                text_pooling: TextPooling::Mean,
-                ..Encoders::default()
-            },
-            schedule: Schedule::default(),
         }
     }
 }
 
 impl Loss for Params {
-    const NAME: &'static str = "joint_embedding";
+    type Body = Joint;
+    type Head = Head;
 
-    fn check(&self) -> Result<()> {
+    fn card() -> &'static Card {
+        crate::card!("joint_embedding.toml")
+    }
+
+    fn shared() -> Shared<Joint> {
+        let options = Encoders {
+            text_encoder: TextModel::Words(TextLayer::Bilstm),
+            text_pooling: TextPooling::Mean,
+            ..Encoders::default()
+        };
+        Shared { options, ..Shared::default() }
+    }
+
+    /// Words attend to regions.
+    fn imply(written: &mut toml::Table) {
+        if written.get("attention").and_then(toml::Value::as_bool) == Some(true) {
+            written.insert("image".into(), "fragments".into());
+        }
+    }
+
+    fn check(&self, shared: &Shared<Joint>) -> Result<()> {
         for (key, value) in [("margin", self.margin), ("class_weight", self.class_weight)] {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(out_of_range(Self::NAME, key, "a number from 0 up", value));
+                return Err(out_of_range(NAME, key, "a number from 0 up", value));
             }
         }
         if !(self.lambda_softmax > 0.0 && self.lambda_softmax.is_finite()) {
-            return Err(out_of_range(Self::NAME, "lambda_softmax", "a number above 0", self.lambda_softmax));
+            return Err(out_of_range(NAME, "lambda_softmax", "a number above 0", self.lambda_softmax));
         }
-        if self.attention && self.encoders.text_encoder == TextModel::Vectors {
+        if self.attention && shared.options.text_encoder == TextModel::Vectors {
             let expected = "an encoder that reads words where `attention` is true";
-            return Err(out_of_range(Self::NAME, "text_encoder", expected, "vectors"));
+            return Err(out_of_range(NAME, "text_encoder", expected, "vectors"));
+        }
+        if !(self.cutoff > 0.0 && self.cutoff <= 2.0) {
+            let expected = "above 0 and at most 2, the largest distance of unit vectors";
+            return Err(out_of_range(NAME, "cutoff", expected, self.cutoff));
+        }
+        if self.mining != Mining::DistanceWeighted && self.cutoff != DistanceWeighted::default().cutoff {
+            let expected = "the default where negatives are not drawn by distance";
+            return Err(out_of_range(NAME, "cutoff", expected, self.cutoff));
         }
         if self.attention && self.mining == Mining::DistanceWeighted {
             let expected = "another rule where `attention` is true: its scores are no distances on a sphere";
-            return Err(out_of_range(Self::NAME, "mining", expected, "distance_weighted"));
+            return Err(out_of_range(NAME, "mining", expected, "distance_weighted"));
         }
         Ok(())
     }
 
-    fn complete(&mut self) {
-        if self.attention {
-            self.encoders.image = ImageInput::Fragments;
-        }
-    }
-
-    fn attention(&self) -> Option<CrossScorer> {
+    fn head(&self, fitting: &mut Fitting<'_, Joint>) -> Result<Head> {
         let settings = CrossAttention {
             direction: Direction::T2i,
             attention: Attention { norm: Norm::ClippedL2norm, lambda_softmax: self.lambda_softmax },
             relevance: Relevance { aggregation: Aggregation::Mean, lambda_lse: 1.0 },
         };
-        self.attention.then_some(CrossScorer { settings, form: Contexts::Gram }) // (4)
-    }
-
-    fn encoders(&self) -> &Encoders {
-        &self.encoders
-    }
-
-    fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
-    fn negatives(&self) -> Option<Negatives> {
-        Some(self.negatives)
-    }
-
-    /// Weight and bias of the classifier of images, then of that of texts.
-    fn learnt(&self, weights: &mut Weights, shape: &Shape) -> Result<Vec<Tensor>> {
-        if self.class_weight == 0.0 {
-            return Ok(Vec::new());
-        }
-        let (classes, width) = (shape.classes, self.encoders.embedding);
-        if classes < 2 {
-            return Err(Error::Numeric(format!(
-                "joint_embedding: expected at least 2 classes for `class_weight` above 0, found {classes}; set it to 0 or choose a dataset with labels"
-            )));
-        }
-        let bound = 1.0 / (width as f64).sqrt();
-        let mut learnt = Vec::new();
-        for name in if self.shared_classifier { ["classifier"; 2] } else { ["image.classifier", "text.classifier"] } {
-            if self.shared_classifier && !learnt.is_empty() {
-                learnt.extend_from_within(..);
-                continue;
+        let scorer = self.attention.then_some(CrossScorer { settings, form: Contexts::Gram }); // (4), (5)
+        let mut classifiers = Vec::new();
+        if self.class_weight > 0.0 {
+            let (classes, width) = (fitting.body.shape().classes, fitting.shared.options.embedding);
+            let names =
+                if self.shared_classifier { &["classifier"][..] } else { &["image.classifier", "text.classifier"] };
+            for name in names {
+                classifiers.push(Classifier::new(fitting, name, width, classes, "`class_weight` above 0")?);
             }
-            learnt.push(weights.uniform(&format!("{name}.weight"), &[width, classes], bound)?);
-            learnt.push(weights.zeros(&format!("{name}.bias"), &[classes])?);
         }
-        Ok(learnt)
+        Ok(Head { scorer, classifiers })
     }
 
-    fn loss(&self, learnt: &[Tensor], batch: &Batch<'_>, step: &mut Step) -> Result<Tensor> {
-        let scores = batch.scores()?; // (1)
-        let relations = batch.relations(self.negatives)?;
-        let loss = match self.mining(step.epoch) {
+    fn loss(&self, head: &Head, batch: &Batch<'_, Joint>) -> Result<Tensor> {
+        let (scores, features) = match &head.scorer {
+            None => (batch.scores()?, [batch.v()?.clone(), batch.t()?.clone()]), // (1)
+            Some(scorer) => {
+                let (regions, words) = (batch.regions()?, batch.words()?);
+                let scores = batch_scores(&scorer.settings, &regions.ends, &words.ends, &words.lengths)?;
+                let features = [unit(&regions.ends.mean(1)?)?, unit(&words.lengths.mean(&words.ends)?)?];
+                (scores, features) // (4), (5)
+            }
+        };
+        let relations = batch.relations()?;
+        let loss = match self.mining(batch.epoch) {
             Mining::All => hinge(&scores, self.margin, false, &relations)?,
             Mining::Hardest => hinge(&scores, self.margin, true, &relations)?,
-            mining => mining.hinge(&scores, self.margin, &relations, batch.v.dim(1)?, &mut step.stream)?,
+            mining => {
+                let distances = DistanceWeighted { cutoff: self.cutoff, ..DistanceWeighted::default() };
+                mining.hinge(&scores, self.margin, &relations, (distances, features[0].dim(1)?), &mut batch.stream())?
+            }
         }; // (2)
-        if learnt.is_empty() {
-            return Ok(loss);
-        }
+        let (Some(first), Some(last)) = (head.classifiers.first(), head.classifiers.last()) else { return Ok(loss) };
         let mut heads = loss;
-        for ((features, classes), head) in
-            [&batch.v, &batch.t].into_iter().zip(batch.classes(&mut step.stream)?).zip(learnt.chunks_exact(2))
-        {
-            let classed = features.matmul(&head[0])?.broadcast_add(&head[1])?;
+        for ((features, classes), classifier) in features.iter().zip(batch.classes()?).zip([first, last]) {
             // A sum over the batch, as (2) is one.
             let weight = self.class_weight * classes.len() as f64;
-            heads = (heads + (cross_entropy(&classed, &classes)? * weight)?)?; // (3)
+            heads = (heads + (classifier.loss(features, &classes)? * weight)?)?; // (3)
         }
         Ok(heads)
     }
@@ -190,6 +190,21 @@ impl Loss for Params {
     fn collapsed(&self, batch: usize, epoch: usize) -> Option<f64> {
         let trap = self.class_weight == 0.0 && self.mining(epoch) == Mining::Hardest;
         trap.then_some(2.0 * batch as f64 * self.margin)
+    }
+
+    fn encode_images(&self, _: &Head, body: &Joint, images: &Images) -> Result<Codes> {
+        if self.attention { body.encode_regions(images) } else { body.encode_images(images) }
+    }
+
+    fn encode_texts(&self, _: &Head, body: &Joint, texts: &Texts) -> Result<Codes> {
+        if self.attention { body.encode_words(texts) } else { body.encode_texts(texts) }
+    }
+
+    fn similarity<'a>(&'a self, head: &'a Head) -> Similarity<'a> {
+        match &head.scorer {
+            Some(scorer) => Similarity::Pairwise(scorer),
+            None => Similarity::Cosine,
+        }
     }
 }
 
@@ -199,10 +214,10 @@ impl Params {
     }
 }
 
-impl Embedded for JointEmbedding {
-    type Loss = Params;
-
-    fn card() -> &'static Card {
-        crate::card!("joint_embedding.toml")
-    }
+/// What stands beside the encoders.
+pub struct Head {
+    /// Where words attend to regions.
+    scorer: Option<CrossScorer>,
+    /// One for both modalities, or one each; none without a weight.
+    classifiers: Vec<Classifier>,
 }

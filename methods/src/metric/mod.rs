@@ -1,15 +1,13 @@
 //! The metric family.
 
-mod embedding;
-
 crate::family! {
-    vse::Vse,
-    contrastive::Contrastive,
-    n_pair::NPair,
-    info_nce::InfoNce,
-    triplet_center::TripletCenter,
-    structure_preserving::StructurePreserving,
-    joint_embedding::JointEmbedding,
+    vse::VSE,
+    contrastive::CONTRASTIVE,
+    n_pair::N_PAIR,
+    info_nce::INFO_NCE,
+    triplet_center::TRIPLET_CENTER,
+    structure_preserving::STRUCTURE_PRESERVING,
+    joint_embedding::JOINT_EMBEDDING,
 }
 
 #[cfg(test)]

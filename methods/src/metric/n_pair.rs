@@ -8,6 +8,9 @@
 //! L   = (1) or (2)  +  l2 / b sum_i (|v_i|^2 + |t_i|^2) / 2                                (3)
 //! ```
 //!
+//! The default of `l2` is that of a port (0.002, recalled) whose formula has 1/4 where (3) has 1/2. On vectors of unit length the
+//! penalty would be a constant: with `normalise` it is 0.
+//!
 //! The paper has one modality and anchors that ask; across modalities texts ask as well: the mean of (1) over `z` and over its
 //! transpose (`symmetric`). A batch of pairs of different images is the paper's batch of one pair a class. Codes are compared
 //! by the dot product that was trained, or by their cosine (`measure`).
@@ -15,18 +18,20 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{Batch, Embedded, Loss, Negatives};
 use crate::{
     Result, Similarity,
     card::Card,
     loss::{NPairForm, norm_penalty},
-    nn::{Encoders, Finish},
+    nn::{Encoders, Finish, Joint, Scaling},
     params::out_of_range,
-    train::{Schedule, Step},
+    train::Schedule,
+    trained::{Batch, Fitting, Loss, Shared, Trained},
 };
 
+const NAME: &str = "n_pair";
+
 /// The method.
-pub struct NPair;
+pub static N_PAIR: Trained<Params> = Trained::new();
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -41,14 +46,6 @@ pub struct Params {
     pub normalise: bool,
     /// How codes are compared.
     pub measure: Measure,
-    /// Which texts are negatives of an image.
-    pub negatives: Negatives,
-    /// The encoders.
-    #[serde(flatten)]
-    pub encoders: Encoders,
-    /// How the model is trained.
-    #[serde(flatten)]
-    pub schedule: Schedule,
 }
 
 /// How codes are compared.
@@ -63,67 +60,63 @@ pub enum Measure {
 
 impl Default for Params {
     fn default() -> Self {
-        Self {
-            form: NPairForm::Mc,
-            l2: 0.002,
-            symmetric: true,
-            normalise: false,
-            measure: Measure::Dot,
-            negatives: Negatives::Others,
-            encoders: Encoders { embedding: 512, ..Encoders::default() },
-            schedule: Schedule { batch: 60, learning_rate: 3e-4, ..Schedule::default() },
-        }
+        Self { form: NPairForm::Mc, l2: 0.001, symmetric: true, normalise: false, measure: Measure::Dot }
     }
 }
 
 impl Loss for Params {
-    const NAME: &'static str = "n_pair";
+    type Body = Joint;
+    type Head = ();
 
-    fn check(&self) -> Result<()> {
+    fn card() -> &'static Card {
+        crate::card!("n_pair.toml")
+    }
+
+    fn shared() -> Shared<Joint> {
+        Shared {
+            options: Encoders { embedding: 512, ..Encoders::default() },
+            schedule: Schedule { batch: 60, learning_rate: 3e-4, ..Schedule::default() },
+            ..Shared::default()
+        }
+    }
+
+    fn imply(written: &mut toml::Table) {
+        if written.get("normalise").and_then(toml::Value::as_bool) == Some(true) {
+            written.entry("l2").or_insert(toml::Value::Float(0.0));
+        }
+    }
+
+    fn check(&self, _: &Shared<Joint>) -> Result<()> {
         if !(self.l2 >= 0.0 && self.l2.is_finite()) {
-            return Err(out_of_range(Self::NAME, "l2", "a number from 0 up", self.l2));
+            return Err(out_of_range(NAME, "l2", "a number from 0 up", self.l2));
+        }
+        if self.normalise && self.l2 > 0.0 {
+            return Err(out_of_range(NAME, "l2", "0 with `normalise`: all vectors have length 1", self.l2));
         }
         Ok(())
     }
 
-    fn encoders(&self) -> &Encoders {
-        &self.encoders
+    fn ends(&self) -> Finish {
+        Finish::both(if self.normalise { Scaling::Unit } else { Scaling::None })
     }
 
-    fn schedule(&self) -> &Schedule {
-        &self.schedule
+    fn head(&self, _: &mut Fitting<'_, Joint>) -> Result<()> {
+        Ok(())
     }
 
-    fn negatives(&self) -> Option<Negatives> {
-        Some(self.negatives)
-    }
-
-    fn finish(&self) -> Finish {
-        if self.normalise { Finish::UNIT } else { Finish::PLAIN }
-    }
-
-    fn similarity(&self) -> Similarity<'_> {
-        match self.measure {
-            Measure::Cosine => Similarity::Cosine,
-            Measure::Dot => Similarity::Dot,
-        }
-    }
-
-    fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, _step: &mut Step) -> Result<Tensor> {
-        let (z, relations) = (batch.scores()?, batch.relations(self.negatives)?);
+    fn loss(&self, (): &(), batch: &Batch<'_, Joint>) -> Result<Tensor> {
+        let (z, relations) = (batch.scores()?, batch.relations()?);
         let mut loss = self.form.rows(&z, &relations)?.mean_all()?; // (1), (2)
         if self.symmetric {
             let reverse = self.form.rows(&z.t()?.contiguous()?, &relations.t())?.mean_all()?;
             loss = ((loss + reverse)? * 0.5)?;
         }
-        Ok((loss + (norm_penalty(&batch.v, &batch.t)? * self.l2)?)?) // (3)
+        Ok((loss + (norm_penalty(batch.v()?, batch.t()?)? * self.l2)?)?) // (3)
     }
-}
-
-impl Embedded for NPair {
-    type Loss = Params;
-
-    fn card() -> &'static Card {
-        crate::card!("n_pair.toml")
+    fn similarity<'a>(&'a self, (): &'a ()) -> Similarity<'a> {
+        match self.measure {
+            Measure::Cosine => Similarity::Cosine,
+            Measure::Dot => Similarity::Dot,
+        }
     }
 }

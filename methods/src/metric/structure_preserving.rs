@@ -10,8 +10,8 @@
 //!    + image_structure     top [margin + max d(x, x+) - d(x, x')]+  x+ of the same class, where there are labels    (4)
 //! ```
 //!
-//! (1) to (3) are the released code, weights and all: a distance is the root of the squared one plus 1e-4, and a sentence is its
-//! own neighbour. (4) is the paper's, which has no image neighbours on captions. A step takes the different images of its
+//! (1) to (3) are the released code (lwwang/Two_branch_network@03f106f), weights and all: a distance is the root of the squared one
+//! plus 1e-4, and a sentence is its own neighbour. (4) is the paper's, which has no image neighbours on captions. A step takes the different images of its
 //! pairs, each with `sentences` of its texts, drawn again every time. Each branch is a hidden layer with batch normalisation and
 //! dropout over a vector ([`crate::nn::Encoders`] has it as `hidden`); the released text vectors (PCA of Fisher vectors) are not to be
 //! had, so that a bag of words goes through latent semantic analysis.
@@ -19,20 +19,24 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{Batch, Embedded, Items, Loss};
+use xmbench_datasets::random::Stream;
+
 use crate::{
     Result, Training,
     card::Card,
     loss::{Structure, structure_preserving},
-    nn::{Encoders, TextModel},
+    nn::{Encoders, Joint, TextModel},
     params::out_of_range,
-    train::{Schedule, Step},
+    train::Schedule,
+    trained::{Batch, Fitting, Items, Loss, Shared, Trained},
 };
 
-/// The method.
-pub struct StructurePreserving;
+const NAME: &str = "structure_preserving";
 
-/// Its parameters; the defaults are those of the released code.
+/// The method.
+pub static STRUCTURE_PRESERVING: Trained<Params> = Trained::new();
+
+/// Its parameters; the defaults are those of lwwang/Two_branch_network@03f106f.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Params {
     /// Margin of every hinge.
@@ -49,12 +53,6 @@ pub struct Params {
     pub top_k: usize,
     /// Texts of each image in a step.
     pub sentences: usize,
-    /// The encoders.
-    #[serde(flatten)]
-    pub encoders: Encoders,
-    /// How the model is trained.
-    #[serde(flatten)]
-    pub schedule: Schedule,
 }
 
 impl Default for Params {
@@ -67,23 +65,33 @@ impl Default for Params {
             image_structure: 0.0,
             top_k: 10,
             sentences: 2,
-            encoders: Encoders {
-                embedding: 512,
-                text_encoder: TextModel::Vectors,
-                standardise: true,
-                hidden: 2048,
-                dropout: 0.5,
-                ..Encoders::default()
-            },
-            schedule: Schedule { epochs: 20, batch: 500, learning_rate: 1e-4, decay_every: 0, clip: 0.0, ..Schedule::default() },
         }
     }
 }
 
 impl Loss for Params {
-    const NAME: &'static str = "structure_preserving";
+    type Body = Joint;
+    type Head = ();
 
-    fn check(&self) -> Result<()> {
+    fn card() -> &'static Card {
+        crate::card!("structure_preserving.toml")
+    }
+
+    fn shared() -> Shared<Joint> {
+        let options = Encoders {
+            embedding: 512,
+            text_encoder: TextModel::Vectors,
+            standardise: true,
+            hidden: 2048,
+            dropout: 0.5,
+            ..Encoders::default()
+        };
+        let schedule =
+            Schedule { epochs: 20, batch: 500, learning_rate: 1e-4, decay_every: 0, clip: 0.0, ..Schedule::default() };
+        Shared { options, schedule, negatives: None }
+    }
+
+    fn check(&self, _: &Shared<Joint>) -> Result<()> {
         for (key, value) in [
             ("margin", self.margin),
             ("image_weight", self.image_weight),
@@ -92,30 +100,22 @@ impl Loss for Params {
             ("image_structure", self.image_structure),
         ] {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(out_of_range(Self::NAME, key, "a number from 0 up", value));
+                return Err(out_of_range(NAME, key, "a number from 0 up", value));
             }
         }
         if self.image_weight + self.sentence_weight == 0.0 {
             let expected = "above 0 where `sentence_weight` is 0: nothing else ties texts to images";
-            return Err(out_of_range(Self::NAME, "image_weight", expected, self.image_weight));
+            return Err(out_of_range(NAME, "image_weight", expected, self.image_weight));
         }
         for (key, value) in [("top_k", self.top_k), ("sentences", self.sentences)] {
             if value == 0 {
-                return Err(out_of_range(Self::NAME, key, "at least 1", value));
+                return Err(out_of_range(NAME, key, "at least 1", value));
             }
         }
         Ok(())
     }
 
-    fn encoders(&self) -> &Encoders {
-        &self.encoders
-    }
-
-    fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
-    fn items(&self, training: &Training<'_>, pairs: &[(u32, u32)], step: &mut Step) -> Items {
+    fn items(&self, training: &Training<'_>, pairs: &[(u32, u32)], stream: &mut Stream) -> Items {
         let mut items = Items { images: Vec::new(), texts: Vec::new(), owner: Vec::new() };
         for &(image, text) in pairs {
             let image = image as usize;
@@ -124,7 +124,7 @@ impl Loss for Params {
             }
             let mut others: Vec<u32> = training.train.pairs.texts_of(image).to_vec();
             others.retain(|&other| other != text);
-            let order = step.stream.permutation(others.len());
+            let order = stream.permutation(others.len());
             let drawn = order.into_iter().take(self.sentences - 1).map(|at| others[at]);
             for text in std::iter::once(text).chain(drawn) {
                 items.texts.push(text as usize);
@@ -135,8 +135,13 @@ impl Loss for Params {
         items
     }
 
-    fn loss(&self, _learnt: &[Tensor], batch: &Batch<'_>, step: &mut Step) -> Result<Tensor> {
-        let classes = if self.image_structure > 0.0 { Some(batch.classes(&mut step.stream)?) } else { None };
+    fn head(&self, _: &mut Fitting<'_, Joint>) -> Result<()> {
+        Ok(())
+    }
+
+    fn loss(&self, (): &(), batch: &Batch<'_, Joint>) -> Result<Tensor> {
+        let (images, sentences) = (batch.v()?, batch.t()?);
+        let classes = if self.image_structure > 0.0 { Some(batch.classes()?) } else { None };
         let settings = Structure {
             margin: self.margin,
             image_weight: self.image_weight,
@@ -146,14 +151,6 @@ impl Loss for Params {
             top_k: self.top_k,
         };
         let classes = classes.as_ref().map(|[images, _]| images.as_slice());
-        Ok(structure_preserving(&batch.v, &batch.t, &batch.items.owner, classes, &settings)?.loss)
-    }
-}
-
-impl Embedded for StructurePreserving {
-    type Loss = Params;
-
-    fn card() -> &'static Card {
-        crate::card!("structure_preserving.toml")
+        Ok(structure_preserving(images, sentences, &batch.items.owner, classes, &settings)?.loss)
     }
 }

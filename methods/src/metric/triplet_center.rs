@@ -10,24 +10,27 @@
 //!
 //! CE is the cross entropy of one linear classifier over both modalities. Departures: the paper has one modality and sums (1)
 //! over the batch; centres move with the optimiser of the networks at a rate of their own (the paper: SGD, averaged by class).
-//! `form = "released"` takes plain distances and the centres of classes in the batch only, as released code does. Pairs play no
-//! part: an image and its text meet because they share a class. Of an item's several classes each step draws one.
+//! `form = "released"` takes plain distances and the centres of classes in the batch only, as
+//! xlliu7/Shrec2018_TripletCenterLoss.pytorch@36fa434 does. Pairs play no part: an image and its text meet because they share a
+//! class. Of an item's several classes each step draws one. Codes are compared by cosine, although (1) trains Euclidean distances:
+//! with `normalise` the two order alike, without it they need not.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::embedding::{Batch, Embedded, Loss};
 use crate::{
-    Error, Result,
+    Result,
     card::Card,
-    loss::{CenterForm, cross_entropy, triplet_center},
-    nn::{Encoders, Finish, Shape, Weights},
+    loss::{CenterForm, triplet_center},
+    nn::{Finish, Joint, Scaling},
     params::out_of_range,
-    train::{Schedule, Step},
+    trained::{Batch, Classifier, Fitting, Loss, Shared, Trained},
 };
 
+const NAME: &str = "triplet_center";
+
 /// The method.
-pub struct TripletCenter;
+pub static TRIPLET_CENTER: Trained<Params> = Trained::new();
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,12 +47,6 @@ pub struct Params {
     pub form: CenterForm,
     /// Whether vectors are scaled to unit length.
     pub normalise: bool,
-    /// The encoders.
-    #[serde(flatten)]
-    pub encoders: Encoders,
-    /// How the model is trained.
-    #[serde(flatten)]
-    pub schedule: Schedule,
 }
 
 impl Default for Params {
@@ -61,87 +58,78 @@ impl Default for Params {
             center_rate: 0.1,
             form: CenterForm::Paper,
             normalise: false,
-            encoders: Encoders::default(),
-            schedule: Schedule::default(),
         }
     }
 }
 
 impl Loss for Params {
-    const NAME: &'static str = "triplet_center";
+    type Body = Joint;
+    type Head = Head;
 
-    fn check(&self) -> Result<()> {
+    fn card() -> &'static Card {
+        crate::card!("triplet_center.toml")
+    }
+
+    fn shared() -> Shared<Joint> {
+        Shared { negatives: None, ..Shared::default() }
+    }
+
+    fn check(&self, _: &Shared<Joint>) -> Result<()> {
         for (key, value) in [("lambda", self.lambda), ("softmax_weight", self.softmax_weight)] {
             if !(value >= 0.0 && value.is_finite()) {
-                return Err(out_of_range(Self::NAME, key, "a number from 0 up", value));
+                return Err(out_of_range(NAME, key, "a number from 0 up", value));
             }
         }
         for (key, value) in [("margin", self.margin), ("center_rate", self.center_rate)] {
             if !(value > 0.0 && value.is_finite()) {
-                return Err(out_of_range(Self::NAME, key, "a number above 0", value));
+                return Err(out_of_range(NAME, key, "a number above 0", value));
             }
         }
         if self.lambda == 0.0 && self.softmax_weight == 0.0 {
-            return Err(out_of_range(Self::NAME, "lambda", "above 0 where `softmax_weight` is 0", self.lambda));
+            return Err(out_of_range(NAME, "lambda", "above 0 where `softmax_weight` is 0", self.lambda));
         }
         Ok(())
     }
 
-    fn encoders(&self) -> &Encoders {
-        &self.encoders
+    fn ends(&self) -> Finish {
+        Finish::both(if self.normalise { Scaling::Unit } else { Scaling::None })
     }
 
-    fn schedule(&self) -> &Schedule {
-        &self.schedule
+    fn head(&self, fitting: &mut Fitting<'_, Joint>) -> Result<Head> {
+        let (classes, width) = (fitting.body.shape().classes, fitting.shared.options.embedding);
+        let classifier = Classifier::new(fitting, "classifier", width, classes, "its centres")?;
+        Ok(Head { centers: fitting.weights.normal(CENTERS, &[classes, width], 1.0)?, classifier })
     }
 
-    fn finish(&self) -> Finish {
-        if self.normalise { Finish::UNIT } else { Finish::PLAIN }
+    fn rate(&self, weight: &str, shared: &Shared<Joint>) -> f64 {
+        if weight == CENTERS { self.center_rate / shared.schedule.learning_rate } else { 1.0 }
     }
 
-    /// Centres, the classifier's weights and its bias.
-    fn learnt(&self, weights: &mut Weights, shape: &Shape) -> Result<Vec<Tensor>> {
-        let (classes, width) = (shape.classes, self.encoders.embedding);
-        if classes < 2 {
-            return Err(Error::Numeric(format!(
-                "triplet_center: expected at least 2 classes, found {classes}; choose a dataset with labels"
-            )));
-        }
-        let bound = 1.0 / (width as f64).sqrt();
-        Ok(vec![
-            weights.normal(CENTERS, &[classes, width], 1.0)?,
-            weights.uniform("classifier.weight", &[width, classes], bound)?,
-            weights.zeros("classifier.bias", &[classes])?,
-        ])
-    }
-
-    fn rate(&self, weight: &str) -> f64 {
-        if weight == CENTERS { self.center_rate / self.schedule.learning_rate } else { 1.0 }
-    }
-
-    fn loss(&self, learnt: &[Tensor], batch: &Batch<'_>, step: &mut Step) -> Result<Tensor> {
-        let [centers, weight, bias] = learnt else { unreachable!("three tensors are learnt") };
-        let mut loss = Tensor::zeros((), batch.v.dtype(), batch.v.device())?;
-        for (features, classes) in [&batch.v, &batch.t].into_iter().zip(batch.classes(&mut step.stream)?) {
+    fn loss(&self, head: &Head, batch: &Batch<'_, Joint>) -> Result<Tensor> {
+        let features = [batch.v()?, batch.t()?];
+        let mut loss = Tensor::zeros((), features[0].dtype(), features[0].device())?;
+        for (features, classes) in features.into_iter().zip(batch.classes()?) {
             if self.lambda > 0.0 {
-                let hinges = triplet_center(features, centers, &classes, self.margin, self.form)?;
+                let hinges = triplet_center(features, &head.centers, &classes, self.margin, self.form)?;
                 loss = (loss + (hinges.mean_all()? * self.lambda)?)?; // (1)
             }
             if self.softmax_weight > 0.0 {
-                let scores = features.matmul(weight)?.broadcast_add(bias)?;
-                loss = (loss + (cross_entropy(&scores, &classes)? * self.softmax_weight)?)?;
+                loss = (loss + (head.classifier.loss(features, &classes)? * self.softmax_weight)?)?;
             }
         }
         Ok(loss) // (2)
+    }
+
+    fn remark(&self) -> Option<String> {
+        (self.lambda > 0.0).then(|| "trained on Euclidean distances to centres, retrieved by cosine".into())
     }
 }
 
 const CENTERS: &str = "centers";
 
-impl Embedded for TripletCenter {
-    type Loss = Params;
-
-    fn card() -> &'static Card {
-        crate::card!("triplet_center.toml")
-    }
+/// What is learnt beside the encoders.
+pub struct Head {
+    /// `[classes, d]`.
+    centers: Tensor,
+    classifier: Classifier,
 }

@@ -18,28 +18,37 @@ use xmbench_datasets::{Images, Matrix, Texts, random::Stream};
 
 use self::branch::Branch;
 pub use self::options::{Encoders, ImagePooling, TextModel, TextPooling};
-use super::{Gpo, Lengths, Linear, Moments, Scaling, Standardise, TextEncoder, TextSettings, Tokens, Weights, unit};
+use super::{
+    Gpo, Lengths, Linear, Moments, Scaling, Standardise, TextEncoder, TextLayer, TextSettings, Tokens, Weights, unit,
+};
 use crate::{
     Error, Result, Run, Training,
-    linalg::{inputs::Inputs, views::ImageInput},
+    linalg::{inputs::Inputs, select, views::ImageInput},
 };
 
 /// What happens to vectors of the joint space at the end of an encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Finish {
-    /// Whether image vectors are scaled to unit length.
-    pub unit_images: bool,
-    /// Whether text vectors are.
-    pub unit_texts: bool,
+    /// How image vectors are scaled.
+    pub images: Scaling,
+    /// How text vectors are.
+    pub texts: Scaling,
     /// Whether absolute values are taken (order embeddings).
     pub absolute: bool,
 }
 
 impl Finish {
+    /// Both sides alike.
+    pub const fn both(scaling: Scaling) -> Self {
+        Self { images: scaling, texts: scaling, absolute: false }
+    }
+}
+
+impl Default for Finish {
     /// Both sides of unit length.
-    pub const UNIT: Self = Self { unit_images: true, unit_texts: true, absolute: false };
-    /// Both sides as they are.
-    pub const PLAIN: Self = Self { unit_images: false, unit_texts: false, absolute: false };
+    fn default() -> Self {
+        Self::both(Scaling::Unit)
+    }
 }
 
 /// What the data decide.
@@ -67,6 +76,9 @@ pub struct Joint {
     image_pool: Option<Gpo>,
     text: TextSide,
     vectors: Option<Inputs>,
+    /// Vectors of the training texts, while training.
+    rows: TextRows,
+    device: Device,
 }
 
 enum TextSide {
@@ -74,8 +86,16 @@ enum TextSide {
     Vectors(Branch),
 }
 
-/// Vectors of the training texts where words are not read, `[texts, width]`.
-pub type TextRows = Option<Matrix>;
+/// Vectors of texts where words are not read, `[texts, width]`.
+type TextRows = Option<Matrix>;
+
+/// Some texts as they are read, before a layer and before pooling.
+pub struct States {
+    /// Their words.
+    pub tokens: Tokens,
+    /// A vector a word, `[total, width]`, text after text.
+    pub states: Tensor,
+}
 
 impl Joint {
     /// Encoders for the training split, with weights of their own drawn into `weights`.
@@ -89,7 +109,7 @@ impl Joint {
         training: &Training<'_>,
         run: &Run<'_>,
         weights: &mut Weights,
-    ) -> Result<(Self, TextRows)> {
+    ) -> Result<Self> {
         let (images, texts) = (&training.train.images, &training.train.texts);
         let wanted = if options.image_pooling == ImagePooling::Gpo { ImageInput::Fragments } else { options.image };
         let missing = || training.missing(method, wanted.need());
@@ -121,14 +141,15 @@ impl Joint {
             }
             false => [None, None],
         };
-        Ok((Self::new(method, options, finish, shape, vectors, moments, weights)?, rows))
+        let joint = Self::new(method, options, finish, shape, vectors, moments, weights)?;
+        Ok(Self { rows, ..joint })
     }
 
-    /// The same encoders on fixed weights.
+    /// The same encoders on other weights.
     ///
     /// # Errors
     /// A weight that is absent or of another shape.
-    pub fn frozen(&self, weights: &mut Weights) -> Result<Self> {
+    pub fn on(&self, weights: &mut Weights) -> Result<Self> {
         let vectors = self.vectors.clone();
         Self::new(self.method, &self.options, self.finish, self.shape.clone(), vectors, [None, None], weights)
     }
@@ -151,13 +172,13 @@ impl Joint {
             Branch::new(weights, name, [input, options.hidden, width], options.dropout, standardise)
         };
         let image = branch("image", shape.image_width, image_moments)?;
-        let text = match options.text_encoder.layer() {
-            None => TextSide::Vectors(branch("text", shape.text_width, text_moments)?),
-            Some(layer) => {
+        let text = match options.text_encoder {
+            TextModel::Vectors => TextSide::Vectors(branch("text", shape.text_width, text_moments)?),
+            TextModel::Words(layer) => {
                 let settings = TextSettings { layer, word: options.word, hidden: width, layers: options.layers };
                 let encoder = TextEncoder::new(weights, "text", shape.vocabulary, settings)?;
-                let layer = match options.text_encoder {
-                    TextModel::Gru | TextModel::Bigru => None,
+                let layer = match layer {
+                    TextLayer::Gru | TextLayer::Bigru => None,
                     _ => Some(Linear::xavier(weights, "text.layer", encoder.width(), width)?),
                 };
                 let pool = match options.text_pooling {
@@ -171,7 +192,18 @@ impl Joint {
             ImagePooling::Gpo => Some(Gpo::new(weights, "image.pool", 32, 32)?),
             ImagePooling::Mean => None,
         };
-        Ok(Self { method, options: options.clone(), finish, shape, image, image_pool, text, vectors })
+        Ok(Self {
+            method,
+            options: options.clone(),
+            finish,
+            shape,
+            image,
+            image_pool,
+            text,
+            vectors,
+            rows: None,
+            device: weights.device().clone(),
+        })
     }
 
     /// What the data decided.
@@ -179,39 +211,63 @@ impl Joint {
         &self.shape
     }
 
+    /// Length of the vectors of the joint space.
+    pub fn width(&self) -> usize {
+        self.options.embedding
+    }
+
     /// Equation (1) for some images, `[items.len(), embedding]`. With a stream the encoder is in training: batch normalisation
     /// goes by the batch and dropout drops.
     ///
     /// # Errors
     /// A representation that is missing, of another width or not finite.
-    pub fn images(
-        &self,
-        images: &Images,
-        items: &[usize],
-        training: Option<&mut Stream>,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let matrix = match &self.image_pool {
-            Some(_) => {
-                let table = images.fragments.as_ref().ok_or_else(|| self.missing("images.fragments"))?;
-                let rows = table.gather(items)?;
-                Matrix { rows: items.len() * table.fragments(), cols: table.width(), data: rows.data }
-            }
-            None => self.shape.image.gather(self.method, images, items)?,
+    pub fn images(&self, images: &Images, items: &[usize], training: Option<&mut Stream>) -> Result<Tensor> {
+        if self.pools_regions() {
+            return self.pool_regions(&self.regions(images, items, training)?);
+        }
+        let rows = self.shape.image.gather(self.method, images, items)?;
+        self.finish_images(&self.project(rows, items, training)?)
+    }
+
+    /// Whether equation (1) pools the vectors of regions, rather than their features.
+    pub fn pools_regions(&self) -> bool {
+        self.image_pool.is_some()
+    }
+
+    /// Equation (1) from the vectors of regions, `[items, regions, embedding]` to `[items, embedding]`.
+    ///
+    /// # Errors
+    /// If regions are not pooled, or a tensor operation fails.
+    pub fn pool_regions(&self, regions: &Tensor) -> Result<Tensor> {
+        let Some(pool) = &self.image_pool else {
+            return Err(Error::Numeric(format!(
+                "{}: expected `image_pooling` over the vectors of regions",
+                self.method
+            )));
         };
-        let expected = (self.shape.image_width, self.shape.image.need());
-        check_rows(self.method, &matrix, expected, "image", |row| items[row * items.len() / matrix.rows])?;
-        let x = Tensor::from_vec(matrix.data, (matrix.rows, matrix.cols), device)?;
+        let (items, each, width) = regions.dims3()?;
+        let lengths = Lengths::new(std::iter::repeat_n(each, items))?;
+        self.finish_images(&pool.forward(&regions.reshape((items * each, width))?, &lengths)?.0)
+    }
+
+    /// The vectors of the regions of some images, each as in equation (1) before it is scaled: `[items.len(), regions,
+    /// embedding]`.
+    ///
+    /// # Errors
+    /// As [`Joint::images`].
+    pub fn regions(&self, images: &Images, items: &[usize], training: Option<&mut Stream>) -> Result<Tensor> {
+        let table = images.fragments.as_ref().ok_or_else(|| self.missing("images.fragments"))?;
+        let (regions, cols) = (table.fragments(), table.width());
+        let rows = Matrix { rows: items.len() * regions, cols, data: table.gather(items)?.data };
+        Ok(self.project(rows, items, training)?.reshape((items.len(), regions, self.options.embedding))?)
+    }
+
+    /// Image features, one or more rows an item, through the branch.
+    fn project(&self, rows: Matrix, items: &[usize], training: Option<&mut Stream>) -> Result<Tensor> {
+        check_rows(self.method, &rows, (self.shape.image_width, self.shape.image.need()), "image", items)?;
+        let x = Tensor::from_vec(rows.data, (rows.rows, rows.cols), &self.device)?;
         let x = if self.options.normalise_features { unit(&x)? } else { x };
-        let projected = self.image.forward(&x, training)?;
-        let pooled = match &self.image_pool {
-            None => projected,
-            Some(pool) => {
-                let each = matrix.rows / items.len().max(1);
-                pool.forward(&projected, &Lengths::new(std::iter::repeat_n(each, items.len()))?)?.0
-            }
-        };
-        self.finish(&pooled, self.finish.unit_images)
+        self.image.forward(&x, training)
     }
 
     /// Equation (2) for some texts, `[items.len(), embedding]`; `rows` are the vectors of all of `texts` where words are not
@@ -219,82 +275,84 @@ impl Joint {
     ///
     /// # Errors
     /// A representation that is missing, a text without words, or a word that was not trained.
-    pub fn texts(
-        &self,
-        texts: &Texts,
-        rows: &TextRows,
-        items: &[usize],
-        training: Option<&mut Stream>,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let pooled = match &self.text {
+    fn texts(&self, texts: &Texts, rows: &TextRows, items: &[usize], training: Option<&mut Stream>) -> Result<Tensor> {
+        match &self.text {
             TextSide::Vectors(branch) => {
                 let rows = rows.as_ref().ok_or_else(|| self.missing(self.options.text.need()))?;
                 let rows = select(rows, items);
-                let expected = (self.shape.text_width, self.options.text.need());
-                check_rows(self.method, &rows, expected, "text", |row| items[row])?;
-                branch.forward(&Tensor::from_vec(rows.data, (rows.rows, rows.cols), device)?, training)?
+                check_rows(self.method, &rows, (self.shape.text_width, self.options.text.need()), "text", items)?;
+                let y = Tensor::from_vec(rows.data, (rows.rows, rows.cols), &self.device)?;
+                self.finish_texts(&branch.forward(&y, training)?)
             }
-            TextSide::Words { encoder, pool, layer } => {
-                let tokens = self.tokens(texts, items, device)?;
-                let pooled = match (self.options.text_pooling, pool) {
-                    (TextPooling::Last, _) => encoder.last(&tokens)?,
-                    (_, Some(pool)) => pool.forward(&encoder.tokens(&tokens)?, &tokens.lengths)?.0,
-                    (TextPooling::Max, _) => largest(&encoder.tokens(&tokens)?, &tokens.lengths)?,
-                    (_, None) => tokens.lengths.mean(&encoder.tokens(&tokens)?)?,
-                };
-                match layer {
-                    Some(layer) => layer.forward(&pooled)?,
-                    None => pooled,
-                }
+            TextSide::Words { encoder, .. } if self.options.text_pooling == TextPooling::Last => {
+                self.end_texts(&encoder.last(&self.tokens(texts, items)?)?)
             }
+            TextSide::Words { .. } => self.pool_states(&self.states(texts, items)?),
+        }
+    }
+
+    /// Equation (2) for some training texts.
+    ///
+    /// # Errors
+    /// As [`Joint::encode_texts`].
+    pub fn training_texts(&self, texts: &Texts, items: &[usize], training: Option<&mut Stream>) -> Result<Tensor> {
+        self.texts(texts, &self.rows, items, training)
+    }
+
+    /// Whether equation (2) pools [`Joint::states`].
+    pub fn pools_states(&self) -> bool {
+        matches!(self.text, TextSide::Words { .. }) && self.options.text_pooling != TextPooling::Last
+    }
+
+    /// Equation (2) from the states of words, `[texts, embedding]`.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn pool_states(&self, read: &States) -> Result<Tensor> {
+        let (states, lengths) = (&read.states, &read.tokens.lengths);
+        let pooled = match (&self.text, self.options.text_pooling) {
+            (TextSide::Words { pool: Some(pool), .. }, _) => pool.forward(states, lengths)?.0,
+            (_, TextPooling::Max) => largest(states, lengths)?,
+            _ => lengths.mean(states)?,
         };
-        self.finish(&pooled, self.finish.unit_texts)
+        self.end_texts(&pooled)
     }
 
-    /// The vectors of an image's regions, each as in equation (1): `[items.len(), regions, embedding]`.
+    /// What is read word by word.
     ///
     /// # Errors
-    /// As [`Joint::images`].
-    pub fn regions(
-        &self,
-        images: &Images,
-        items: &[usize],
-        training: Option<&mut Stream>,
-        device: &Device,
-    ) -> Result<Tensor> {
-        let table = images.fragments.as_ref().ok_or_else(|| self.missing("images.fragments"))?;
-        let (regions, width) = (table.fragments(), table.width());
-        let matrix = Matrix { rows: items.len() * regions, cols: width, data: table.gather(items)?.data };
-        let expected = (self.shape.image_width, "images.fragments");
-        check_rows(self.method, &matrix, expected, "image", |row| items[row / regions])?;
-        let x = Tensor::from_vec(matrix.data, (matrix.rows, width), device)?;
-        let x = if self.options.normalise_features { unit(&x)? } else { x };
-        let y = self.finish(&self.image.forward(&x, training)?, self.finish.unit_images)?;
-        Ok(y.reshape((items.len(), regions, self.options.embedding))?)
-    }
-
-    /// The vectors of the words of some texts, each as in equation (2) without pooling: `[words, embedding]`, text after text.
-    ///
-    /// # Errors
-    /// As [`Joint::texts`], or encoders that read no words.
-    pub fn words(&self, texts: &Texts, items: &[usize], device: &Device) -> Result<(Tensor, Lengths)> {
-        let TextSide::Words { encoder, layer, .. } = &self.text else {
+    /// As [`Joint::encode_texts`], or encoders that read no words.
+    pub fn states(&self, texts: &Texts, items: &[usize]) -> Result<States> {
+        let TextSide::Words { encoder, .. } = &self.text else {
             return Err(Error::Numeric(format!(
                 "{}: attention reads words, and `text_encoder = \"vectors\"` reads none; choose another",
                 self.method
             )));
         };
-        let tokens = self.tokens(texts, items, device)?;
-        let words = encoder.tokens(&tokens)?;
-        let words = match layer {
-            Some(layer) => layer.forward(&words)?,
-            None => words,
-        };
-        Ok((self.finish(&words, self.finish.unit_texts)?, tokens.lengths))
+        let tokens = self.tokens(texts, items)?;
+        Ok(States { states: encoder.tokens(&tokens)?, tokens })
     }
 
-    fn tokens(&self, texts: &Texts, items: &[usize], device: &Device) -> Result<Tokens> {
+    /// The vectors of words, each as in equation (2) without pooling and before it is scaled: `[total, embedding]`.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn words(&self, read: &States) -> Result<Tensor> {
+        self.layer(&read.states)
+    }
+
+    fn layer(&self, x: &Tensor) -> Result<Tensor> {
+        match &self.text {
+            TextSide::Words { layer: Some(layer), .. } => layer.forward(x),
+            _ => Ok(x.clone()),
+        }
+    }
+
+    fn end_texts(&self, pooled: &Tensor) -> Result<Tensor> {
+        self.finish_texts(&self.layer(pooled)?)
+    }
+
+    fn tokens(&self, texts: &Texts, items: &[usize]) -> Result<Tokens> {
         let tokens = texts.tokens.as_ref().ok_or_else(|| self.missing("texts.tokens"))?;
         if let Some(&item) = items.iter().find(|&&item| tokens[item].is_empty()) {
             return Err(Error::Numeric(format!(
@@ -302,12 +360,27 @@ impl Joint {
                 self.method, texts.ids[item]
             )));
         }
-        Tokens::new(items.iter().map(|&item| tokens[item].as_slice()), device)
+        Tokens::new(items.iter().map(|&item| tokens[item].as_slice()), &self.device)
     }
 
-    fn finish(&self, pooled: &Tensor, scale: bool) -> Result<Tensor> {
-        let scaling = if scale { Scaling::Unit } else { Scaling::None };
-        let y = scaling.apply(pooled)?;
+    /// How image vectors end.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn finish_images(&self, y: &Tensor) -> Result<Tensor> {
+        self.finish(y, self.finish.images)
+    }
+
+    /// How text vectors end.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn finish_texts(&self, y: &Tensor) -> Result<Tensor> {
+        self.finish(y, self.finish.texts)
+    }
+
+    fn finish(&self, y: &Tensor, scaling: Scaling) -> Result<Tensor> {
+        let y = scaling.apply(y)?;
         Ok(if self.finish.absolute { y.abs()? } else { y })
     }
 
@@ -316,19 +389,8 @@ impl Joint {
     }
 }
 
-fn select(rows: &Matrix, items: &[usize]) -> Matrix {
-    let data = items.iter().flat_map(|&item| rows.row(item)).copied().collect();
-    Matrix { rows: items.len(), cols: rows.cols, data }
-}
-
-/// Refuses rows of another width than `expected` and values that are not finite.
-fn check_rows(
-    method: &str,
-    rows: &Matrix,
-    (width, need): (usize, &str),
-    kind: &str,
-    item: impl Fn(usize) -> usize,
-) -> Result<()> {
+/// Refuses rows of another width than `expected` and values that are not finite; each item has equally many rows.
+fn check_rows(method: &str, rows: &Matrix, (width, need): (usize, &str), kind: &str, items: &[usize]) -> Result<()> {
     if rows.cols != width {
         return Err(Error::Format {
             file: format!("{need} for method `{method}`"),
@@ -336,15 +398,15 @@ fn check_rows(
             found: format!("length {}", rows.cols),
         });
     }
-    match rows.data.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(Error::Numeric(format!(
-            "{method}: expected finite features, found {} in {kind} {}, column {}; check the features",
-            rows.data[at],
-            item(at / rows.cols),
-            at % rows.cols
-        ))),
-    }
+    let Some(at) = rows.data.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let (row, column) = (at / rows.cols, at % rows.cols);
+    let each = rows.rows / items.len();
+    let region = if each > 1 { format!("region {} of ", row % each) } else { String::new() };
+    Err(Error::Numeric(format!(
+        "{method}: expected finite features, found {} in {region}{kind} {}, column {column}; check the features",
+        rows.data[at],
+        items[row / each],
+    )))
 }
 
 /// The largest value of each column over a text's tokens, `[texts, width]`.

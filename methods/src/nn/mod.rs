@@ -40,7 +40,7 @@ pub use dense::{Activation, Dense};
 pub use gpo::Gpo;
 pub use gru::Gru;
 pub use inputs::ScaledInputs;
-pub use joint::{Encoders, Finish, ImagePooling, Joint, Shape, TextModel, TextPooling, TextRows};
+pub use joint::{Encoders, Finish, ImagePooling, Joint, Shape, States, TextModel, TextPooling};
 pub use layers::Layers;
 pub use lengths::Lengths;
 pub use linear::{ImageEncoder, Init, Linear, Scaling};

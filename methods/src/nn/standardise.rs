@@ -42,6 +42,11 @@ impl Standardise {
         self.mean.elem_count()
     }
 
+    /// Where it lives.
+    pub fn device(&self) -> &Device {
+        self.mean.device()
+    }
+
     /// `[.., width]` to the same.
     ///
     /// # Errors

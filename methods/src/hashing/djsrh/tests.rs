@@ -3,10 +3,11 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use xmbench_datasets::{Collection, Matrix, Pairs, SparseRows, random::Seed};
+use candle_core::Device;
+use xmbench_datasets::{Collection, Images, Matrix, Pairs, SparseRows, Texts, random::Seed};
 
 use super::*;
-use crate::{Bits, method::Silent};
+use crate::{Bits, Codes, Matcher, Method, Run, Training, method::Silent};
 
 /// 8 clusters; an image is a noisy indicator, its text three words of the cluster.
 fn toy(n: usize, label: &str) -> Collection {
@@ -37,7 +38,7 @@ fn fitted(train: &Collection, table: &toml::Table, seed: u64) -> Result<Box<dyn 
     let training = Training { dataset: "toy", train, val: None, vocabulary: 0, classes: 0 };
     let (stop, mut silent) = (AtomicBool::new(false), Silent);
     let mut run = Run::new(Seed(seed), &mut silent, &stop);
-    Djsrh.fit(&training, table, &mut run)
+    DJSRH.fit(&training, table, &mut run)
 }
 
 fn bits(codes: Codes) -> Bits {
@@ -85,7 +86,7 @@ fn the_seed_decides_every_bit_and_saving_keeps_them() {
     assert_ne!(codes(&*matcher), codes(&*fitted(&train, &table, 4).unwrap()));
     let folder = tempfile::tempdir().unwrap();
     matcher.save(folder.path()).unwrap();
-    assert_eq!(codes(&*matcher), codes(&*Djsrh.load(folder.path(), &Device::Cpu).unwrap()));
+    assert_eq!(codes(&*matcher), codes(&*DJSRH.load(folder.path(), &Device::Cpu).unwrap()));
     let narrow = Images { ids: vec!["a".into()], global: Some(Arc::new(Matrix::zeros(1, 3))), ..Images::default() };
     assert!(matcher.encode_images(&narrow).unwrap_err().to_string().contains("expected vectors of 16 values"));
 }
@@ -127,5 +128,5 @@ fn wrong_parameters_and_inputs_are_named() {
 
 #[test]
 fn golden_files_agree() {
-    crate::golden::assert_files(&Djsrh.operations());
+    crate::golden::assert_files(&DJSRH.operations());
 }

@@ -24,14 +24,14 @@ pub enum Mining {
 }
 
 impl Mining {
-    /// The hinge over one chosen negative an image and one a text, summed over the batch; `width` is the length of the
-    /// vectors that were compared. Items without negatives cost nothing.
+    /// The hinge over one chosen negative an image and one a text, summed over the batch; negatives that are drawn are drawn by
+    /// `distances` of vectors of the given length. Items without negatives cost nothing.
     pub fn hinge(
         self,
         scores: &Tensor,
         margin: f64,
         relations: &Relations,
-        width: usize,
+        distances: (DistanceWeighted, usize),
         stream: &mut Stream,
     ) -> Result<Tensor> {
         let b = scores.dim(0)?;
@@ -50,7 +50,7 @@ impl Mining {
                         (i * b + j, values[i][j])
                     })
                     .collect();
-                if let Some(chosen) = self.choose(&candidates, values[query][query], width, stream) {
+                if let Some(chosen) = self.choose(&candidates, values[query][query], distances, stream) {
                     negatives.push(chosen as u32);
                     positives.push((query * b + query) as u32);
                 }
@@ -68,7 +68,13 @@ impl Mining {
     }
 
     /// Position of the negative that counts, of `(position, score)`.
-    fn choose(self, candidates: &[(usize, f64)], positive: f64, width: usize, stream: &mut Stream) -> Option<usize> {
+    fn choose(
+        self,
+        candidates: &[(usize, f64)],
+        positive: f64,
+        (distances, width): (DistanceWeighted, usize),
+        stream: &mut Stream,
+    ) -> Option<usize> {
         let hardest =
             |some: &mut dyn Iterator<Item = &(usize, f64)>| some.max_by(|a, b| a.1.total_cmp(&b.1)).map(|c| c.0);
         match self {
@@ -77,7 +83,7 @@ impl Mining {
                 .or_else(|| candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1)).map(|c| c.0)),
             Self::DistanceWeighted => {
                 let cosines: Vec<f64> = candidates.iter().map(|&(_, score)| score).collect();
-                match DistanceWeighted::default().draw(&cosines, width, stream) {
+                match distances.draw(&cosines, width, stream) {
                     Some(drawn) => Some(candidates[drawn].0),
                     // All are beyond the cutoff; the nearest of them may still cost something.
                     None => hardest(&mut candidates.iter()),
@@ -94,9 +100,12 @@ mod tests {
 
     use super::*;
 
+    /// The usual range, on vectors of 3 dimensions.
+    const SPHERE: (DistanceWeighted, usize) = (DistanceWeighted { nearest: 0.5, cutoff: 1.4 }, 3);
+
     fn hinge(mining: Mining, scores: &[[f64; 3]; 3]) -> (f64, Vec<Vec<f64>>) {
         let scores = Var::new(scores, &Device::Cpu).unwrap();
-        let loss = mining.hinge(&scores, 0.5, &Relations::diagonal(3), 8, &mut Seed(1).stream(&["m"])).unwrap();
+        let loss = mining.hinge(&scores, 0.5, &Relations::diagonal(3), SPHERE, &mut Seed(1).stream(&["m"])).unwrap();
         let grads = loss.backward().unwrap();
         (loss.to_scalar().unwrap(), grads.get(&scores).unwrap().to_vec2().unwrap())
     }
@@ -121,13 +130,13 @@ mod tests {
         let mut stream = Seed(3).stream(&["draw"]);
         let mut counts = [0; 3];
         for _ in 0..30_000 {
-            counts[Mining::DistanceWeighted.choose(&candidates, 0.9, 3, &mut stream).unwrap()] += 1;
+            counts[Mining::DistanceWeighted.choose(&candidates, 0.9, SPHERE, &mut stream).unwrap()] += 1;
         }
         // Distances 0.5, 1 and sqrt 2 (out of reach): 2 to 1 to 0.
         assert!((counts[0] as f64 / counts[1] as f64 - 2.0).abs() < 0.1 && counts[2] == 0, "{counts:?}");
         let relations = Relations::new(2, 2, |i, j| if i == j { Relation::Positive } else { Relation::Ignored });
         let scores = Tensor::new(&[[0.1f32, 0.9], [0.9, 0.1]], &Device::Cpu).unwrap();
-        let loss = Mining::SemiHard.hinge(&scores, 0.5, &relations, 8, &mut stream).unwrap();
+        let loss = Mining::SemiHard.hinge(&scores, 0.5, &relations, SPHERE, &mut stream).unwrap();
         assert_eq!(loss.to_scalar::<f32>().unwrap(), 0.0);
     }
 }

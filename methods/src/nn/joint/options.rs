@@ -42,16 +42,11 @@ pub struct Encoders {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TextModel {
-    /// Gated recurrent units, one direction.
-    Gru,
-    /// Both directions, averaged token by token.
-    Bigru,
-    /// Long short-term memory, both directions side by side, then a linear layer.
-    Bilstm,
-    /// A small Transformer, then a linear layer.
-    Transformer,
     /// Nothing: the text's vector or bag of words.
     Vectors,
+    /// A layer over its words; behind both directions of an LSTM side by side, and behind a Transformer, a linear one.
+    #[serde(untagged)]
+    Words(TextLayer),
 }
 
 /// Tokens to text.
@@ -78,24 +73,11 @@ pub enum ImagePooling {
     Gpo,
 }
 
-impl TextModel {
-    /// The layer that reads words; `None` for vectors.
-    pub(super) fn layer(self) -> Option<TextLayer> {
-        match self {
-            Self::Gru => Some(TextLayer::Gru),
-            Self::Bigru => Some(TextLayer::Bigru),
-            Self::Bilstm => Some(TextLayer::Bilstm),
-            Self::Transformer => Some(TextLayer::Transformer),
-            Self::Vectors => None,
-        }
-    }
-}
-
 impl Default for Encoders {
     fn default() -> Self {
         Self {
             embedding: 1024,
-            text_encoder: TextModel::Gru,
+            text_encoder: TextModel::Words(TextLayer::Gru),
             text_pooling: TextPooling::Last,
             word: 300,
             layers: 1,
