@@ -5,7 +5,7 @@
 //! must be equal. What training makes of the rounding was measured on the processor before any run on a GPU, by changing the
 //! learning rate by factors of 0.99999, 1.00001 and 1.0001:
 //!
-//! - a softmax over the batch (InfoNCE) and hashing (DJSRH) stay within 1e-3 of every number;
+//! - a softmax over the batch (InfoNCE), hashing (DJSRH) and DCCA stay within 0.1 % of every number;
 //! - a hinge moves R@K by up to 12 % of its value after 24 epochs, since negatives enter and leave it one by one;
 //! - SCAN moves most: its loss by 1 % within one epoch of the smoke profile and by up to 17 % after 24 epochs on planted data, R@K by
 //!   up to 13 %, rsum by 8 %, the mean rank by 24 %.
@@ -70,7 +70,7 @@ mod tests {
         let bound = |name: &str, value: f64| {
             let mut trial = of("VSE++").clone();
             trial.metrics.insert(name.into(), value);
-            allowed(&Metric::parse(name), &trial, of("VSE++"))
+            allowed(&Metric::parse(name), &trial, &trial)
         };
         // A share of the value, but three queries at least.
         assert_eq!(["i2t R@1", "t2i R@1"].map(|name| bound(name, 4.0)), [1.5, 1.0]);
