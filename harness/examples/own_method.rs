@@ -28,10 +28,9 @@ use xmbench_methods::{
     card::Card,
     linalg::{
         Cholesky,
-        inputs::{Inputs, dense},
+        inputs::{Inputs, Views, dense},
         multiply,
         store::Store,
-        views::{ImageInput, TextInput},
     },
     params,
 };
@@ -45,21 +44,17 @@ pub struct LeastSquares;
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Params {
     /// Ridge `r` of equation (1).
     pub ridge: f64,
-    /// Vector that stands for an image.
-    pub image: ImageInput,
-    /// Vector that stands for a text.
-    pub text: TextInput,
-    /// Dimensions of latent semantic analysis of a bag of words; 0 leaves it alone.
-    pub text_components: usize,
+    /// Which vectors stand for images and texts.
+    #[serde(flatten)]
+    pub views: Views,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Self { ridge: 1.0, image: ImageInput::Auto, text: TextInput::Auto, text_components: 256 }
+        Self { ridge: 1.0, views: Views::auto(256) }
     }
 }
 
@@ -91,7 +86,7 @@ impl Method for LeastSquares {
 
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
-        let inputs = Inputs::fit(NAME, training, params.image, params.text, params.text_components, run.seed)?;
+        let inputs = Inputs::fit(NAME, training, params.views, run.seed)?;
         let (images, texts) = (inputs.images(&training.train.images)?, inputs.texts(&training.train.texts)?);
         let pairs = training.train.pairs.all();
         let (mean_x, x) = centred(&images, pairs.iter().map(|pair| pair.0 as usize), "images")?;

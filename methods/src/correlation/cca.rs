@@ -27,9 +27,8 @@ use crate::{
     golden::{Answer, Case, Operation},
     linalg::{
         cca::{self, Components, Form, Options, Projection, Ridge},
-        inputs::{Inputs, dense},
+        inputs::{Inputs, Views, dense},
         store::Store,
-        views::{ImageInput, TextInput},
     },
     params,
 };
@@ -39,7 +38,6 @@ pub struct Cca;
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Params {
     /// Dimensions of the common space; 0 is 128, or all if the views have fewer.
     pub components: usize,
@@ -51,12 +49,9 @@ pub struct Params {
     pub form: Form,
     /// Power `a` of the canonical correlations in equation (2).
     pub power: f64,
-    /// Vector that stands for an image.
-    pub image: ImageInput,
-    /// Vector that stands for a text.
-    pub text: TextInput,
-    /// Dimensions of latent semantic analysis of a bag of words; 0 leaves it alone.
-    pub text_components: usize,
+    /// Which vectors stand for images and texts.
+    #[serde(flatten)]
+    pub views: Views,
     /// Divide columns by their standard deviation.
     pub standardise: bool,
 }
@@ -102,9 +97,7 @@ impl Default for Params {
             ridge_convention: Convention::Relative,
             form: Form::Auto,
             power: 1.0,
-            image: ImageInput::Auto,
-            text: TextInput::Auto,
-            text_components: 1024,
+            views: Views::auto(1024),
             standardise: false,
         }
     }
@@ -142,7 +135,7 @@ impl Method for Cca {
 
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
-        let inputs = Inputs::fit("cca", training, params.image, params.text, params.text_components, run.seed)?;
+        let inputs = Inputs::fit("cca", training, params.views, run.seed)?;
         run.check_stop()?;
         let (x, y) = (inputs.images(&training.train.images)?, inputs.texts(&training.train.texts)?);
         let fitted = cca::fit(&x, &y, training.train.pairs.all(), &params.options())?; // (1)

@@ -50,9 +50,8 @@ use crate::{
     card::Card,
     linalg::{
         cca::{self, Components, Options, Projection, Ridge},
-        inputs::dense,
+        inputs::{Views, dense},
         store::Store,
-        views::{ImageInput, TextInput},
     },
     loss::Objective,
     nn::{Activation, Mlp, ScaledInputs, Weights},
@@ -101,12 +100,9 @@ pub struct Params {
     pub final_ridge: f64,
     /// Power `a` of the canonical correlations in (3).
     pub power: f64,
-    /// Vector that stands for an image.
-    pub image: ImageInput,
-    /// Vector that stands for a text.
-    pub text: TextInput,
-    /// Dimensions of latent semantic analysis of a bag of words; 0 leaves it alone.
-    pub text_components: usize,
+    /// Which vectors stand for images and texts.
+    #[serde(flatten)]
+    pub views: Views,
     /// Centre and scale the networks' inputs.
     pub normalise: bool,
     /// How the networks are trained; L-BFGS takes `epochs` steps and of the rest only `weight_decay`, `patience` and
@@ -143,9 +139,7 @@ impl Default for Params {
             lambda: 0.0,
             final_ridge: 1e-4,
             power: 0.0,
-            image: ImageInput::Auto,
-            text: TextInput::Auto,
-            text_components: 1024,
+            views: Views::auto(1024),
             normalise: true,
             schedule: Schedule {
                 epochs: 50,
@@ -205,7 +199,7 @@ impl Params {
 
     /// What the networks see, and the training vectors of images and texts.
     fn inputs(&self, training: &Training<'_>, seed: Seed) -> Result<(ScaledInputs, [Matrix; 2])> {
-        ScaledInputs::fit(NAME, training, (self.image, self.text, self.text_components), self.normalise, seed)
+        ScaledInputs::fit(NAME, training, self.views, self.normalise, seed)
     }
 
     /// Widths of both networks from their inputs to their outputs.

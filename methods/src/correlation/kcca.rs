@@ -28,14 +28,13 @@ use crate::{
     golden::Operation,
     linalg::{
         cca::{self, Components, Options, Ridge},
-        inputs::Inputs,
+        inputs::{Inputs, Views},
         kernel::{
             Kernel,
             cca::{self as exact, Penalty},
             median_distance,
         },
         store::Store,
-        views::{ImageInput, TextInput},
     },
     params,
 };
@@ -50,7 +49,6 @@ pub struct Kcca;
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Params {
     /// Dimensions of the common space; 0 is 128, or all if there are fewer.
     pub components: usize,
@@ -80,12 +78,9 @@ pub struct Params {
     pub threshold: f64,
     /// Power `a` of the canonical correlations in equation (2).
     pub power: f64,
-    /// Vector that stands for an image.
-    pub image: ImageInput,
-    /// Vector that stands for a text.
-    pub text: TextInput,
-    /// Dimensions that a bag of words is reduced to first; 0 leaves it alone.
-    pub text_components: usize,
+    /// Which vectors stand for images and texts.
+    #[serde(flatten)]
+    pub views: Views,
 }
 
 /// How the kernels are worked with.
@@ -146,9 +141,7 @@ impl Default for Params {
             ridge_convention: Convention::Absolute,
             threshold: 0.0,
             power: 1.0,
-            image: ImageInput::Auto,
-            text: TextInput::Auto,
-            text_components: 0,
+            views: Views::auto(0),
         }
     }
 }
@@ -246,7 +239,7 @@ impl Method for Kcca {
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
         let (images, texts) = (&training.train.images, &training.train.texts);
-        let inputs = Inputs::fit("kcca", training, params.image, params.text, params.text_components, run.seed)?;
+        let inputs = Inputs::fit("kcca", training, params.views, run.seed)?;
         let pairs = training.train.pairs.all();
         if pairs.len() < 2 {
             return Err(Error::Numeric(format!(

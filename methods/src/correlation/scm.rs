@@ -33,11 +33,10 @@ use crate::{
     linalg::{
         cca::{self, Components, Options, Projection},
         distance::Distance,
-        inputs::{Inputs, dense},
+        inputs::{Inputs, Views, dense},
         logistic::{self, Logistic, Scheme},
         store::Store,
         to_f64,
-        views::{ImageInput, TextInput},
     },
     params,
 };
@@ -47,7 +46,6 @@ pub struct Scm;
 
 /// Its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Params {
     /// Which of the three.
     pub mode: Mode,
@@ -67,12 +65,9 @@ pub struct Params {
     pub folds: usize,
     /// How more than two classes are told apart.
     pub scheme: Scheme,
-    /// Vector that stands for an image.
-    pub image: ImageInput,
-    /// Vector that stands for a text.
-    pub text: TextInput,
-    /// Dimensions of latent semantic analysis of a bag of words; 0 leaves it alone.
-    pub text_components: usize,
+    /// Which vectors stand for images and texts.
+    #[serde(flatten)]
+    pub views: Views,
     /// Divide columns of the features by their standard deviation.
     pub standardise: bool,
 }
@@ -117,9 +112,7 @@ impl Default for Params {
             c_grid: Vec::new(),
             folds: 5,
             scheme: Scheme::Multinomial,
-            image: ImageInput::Auto,
-            text: TextInput::Auto,
-            text_components: 1024,
+            views: Views::auto(1024),
             standardise: false,
         }
     }
@@ -169,7 +162,7 @@ impl Method for Scm {
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
         let (images, texts) = (&training.train.images, &training.train.texts);
-        let inputs = Inputs::fit("scm", training, params.image, params.text, params.text_components, run.seed)?;
+        let inputs = Inputs::fit("scm", training, params.views, run.seed)?;
         run.check_stop()?;
         let (x, y) = (inputs.images(images)?, inputs.texts(texts)?);
         let [to_x, to_y] = match params.mode {

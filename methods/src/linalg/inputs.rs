@@ -1,6 +1,7 @@
 //! The vectors that a closed form sees of images and texts, fitted once and saved with the matcher.
 
 use faer::Mat;
+use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Matrix, Texts, random::Seed};
 
 use super::{
@@ -10,6 +11,25 @@ use super::{
     views::{ImageInput, TextInput},
 };
 use crate::{Codes, Result, Training};
+
+/// Parameters of [`Inputs`]; flattened into those of every closed form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Views {
+    /// Vector that stands for an image.
+    pub image: ImageInput,
+    /// Vector that stands for a text.
+    pub text: TextInput,
+    /// Dimensions that latent semantic analysis reduces a bag of words to, cut to what there is; 0, or as many as words, leaves it
+    /// alone.
+    pub text_components: usize,
+}
+
+impl Views {
+    /// Whatever the dataset offers, and a bag of words reduced to so many dimensions.
+    pub const fn auto(text_components: usize) -> Self {
+        Self { image: ImageInput::Auto, text: TextInput::Auto, text_components }
+    }
+}
 
 /// Which vector stands for an image and for a text; a bag of words goes through latent semantic analysis, because a vocabulary has
 /// more columns than few captions can estimate.
@@ -22,28 +42,21 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Chooses among what the training items offer; `components` is the width that a bag of words is reduced to, cut to what there
-    /// is, and 0, or as many as words, leaves it alone.
+    /// Chooses among what the training items offer.
     ///
     /// # Errors
     /// A representation that the dataset does not offer, or words that cannot be decomposed.
-    pub fn fit(
-        method: &str,
-        training: &Training<'_>,
-        image: ImageInput,
-        text: TextInput,
-        components: usize,
-        seed: Seed,
-    ) -> Result<Self> {
+    pub fn fit(method: &str, training: &Training<'_>, views: Views, seed: Seed) -> Result<Self> {
+        let Views { image, text, text_components } = views;
         let (images, texts) = (&training.train.images, &training.train.texts);
         let missing = |need| training.missing(method, need);
         let image = image.resolve(images).ok_or_else(|| missing(image.need()))?;
         let text = text.resolve(texts).ok_or_else(|| missing(text.need()))?;
         let lsa = match &texts.bow {
             // A rotation of all columns would change nothing, whatever the penalty.
-            Some(bow) if text == TextInput::Bow && (1..bow.cols).contains(&components) => {
+            Some(bow) if text == TextInput::Bow && (1..bow.cols).contains(&text_components) => {
                 let most = bow.cols.min(bow.rows.len());
-                Some(Lsa::fit(bow, components.min(most), &mut seed.stream(&[method, "lsa"]))?)
+                Some(Lsa::fit(bow, text_components.min(most), &mut seed.stream(&[method, "lsa"]))?)
             }
             _ => None,
         };

@@ -7,9 +7,8 @@ use super::{Moments, Standardise};
 use crate::{
     Result, Training,
     linalg::{
-        inputs::Inputs,
+        inputs::{Inputs, Views},
         store::Store,
-        views::{ImageInput, TextInput},
     },
 };
 
@@ -23,19 +22,18 @@ pub struct ScaledInputs {
 }
 
 impl ScaledInputs {
-    /// Fits them, without scaling unless `normalise`; gives the training vectors of images and texts too. `components` as in
-    /// [`Inputs::fit`].
+    /// Fits them, without scaling unless `normalise`; gives the training vectors of images and texts too.
     ///
     /// # Errors
     /// A representation that the dataset does not offer, or features that are not finite.
     pub fn fit(
         method: &str,
         training: &Training<'_>,
-        (image, text, components): (ImageInput, TextInput, usize),
+        views: Views,
         normalise: bool,
         seed: Seed,
     ) -> Result<(Self, [Matrix; 2])> {
-        let inputs = Inputs::fit(method, training, image, text, components, seed)?;
+        let inputs = Inputs::fit(method, training, views, seed)?;
         let x = inputs.images(&training.train.images)?;
         let y = inputs.texts(&training.train.texts)?;
         let fit = |rows: &Matrix| {

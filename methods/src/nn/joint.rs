@@ -23,7 +23,11 @@ use super::{
 };
 use crate::{
     Error, Result, Run, Training,
-    linalg::{inputs::Inputs, select, views::ImageInput},
+    linalg::{
+        inputs::{Inputs, Views},
+        select,
+        views::ImageInput,
+    },
 };
 
 /// What happens to vectors of the joint space at the end of an encoder.
@@ -117,8 +121,8 @@ impl Joint {
         let image_width = image.width(images).ok_or_else(missing)?;
         let (vectors, rows) = match options.text_encoder {
             TextModel::Vectors => {
-                let components = options.text_components;
-                let inputs = Inputs::fit(method, training, image, options.text, components, run.seed)?;
+                let views = Views { image, text: options.text, text_components: options.text_components };
+                let inputs = Inputs::fit(method, training, views, run.seed)?;
                 let rows = inputs.texts(texts)?;
                 (Some(inputs), Some(rows))
             }

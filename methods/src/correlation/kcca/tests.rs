@@ -3,7 +3,10 @@ use std::sync::Arc;
 use xmbench_datasets::{Collection, Pairs, random::Seed};
 
 use super::*;
-use crate::correlation::checks::{codes, cosine, fit, keeps_every_bit};
+use crate::{
+    correlation::checks::{codes, cosine, fit, keeps_every_bit},
+    linalg::views::{ImageInput, TextInput},
+};
 
 fn fitted(train: &Collection, table: toml::Table) -> Result<Box<dyn Matcher>> {
     fit(&Kcca, 1, train, 0, &table)
