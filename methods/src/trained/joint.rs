@@ -66,7 +66,7 @@ impl<B: Encoding> Batch<'_, B> {
     /// Text vectors, `[texts, d]`.
     ///
     /// # Errors
-    /// As [`Joint::texts`].
+    /// As [`Joint::training_texts`].
     pub fn t(&self) -> Result<&Tensor> {
         let joint = self.body().joint();
         self.once(
