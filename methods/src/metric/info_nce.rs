@@ -97,18 +97,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sharpness_above_the_cap_comes_back_and_moves_on() {
+    fn a_sharpness_above_the_cap_comes_back() {
         let mut weights = Weights::new(Seed(1), &Device::Cpu);
         let head = weights.insert(LOG_SCALE, Tensor::new(&[6f32], &Device::Cpu).unwrap()).unwrap();
         let step = Step { epoch: 0, step: 0, phase: 0, stream: Seed(1).stream(&["step"]) };
         Params::default().after(&head, &weights, &step).unwrap();
         assert_eq!(head.to_vec1::<f32>().unwrap(), [100f32.ln()]);
-        // At the cap and above it a loss of the scores still has a gradient.
-        for start in [100f32.ln(), 6.0] {
-            weights.var(LOG_SCALE).unwrap().set(&Tensor::new(&[start], &Device::Cpu).unwrap()).unwrap();
-            let grads = head.exp().unwrap().sum_all().unwrap().backward().unwrap();
-            let slope = grads.get(&head).unwrap().to_vec1::<f32>().unwrap()[0];
-            assert!((slope - start.exp()).abs() < 1e-2, "{slope}");
-        }
     }
 }

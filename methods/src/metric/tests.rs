@@ -131,6 +131,23 @@ fn a_collapsed_model_stops_and_says_what_to_change() {
 }
 
 #[test]
+fn a_temperature_at_its_cap_is_still_learnt() {
+    let train = planted("train", 160);
+    let sharpness = |options: toml::Table| {
+        let folder = tempfile::tempdir().unwrap();
+        fit(&INFO_NCE, &train, options).unwrap().save(folder.path()).unwrap();
+        let weights = candle_core::safetensors::load(folder.path().join("weights.safetensors"), &Device::Cpu).unwrap();
+        weights["log_scale"].to_vec1::<f32>().unwrap()[0]
+    };
+    // Pairs that are told apart ask for more than the cap allows, and it holds.
+    let most = sharpness(toml::toml! { temperature = 0.011 epochs = 40 learning_rate = 0.02 });
+    assert!(most <= 100f32.ln(), "{most}");
+    // From the cap, scores that are mostly wrong ask for less; where the gradient is cut off they ask in vain.
+    let less = sharpness(toml::toml! { temperature = 0.01 epochs = 1 learning_rate = 0.02 });
+    assert!(less < 100f32.ln() - 0.01, "{less}");
+}
+
+#[test]
 fn siblings_are_no_negatives_unless_asked_for() {
     let train = planted("train", 1);
     let last_loss = |negatives: &str| {
