@@ -31,7 +31,7 @@ pub use self::{
     batch::{Batch, Items, Negatives},
     body::{Body, Fitting},
     classifier::Classifier,
-    joint::{Attended, FragmentEncoders, Regions, Words},
+    joint::{Attended, Encoding, FragmentEncoders, Regions, Seen, Words},
     params::{Settings, Shared},
     ranking::Ranking,
 };
