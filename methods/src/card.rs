@@ -80,12 +80,12 @@ impl Code {
         }
     }
 
-    /// Page of the commit, of the repository, or of the package.
-    pub fn address(&self) -> String {
+    /// Page of the commit or of the repository; a package has none.
+    pub fn address(&self) -> Option<String> {
         match (&self.commit, &self.version) {
-            (Some(commit), _) => format!("https://github.com/{}/tree/{commit}", self.repository),
-            (None, Some(version)) => format!("https://packages.example/{}/{version}/", self.repository),
-            (None, None) => format!("https://github.com/{}", self.repository),
+            (Some(commit), _) => Some(format!("https://github.com/{}/tree/{commit}", self.repository)),
+            (None, Some(_)) => None,
+            (None, None) => Some(format!("https://github.com/{}", self.repository)),
         }
     }
 

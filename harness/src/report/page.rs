@@ -216,8 +216,11 @@ fn method(card: &Card, labels: &str) -> String {
         .code
         .iter()
         .map(|code| {
-            let (address, short, taken) = (code.address(), code.short(), &code.taken);
-            format!("<a href=\"{}\">{}</a> ({})", escape(&address), escape(&short), escape(taken))
+            let (short, taken) = (escape(&code.short()), escape(&code.taken));
+            match code.address() {
+                Some(address) => format!("<a href=\"{}\">{short}</a> ({taken})", escape(&address)),
+                None => format!("{short} ({taken})"),
+            }
         })
         .collect();
     let code = if code.is_empty() { String::new() } else { format!(" Code read: {}.", code.join("; ")) };
