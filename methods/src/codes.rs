@@ -138,6 +138,11 @@ impl Fragments {
         self.len() == 0
     }
 
+    /// Number of vectors of an item.
+    pub fn count(&self, i: usize) -> usize {
+        self.offsets[i + 1] - self.offsets[i]
+    }
+
     /// The vectors of an item, one after another.
     pub fn item(&self, i: usize) -> &[f32] {
         &self.data[self.offsets[i] * self.dim..self.offsets[i + 1] * self.dim]

@@ -45,7 +45,8 @@
 //! (`[N, M, q, d]`), and the vectors they began as are what `relevance` compares with what they saw. A threshold before the softmax
 //! is a mask multiplied into `seen`; after it, weights are multiplied by one, or queries left out of `asked`. An attention that is
 //! not an inner product begins at `soften`; one image and one question are `M = q = 1`. Only `attended` is `d` deep: where its
-//! vectors are not needed for themselves the Gram form does without, and else a batch can be taken some contexts at a time.
+//! vectors are not needed for themselves the Gram form does without. An [`Interaction`] made of these pieces is trained on with
+//! [`interact`] and compares a gallery in an [`InteractionScorer`], both tile by tile.
 //!
 //! Departures from the paper, all those of the released code: LeakyReLU of slope 0.1 where the paper has `max(0, x)`;
 //! no mean inside LogSumExp (a maximum is taken out before, so that it cannot overflow). The gradient at a zero vector is
@@ -57,6 +58,7 @@ pub(crate) mod golden;
 mod kernel;
 mod op;
 mod padded;
+mod pairs;
 mod panel;
 mod real;
 mod scorer;
@@ -73,6 +75,7 @@ pub use golden::operations;
 pub use kernel::{attention, scores};
 pub use op::batch_scores;
 pub use padded::{Padded, norms};
+pub use pairs::{Block, Interaction, InteractionScorer, Pairing, Side, fragments, interact};
 pub use real::Real;
 pub use scorer::CrossScorer;
 pub use stack::Stack;

@@ -1,5 +1,7 @@
 //! Items of a batch, padded to one number of vectors.
 
+use std::ops::Range;
+
 use candle_core::{D, Tensor};
 
 use super::tensors::{floored_root, keep};
@@ -75,6 +77,37 @@ impl Padded {
     /// If the tensor cannot be made.
     pub fn asked(&self) -> Result<Option<Tensor>> {
         self.real.as_ref().map(|real| Ok(real.unsqueeze(0)?)).transpose()
+    }
+
+    /// Other vectors in the places of these, `[items, most, e]`, such as a layer makes of them; zero where there is none.
+    ///
+    /// # Errors
+    /// If there are not as many.
+    pub fn with(&self, vectors: &Tensor) -> Result<Self> {
+        let (items, most, _) = self.vectors.dims3()?;
+        match *vectors.dims() {
+            [n, m, _] if (n, m) == (items, most) => {
+                let real = self.real.as_ref().map(|real| real.unsqueeze(2)).transpose()?;
+                Ok(Self { vectors: keep(real.as_ref(), vectors, 0.0)?, real: self.real.clone() })
+            }
+            ref other => Err(Error::Numeric(format!(
+                "cross attention: expected vectors [{items}, {most}, d] in place of others, found {other:?}"
+            ))),
+        }
+    }
+
+    /// Which vectors are real, `[items, most]`; nothing if all.
+    pub fn real(&self) -> Option<&Tensor> {
+        self.real.as_ref()
+    }
+
+    /// Some of the items, in their order.
+    ///
+    /// # Errors
+    /// If there are not so many.
+    pub fn narrow(&self, items: Range<usize>) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.narrow(0, items.start, items.len())?.contiguous();
+        Ok(Self { vectors: part(&self.vectors)?, real: self.real.as_ref().map(part).transpose()? })
     }
 
     /// The length of every vector, `[items, most]`.
