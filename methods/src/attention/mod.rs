@@ -1,3 +1,3 @@
 //! The attention family.
 
-crate::family! { scan::SCAN }
+crate::family! { scan::SCAN, imram::IMRAM, san::SAN }

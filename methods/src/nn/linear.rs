@@ -40,7 +40,7 @@ pub enum Init {
 
 impl Init {
     /// The weights `NAME.weight [in, out]` and `NAME.bias [out]`.
-    pub(super) fn layer(self, weights: &mut Weights, name: &str, input: usize, output: usize) -> Result<[Tensor; 2]> {
+    pub(crate) fn layer(self, weights: &mut Weights, name: &str, input: usize, output: usize) -> Result<[Tensor; 2]> {
         let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
         match self {
             Self::Xavier => {

@@ -55,7 +55,7 @@ pub trait Interaction: Clone + Send + Sync + 'static {
     /// If the vectors are of another width than it compares, or a tensor operation fails.
     fn scores(&self, images: &Side, texts: &Side, pairing: Pairing) -> Result<Tensor>;
 
-    /// The variables that it reads, for their gradients.
+    /// The variables that it reads, for their gradients: themselves and not what was made of them.
     fn weights(&self) -> Vec<Tensor> {
         Vec::new()
     }
