@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use candle_core::{D, DType, Tensor};
 use xmbench_datasets::Matrix;
 
-use crate::Result;
+use crate::{Result, nn::cross::Direction};
 
 /// The codes of a list of items.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +65,39 @@ pub trait PairScorer: Send + Sync {
         columns: Range<usize>,
         out: &mut [f32],
     ) -> Result<()>;
+
+    /// What it looked at to compare an image with a text, step after step; nothing if it has no attention to show.
+    ///
+    /// # Errors
+    /// As [`PairScorer::score`].
+    fn attention(&self, _images: &Codes, _image: usize, _texts: &Codes, _text: usize) -> Result<Vec<AttentionMap>> {
+        Ok(Vec::new())
+    }
+}
+
+/// How much each vector of one side saw of each of the other, for one image and one text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttentionMap {
+    /// Which step, of which branch; empty where there is only one.
+    pub title: String,
+    /// Which side asks.
+    pub asks: Direction,
+    /// Vectors that answer.
+    pub answers: usize,
+    /// Weights, a row of [`AttentionMap::answers`] for each vector that asks.
+    pub weights: Vec<f32>,
+}
+
+impl AttentionMap {
+    /// Of weights `[.., q, c]` of one pair.
+    ///
+    /// # Errors
+    /// If the tensor cannot be read.
+    pub fn of(title: impl Into<String>, asks: Direction, weights: &Tensor) -> Result<Self> {
+        let answers = weights.dim(D::Minus1)?;
+        let weights = weights.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
+        Ok(Self { title: title.into(), asks, answers, weights })
+    }
 }
 
 impl Codes {

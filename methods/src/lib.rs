@@ -21,6 +21,6 @@ pub mod correlation;
 pub mod hashing;
 pub mod metric;
 
-pub use codes::{Bits, Codes, Fragments, PairScorer, Similarity};
+pub use codes::{AttentionMap, Bits, Codes, Fragments, PairScorer, Similarity};
 pub use error::{Error, Result};
 pub use method::{Matcher, Method, Run, Training};

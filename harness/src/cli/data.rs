@@ -103,13 +103,7 @@ fn how_to_get(name: Option<&str>) -> Result<String> {
 }
 
 fn open(named: &Named) -> Result<Dataset> {
-    let mut options = toml::Table::new();
-    for option in &named.options {
-        let (key, word) = option.split_once('=').with_context(|| format!("`{option}`: expected KEY=VALUE"))?;
-        // What does not read as a TOML value is a plain word.
-        let value = format!("value = {word}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
-        options.insert(key.into(), value.unwrap_or_else(|| toml::Value::String(word.into())));
-    }
+    let options = super::assignments(&named.options)?;
     let folder = super::data_folder(named.data_dir.clone());
     Ok(xmbench_datasets::open(&named.name, &options, folder.as_deref())?)
 }

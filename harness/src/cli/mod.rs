@@ -4,6 +4,7 @@ mod bench_device;
 mod claims;
 mod compare;
 mod data;
+mod explain;
 mod list;
 mod report;
 mod repro;
@@ -12,7 +13,7 @@ mod shared;
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use xmbench_methods::Method;
 
@@ -46,6 +47,8 @@ enum Command {
     Compare(compare::Args),
     /// Put what papers claim to a recording: supported, not supported, undecided
     Claims(claims::Args),
+    /// Show what a method looked at: words and regions, over the picture
+    Explain(explain::Args),
     /// Compare with the values that the authors' code computes
     Verify(verify::VerifyArgs),
     /// Time training steps, scoring and search on a device
@@ -80,6 +83,7 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
         Command::Run(args) => run::set_threads(args.shared.threads),
         Command::Repro(args) => run::set_threads(args.shared.threads),
         Command::BenchDevice(args) => run::set_threads(args.threads),
+        Command::Explain(args) => run::set_threads(args.threads),
         _ => {}
     }
     match answer(cli.command, &Methods::with(extra)) {
@@ -111,6 +115,7 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::Repro(args) => repro::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
         Command::Claims(args) => claims::run(&args, methods),
+        Command::Explain(args) => explain::run(&args, methods),
         Command::BenchDevice(args) => bench_device::run(&args),
         Command::Verify(args) => Ok(if verify::run(&args)? { Status::Done } else { Status::Failed }),
     }
@@ -119,6 +124,17 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
 /// The data folder that was named, or that of the variable XMBENCH_DATA.
 fn data_folder(named: Option<PathBuf>) -> Option<PathBuf> {
     named.or_else(|| std::env::var_os("XMBENCH_DATA").filter(|value| !value.is_empty()).map(PathBuf::from))
+}
+
+/// `KEY=VALUE` words as a table; what does not read as a TOML value is a plain word.
+fn assignments(words: &[String]) -> Result<toml::Table> {
+    let mut table = toml::Table::new();
+    for word in words {
+        let (key, word) = word.split_once('=').with_context(|| format!("`{word}`: expected KEY=VALUE"))?;
+        let value = format!("value = {word}").parse::<toml::Table>().ok().and_then(|mut table| table.remove("value"));
+        table.insert(key.into(), value.unwrap_or_else(|| toml::Value::String(word.into())));
+    }
+    Ok(table)
 }
 
 /// Prints to stdout; a reader that has gone away, as `head`, is no error.

@@ -22,6 +22,7 @@ use crate::{
     record::{Recording, section},
 };
 use page::Part;
+pub(crate) use plot::attention::{self, Figure};
 use plot::Palette;
 use score::Scores;
 

@@ -4,6 +4,7 @@
 //! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial.
 
 pub mod controls;
+mod deep;
 pub mod device;
 pub mod execute;
 pub mod experiment;
@@ -15,6 +16,7 @@ pub mod sweep;
 pub mod timing;
 pub mod trial;
 
+pub use deep::deep;
 pub use experiment::{Experiment, Profile};
 pub use methods::Methods;
 pub use plan::{Planned, plan};

@@ -24,7 +24,7 @@ use candle_core::{DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Result, Similarity,
+    AttentionMap, Result, Similarity,
     card::Card,
     golden::{Answer, Case, Operation},
     nn::{
@@ -242,8 +242,9 @@ impl Recurrent {
         Ok(each.collect::<Result<Vec<_>>>()?.concat())
     }
 
-    /// Equation (2) of every step, as [`Interaction::scores`] shapes it, of the branch at a position.
-    fn steps(&self, at: usize, images: &Side, texts: &Side, pairing: Pairing) -> Result<Vec<Tensor>> {
+    /// Of the branch at a position, the weights of every step, `[N, M, q, c]`, with equation (2) of it, as [`Interaction::scores`]
+    /// shapes it.
+    fn steps(&self, at: usize, images: &Side, texts: &Side, pairing: Pairing) -> Result<Vec<[Tensor; 2]>> {
         let branch = &self.branches[at];
         let block = Block::new(branch.direction, images, texts, pairing)?;
         let own = |side: &'_ Side, answers: bool| -> Vec<Tensor> {
@@ -263,7 +264,7 @@ impl Recurrent {
         for step in 1..=self.steps {
             let weights = self.attention.weights(&now.1, asked, seen)?; // (1)
             let relevance = relevance_from_grams(&began, &weights, &answering[0], &lengths)?;
-            scores.push(block.scores(&mean.aggregate(&relevance, asked)?)?); // (2)
+            scores.push([weights.clone(), block.scores(&mean.aggregate(&relevance, asked)?)?]); // (2)
             let Some(memory) = &branch.memory else { continue };
             if step == self.steps && !self.extra_update {
                 break;
@@ -300,13 +301,23 @@ impl Interaction for Recurrent {
     fn scores(&self, images: &Side, texts: &Side, pairing: Pairing) -> Result<Tensor> {
         let mut all = Vec::new();
         for at in 0..self.branches.len() {
-            all.extend(self.steps(at, images, texts, pairing)?);
+            all.extend(self.steps(at, images, texts, pairing)?.into_iter().map(|[_, scores]| scores));
         }
         let mut total = all[0].clone();
         for step in &all[1..] {
             total = (total + step)?;
         }
         Ok(total) // (5)
+    }
+
+    fn attention(&self, image: &Side, text: &Side) -> Result<Vec<AttentionMap>> {
+        let mut maps = Vec::new();
+        for (at, branch) in self.branches.iter().enumerate() {
+            for (step, [weights, _]) in self.steps(at, image, text, Pairing::Every)?.iter().enumerate() {
+                maps.push(AttentionMap::of(format!("step {}", step + 1), branch.direction, weights)?);
+            }
+        }
+        Ok(maps)
     }
 
     fn weights(&self) -> Vec<Tensor> {
@@ -362,7 +373,8 @@ fn golden(case: &Case) -> Result<Answer> {
         let one = recurrent(&[direction])?;
         let (images, texts) = (Padded::full(&images)?, Padded::new(&captions, &lengths)?);
         let (images, texts) = (Side::images(&one, images)?, Side::texts(&one, texts)?);
-        answer = answer.with(name, values(&Tensor::stack(&one.steps(0, &images, &texts, Pairing::Every)?, 0)?)?);
+        let steps = one.steps(0, &images, &texts, Pairing::Every)?.into_iter().map(|[_, scores]| scores);
+        answer = answer.with(name, values(&Tensor::stack(&steps.collect::<Vec<_>>(), 0)?)?);
     }
     let scores = interact(&recurrent(mode.directions())?, &images, &lengths.unpad(&captions)?, &lengths)?;
     answer = answer.with("out.scores", values(&scores)?);

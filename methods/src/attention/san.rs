@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Texts};
 
 use crate::{
-    Codes, Error, Fragments, Result, Similarity,
+    AttentionMap, Codes, Error, Fragments, Result, Similarity,
     card::Card,
     golden::{Answer, Case, Operation},
     nn::{
@@ -337,6 +337,12 @@ impl Interaction for Stacked {
             }
         };
         block.scores(&found.squeeze(2)?)
+    }
+
+    fn attention(&self, image: &Side, text: &Side) -> Result<Vec<AttentionMap>> {
+        let weights = self.attention(&Block::new(self.direction, image, text, Pairing::Every)?)?;
+        let layer = |(l, weights)| AttentionMap::of(format!("layer {}", l + 1), self.direction, weights);
+        weights.iter().enumerate().map(layer).collect()
     }
 
     fn weights(&self) -> Vec<Tensor> {

@@ -4,9 +4,11 @@
 use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow};
+use base64::Engine;
 use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontDesc, FontFamily, FontStyle, FontTransform, RGBAColor, ShapeStyle, TextStyle};
+use xmbench_datasets::Picture;
 
 /// Backends count in whole pixels: a point has this many of them, so that curves stay smooth.
 const FINE: f64 = 4.0;
@@ -88,6 +90,7 @@ enum Shape {
     Fill { points: Vec<Point>, colour: Colour },
     Disc { centre: Point, radius: f64, colour: Colour },
     Text { at: Point, text: String, lettering: Type, align: Align },
+    Picture { corner: Point, size: Point, picture: Picture },
 }
 
 /// A picture in the making.
@@ -155,6 +158,11 @@ impl Canvas {
         self.shapes.push(Shape::Disc { centre, radius, colour });
     }
 
+    /// A picture, its pixels as squares of a rectangle from its upper left corner.
+    pub fn picture(&mut self, corner: Point, size: Point, picture: Picture) {
+        self.shapes.push(Shape::Picture { corner, size, picture });
+    }
+
     /// A text, centred on the height of its place.
     pub fn text(&mut self, at: Point, text: &str, lettering: Type, align: Align) {
         if !text.is_empty() {
@@ -166,15 +174,37 @@ impl Canvas {
     pub fn svg(&self, title: &str) -> Result<String> {
         let mut text = String::new();
         let (width, height) = (self.size.0 * FINE, self.size.1 * FINE);
-        self.play(SVGBackend::with_string(&mut text, (width as u32, height as u32)), FINE, 0.0)?;
+        self.play(SVGBackend::with_string(&mut text, (width as u32, height as u32)), FINE, 0.0, false)?;
         let (was, is) = (
             format!("<svg width=\"{width}\" height=\"{height}\""),
             format!("<svg role=\"img\" width=\"{}\" height=\"{}\"", self.size.0, self.size.1),
         );
         let head = text.find(">\n").context("plotters wrote no SVG")?;
+        // Under everything else but the paper, which is the first rectangle.
+        let paper = text[head..].find("<rect").and_then(|at| text[head + at..].find('\n').map(|end| head + at + end));
+        let pictures = self.embedded()?;
+        if !pictures.is_empty() {
+            text.insert_str(paper.context("plotters drew no paper")?, &pictures);
+        }
         let title = format!("\n<title>{}</title>", crate::report::export::escape(title));
         text.insert_str(head + 1, &title);
         Ok(text.replacen(&was, &is, 1))
+    }
+
+    /// The pictures on it as elements of an SVG; plotters would draw a rectangle a pixel.
+    fn embedded(&self) -> Result<String> {
+        let mut text = String::new();
+        for shape in &self.shapes {
+            let Shape::Picture { corner, size, picture } = shape else { continue };
+            let [x, y, width, height] = [corner.0, corner.1, size.0, size.1].map(|points| points * FINE);
+            let bytes = encoded(picture.width, picture.height, picture.rgb.clone())?;
+            let data = base64::engine::general_purpose::STANDARD.encode(bytes);
+            text += &format!(
+                "\n<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" preserveAspectRatio=\"none\" \
+                 image-rendering=\"pixelated\" href=\"data:image/png;base64,{data}\"/>"
+            );
+        }
+        Ok(text)
     }
 
     /// The picture as PNG with [`SHARP`] pixels a point.
@@ -182,7 +212,7 @@ impl Canvas {
         let scale = FINE as usize;
         let (width, height) = (self.size.0 as usize * scale, self.size.1 as usize * scale);
         let mut fine = vec![255; width * height * 3];
-        self.play(BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32)), FINE, DROP)?;
+        self.play(BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32)), FINE, DROP, true)?;
         // The mean over squares of pixels smooths the edges that the backend leaves jagged.
         let side = scale / SHARP;
         let (columns, rows) = (width / side, height / side);
@@ -193,15 +223,10 @@ impl Canvas {
             let sum: usize = (0..side * side).map(|i| usize::from(fine[pixel(i) * 3 + channel])).sum();
             coarse.push(((sum + side * side / 2) / (side * side)) as u8);
         }
-        let mut bytes = std::io::Cursor::new(Vec::new());
-        image::RgbImage::from_raw(columns as u32, rows as u32, coarse)
-            .context("a picture has another size than its pixels")?
-            .write_to(&mut bytes, image::ImageFormat::Png)
-            .context("cannot encode a PNG")?;
-        Ok(bytes.into_inner())
+        encoded(columns, rows, coarse)
     }
 
-    fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64, drop: f64) -> Result<()> {
+    fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64, drop: f64, pictures: bool) -> Result<()> {
         fonts();
         let place = |(x, y): Point| -> (i32, i32) { ((x * scale).round() as i32, (y * scale).round() as i32) };
         let stroke = |colour: Colour, width: f64| ShapeStyle {
@@ -228,6 +253,18 @@ impl Canvas {
                     let radius = (radius * scale).round() as u32;
                     backend.draw_circle(place(*centre), radius, &stroke(*colour, 0.0), true).map_err(failed)?;
                 }
+                Shape::Picture { .. } if !pictures => {}
+                Shape::Picture { corner, size, picture } => {
+                    let ((left, top), (width, height)) = (place(*corner), place(*size));
+                    let from = |at: i32, of: i32, pixels: usize| at as usize * pixels / of.max(1) as usize;
+                    let pixels = (0..height * width).flat_map(|at| {
+                        let row = from(at / width, height, picture.height);
+                        let pixel = 3 * (row * picture.width + from(at % width, width, picture.width));
+                        [0, 1, 2].map(|channel| picture.rgb[pixel + channel])
+                    });
+                    let pixels: Vec<u8> = pixels.collect();
+                    backend.blit_bitmap((left, top), (width as u32, height as u32), &pixels).map_err(failed)?;
+                }
                 Shape::Text { at, text, lettering, align } => {
                     let h = match align {
                         Align::Left => HPos::Left,
@@ -250,6 +287,16 @@ impl Canvas {
         }
         backend.present().map_err(failed)
     }
+}
+
+/// RGB pixels as PNG.
+fn encoded(width: usize, height: usize, rgb: Vec<u8>) -> Result<Vec<u8>> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_raw(width as u32, height as u32, rgb)
+        .context("a picture has another size than its pixels")?
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .context("cannot encode a PNG")?;
+    Ok(bytes.into_inner())
 }
 
 fn failed(error: impl std::fmt::Display) -> anyhow::Error {

@@ -1,5 +1,6 @@
 //! Plots: one file each, all on one canvas.
 
+pub(crate) mod attention;
 mod bits;
 mod canvas;
 mod curves;

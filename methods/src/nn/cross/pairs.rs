@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::{Direction, Padded};
 use crate::{
-    Codes, Error, Fragments, PairScorer, Result,
+    AttentionMap, Codes, Error, Fragments, PairScorer, Result,
     nn::{Lengths, lengths::index},
 };
 
@@ -54,6 +54,14 @@ pub trait Interaction: Clone + Send + Sync + 'static {
     /// # Errors
     /// If the vectors are of another width than it compares, or a tensor operation fails.
     fn scores(&self, images: &Side, texts: &Side, pairing: Pairing) -> Result<Tensor>;
+
+    /// What it looked at in one image and one text, for showing; see [`PairScorer::attention`].
+    ///
+    /// # Errors
+    /// As [`Interaction::scores`].
+    fn attention(&self, _image: &Side, _text: &Side) -> Result<Vec<AttentionMap>> {
+        Ok(Vec::new())
+    }
 
     /// The variables that it reads, for their gradients: themselves and not what was made of them.
     fn weights(&self) -> Vec<Tensor> {
@@ -383,6 +391,12 @@ impl<I: Interaction> PairScorer for InteractionScorer<I> {
         every(&self.interaction, &images, texts, columns.len(), &mut scores)?;
         out.iter_mut().zip(scores).for_each(|(out, score)| *out = score as f32);
         Ok(())
+    }
+
+    fn attention(&self, images: &Codes, image: usize, texts: &Codes, text: usize) -> Result<Vec<AttentionMap>> {
+        let (images, texts) = fragments(images, texts)?;
+        let image = Side::images(&self.interaction, padded(images, &[image], &self.device)?)?;
+        self.interaction.attention(&image, &Side::texts(&self.interaction, padded(texts, &[text], &self.device)?)?)
     }
 }
 

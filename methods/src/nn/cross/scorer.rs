@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Contexts, CrossAttention, Direction, Stack, scores};
-use crate::{Codes, Error, PairScorer, Result};
+use super::{Contexts, CrossAttention, Direction, Stack, attention, fragments, scores};
+use crate::{AttentionMap, Codes, Error, PairScorer, Result};
 
 /// Compares fragments of images with fragments of texts by stacked cross attention.
 #[derive(Debug, Clone, Copy)]
@@ -56,5 +56,20 @@ impl PairScorer for CrossScorer {
             }
         }
         Ok(())
+    }
+
+    fn attention(&self, images: &Codes, image: usize, texts: &Codes, text: usize) -> Result<Vec<AttentionMap>> {
+        let (images, texts) = fragments(images, texts)?;
+        let (images, texts) = (Stack::of(images, image..image + 1)?, Stack::of(texts, text..text + 1)?);
+        let (contexts, queries) = match self.settings.direction {
+            Direction::T2i => (images, texts),
+            Direction::I2t => (texts, images),
+        };
+        let (weights, _) = attention(&self.settings.attention, contexts, queries);
+        let answers = contexts.vectors();
+        let asked = queries.vectors();
+        let turned = (0..asked).flat_map(|q| (0..answers).map(move |c| (c, q)));
+        let weights = turned.map(|(c, q)| weights[c * asked + q]).collect();
+        Ok(vec![AttentionMap { title: String::new(), asks: self.settings.direction, answers, weights }])
     }
 }

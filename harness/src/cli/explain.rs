@@ -1,0 +1,327 @@
+//! `xmbench explain`: what a method looked at to find an image for a text, or a text for an image.
+
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use candle_core::Device;
+use serde_json::json;
+use xmbench_datasets::{Collection, Dataset, random::Seed};
+use xmbench_methods::{
+    Codes, Matcher, Method, Run, Similarity, Training,
+    method::{Epoch, Observer},
+};
+
+use super::{Status, print};
+use crate::{
+    record::{Control, digest},
+    report::{Figure, attention},
+    retrieval::{Direction, index},
+    run::{Experiment, Methods, Profile, deep, device, machine, nearest, plan},
+};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The method
+    #[arg(long)]
+    method: String,
+    /// The dataset
+    #[arg(long)]
+    dataset: String,
+    /// What asks, in the test split: its position from 0, its identifier, or words that a text holds
+    #[arg(long)]
+    query: String,
+    /// What the query is
+    #[arg(long, value_enum, default_value_t = By::Text)]
+    by: By,
+    /// A parameter of the method: direction=i2t
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    params: Vec<String>,
+    /// An option of the dataset: split=random
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// The row of an experiment whose parameters are taken; the first of the method on the dataset when absent
+    #[arg(long, value_name = "LABEL")]
+    row: Option<String>,
+    /// The profile of that experiment
+    #[arg(long, value_enum, default_value_t)]
+    profile: Profile,
+    /// Root seed of the fit
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where to compute: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: device::Choice,
+    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where fitted models are kept, so that a second query does not fit anew
+    #[arg(long, value_name = "DIR", default_value = "results/matchers")]
+    matchers: PathBuf,
+    /// Where the pictures go
+    #[arg(long, value_name = "DIR", default_value = "reports/explain")]
+    out: PathBuf,
+    /// Threads; every core when absent
+    #[arg(long, value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+    /// Print one JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a query is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum By {
+    /// A text that looks for images
+    Text,
+    /// An image that looks for texts
+    Image,
+}
+
+pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
+    let method = methods.find(&args.method)?;
+    let options = super::assignments(&args.options)?;
+    let folder = super::data_folder(args.data_dir.clone());
+    let (params, origin, found) = parameters(args, method, methods)?;
+    let options = if args.options.is_empty() { found } else { options };
+    let dataset = xmbench_datasets::open(&args.dataset, &options, folder.as_deref())?;
+    let query = query(&dataset.test, args)?;
+    let (device, device_name) = device::open(args.device)?;
+    let stop = super::run::watch_for_interrupt()?;
+    print_unless(args.json, &format!("{} with the parameters of {origin}", method.card().label));
+    let fitted = fitted(args, method, &params, &dataset, (&device, &device_name), &stop)?;
+    let Some(matcher) = fitted else { return Ok(Status::Interrupted) };
+    let answers = answers(&*matcher, &dataset.test, query, args.by)?;
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let mut written = Vec::new();
+    for answer in &answers {
+        let figure = figure(args, method, &dataset, &*matcher, query, answer, &origin)?;
+        let (asks, other) = if args.by == By::Text { ("text", "image") } else { ("image", "text") };
+        let stem = format!("{}-{}-{asks}{query}-{other}{}", method.card().name, dataset.name, answer.item);
+        let picture = attention::draw(&figure, &stem)?;
+        for (ending, bytes) in [("svg", picture.svg.as_bytes()), ("png", &picture.png[..])] {
+            let path = args.out.join(format!("{stem}.{ending}"));
+            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            written.push(path);
+        }
+        print_unless(args.json, &format!("{}: {}", figure.title, written[written.len() - 1].display()));
+    }
+    if args.json {
+        let found: Vec<_> = answers
+            .iter()
+            .map(|answer| json!({"item": answer.item, "rank": answer.rank, "score": answer.score, "own": answer.own}))
+            .collect();
+        print(&json!({ "query": query, "answers": found, "files": written }).to_string());
+    }
+    Ok(Status::Done)
+}
+
+fn print_unless(json: bool, line: &str) {
+    if !json {
+        print(line);
+    }
+}
+
+/// Complete parameters, where they come from, and the options of the dataset there: those of an experiment's row with what the
+/// command line says put in their place, or the method's defaults.
+fn parameters(
+    args: &Args,
+    method: &'static dyn Method,
+    methods: &Methods,
+) -> Result<(toml::Table, String, toml::Table)> {
+    let mut labels = Vec::new();
+    let mut taken = None;
+    for experiment in Experiment::builtin(args.profile)?.into_iter().filter(|experiment| !experiment.off) {
+        let Some(entry) = experiment.datasets.iter().find(|entry| entry.name == args.dataset) else { continue };
+        for planned in plan(&experiment, methods)? {
+            let same = planned.control == Control::None && planned.method.card().name == method.card().name;
+            if !same || labels.contains(&planned.label) {
+                continue;
+            }
+            labels.push(planned.label.clone());
+            let wanted = args.row.as_ref().is_none_or(|row| *row == planned.label);
+            if wanted && taken.is_none() {
+                let origin = format!("row {} of {}, profile {}", planned.label, experiment.name, args.profile);
+                taken = Some((planned.settings[0].clone(), origin, entry.options.clone()));
+            }
+        }
+    }
+    let (mut params, mut origin, options) = match (taken, &args.row) {
+        (Some(taken), _) => taken,
+        (None, Some(row)) => {
+            let hint = nearest(row, labels.iter().map(String::as_str));
+            bail!("no row `{row}` of {} on {} in profile {}{hint}", args.method, args.dataset, args.profile)
+        }
+        (None, None) => (toml::Table::new(), "its defaults".into(), toml::Table::new()),
+    };
+    let changes = super::assignments(&args.params)?;
+    if !changes.is_empty() {
+        origin += &format!(" with {}", args.params.join(" "));
+        params.extend(changes);
+    }
+    Ok((method.resolve(&params)?, origin, options))
+}
+
+/// The position of the query in its split.
+fn query(test: &Collection, args: &Args) -> Result<usize> {
+    let ids = if args.by == By::Text { &test.texts.ids } else { &test.images.ids };
+    if let Ok(position) = args.query.parse::<usize>()
+        && position < ids.len()
+    {
+        return Ok(position);
+    }
+    if let Some(position) = ids.iter().position(|id| *id == args.query) {
+        return Ok(position);
+    }
+    let raw = if args.by == By::Text { test.texts.raw.as_deref() } else { None };
+    if let Some(position) = raw.and_then(|raw| raw.iter().position(|text| text.contains(&args.query))) {
+        return Ok(position);
+    }
+    let hint = nearest(&args.query, ids.iter().map(String::as_str));
+    bail!(
+        "no query `{}`: expected a position from 0 to {}, an identifier{}{hint}",
+        args.query,
+        ids.len() - 1,
+        if raw.is_some() { ", or words that a test text holds" } else { "" }
+    )
+}
+
+/// Prints an epoch as it ends.
+struct Epochs {
+    quiet: bool,
+}
+
+impl Observer for Epochs {
+    fn step(&mut self, _: usize, _: usize, _: f64) {}
+
+    fn epoch(&mut self, epoch: &Epoch) {
+        if !self.quiet {
+            eprintln!("epoch {}: loss {:.4}", epoch.epoch, epoch.loss);
+        }
+    }
+}
+
+/// The matcher from the folder of fitted ones, or fitted now and put there; nothing if the fit was interrupted.
+fn fitted(
+    args: &Args,
+    method: &'static dyn Method,
+    params: &toml::Table,
+    dataset: &Dataset,
+    (device, device_name): (&Device, &str),
+    stop: &AtomicBool,
+) -> Result<Option<Box<dyn Matcher>>> {
+    let identity = json!([method.card().name, machine::CODE, params, dataset.checksum, args.seed, device_name]);
+    let folder = args.matchers.join(format!("{}-{}", method.card().name, &digest(&identity.to_string())[..16]));
+    if folder.is_dir() {
+        return Ok(Some(method.load(&folder, device)?));
+    }
+    print_unless(args.json, &format!("fitting on {} (seed {}), on {device_name}", dataset.name, args.seed));
+    let fit = || {
+        let mut epochs = Epochs { quiet: args.json };
+        let mut run = Run { device: device.clone(), ..Run::new(Seed(args.seed), &mut epochs, stop) };
+        method.fit(&Training::of(dataset), params, &mut run)
+    };
+    let matcher = match deep("explain", fit).map_err(|reason| anyhow!(reason))? {
+        Ok(matcher) => matcher,
+        Err(_) if stop.load(Ordering::Relaxed) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    keep(&*matcher, &folder)?;
+    Ok(Some(matcher))
+}
+
+/// Saves a matcher so that its folder is there only if all of it is.
+fn keep(matcher: &dyn Matcher, folder: &Path) -> Result<()> {
+    let partial = folder.with_extension(format!("{}.partial", std::process::id()));
+    let cannot = || format!("cannot write {}; choose another folder with --matchers", folder.display());
+    std::fs::create_dir_all(&partial).with_context(cannot)?;
+    matcher.save(&partial)?;
+    std::fs::rename(&partial, folder).with_context(cannot)
+}
+
+/// An item that the query found.
+struct Answer {
+    item: usize,
+    /// From 1.
+    rank: usize,
+    score: f32,
+    /// Whether it belongs to the query.
+    own: bool,
+    codes: [Codes; 2],
+}
+
+/// The best item, and the best of the query's own where that is another.
+fn answers(matcher: &dyn Matcher, test: &Collection, query: usize, by: By) -> Result<Vec<Answer>> {
+    let (images, texts) = (matcher.encode_images(&test.images)?, matcher.encode_texts(&test.texts)?);
+    let (queries, gallery, direction, own) = match by {
+        By::Text => (&texts, &images, Direction::T2i, test.pairs.images_of(query)),
+        By::Image => (&images, &texts, Direction::I2t, test.pairs.texts_of(query)),
+    };
+    let found = index(gallery, matcher.similarity(), direction)?.search(queries, query..query + 1, gallery.len())?;
+    let belongs = |item: u32| own.contains(&item);
+    let best_own = found.items.iter().position(|&item| belongs(item)).context("the query belongs to nothing")?;
+    let places = if best_own == 0 { vec![0] } else { vec![0, best_own] };
+    let answer = |at: usize| Answer {
+        item: found.items[at] as usize,
+        rank: at + 1,
+        score: found.scores[at],
+        own: belongs(found.items[at]),
+        codes: [images.clone(), texts.clone()],
+    };
+    Ok(places.into_iter().map(answer).collect())
+}
+
+fn figure(
+    args: &Args,
+    method: &dyn Method,
+    dataset: &Dataset,
+    matcher: &dyn Matcher,
+    query: usize,
+    answer: &Answer,
+    origin: &str,
+) -> Result<Figure> {
+    let card = method.card();
+    let Similarity::Pairwise(scorer) = matcher.similarity() else {
+        bail!("{} compares whole vectors: there is no attention to show; scan, imram and san have some", card.name);
+    };
+    let (image, text) = if args.by == By::Text { (answer.item, query) } else { (query, answer.item) };
+    let [images, texts] = &answer.codes;
+    let maps = scorer.attention(images, image, texts, text)?;
+    if maps.is_empty() {
+        bail!("{} has no attention between words and regions to show; scan, imram and san have some", card.name);
+    }
+    let test = &dataset.test;
+    let tokens = test.texts.tokens.as_ref().map(|tokens| tokens[text].as_slice()).unwrap_or_default();
+    let word = |&token: &u32| dataset.words.get(token as usize).cloned().unwrap_or_else(|| format!("word {token}"));
+    let each = test.images.boxes.as_ref().map(|boxes| boxes.len() / test.images.len().max(1));
+    let boxes = match (&test.images.boxes, each) {
+        (Some(boxes), Some(each)) => Ok(boxes[image * each..(image + 1) * each].to_vec()),
+        _ => Err(format!("{} does not say where its regions lie: a matrix stands for the picture", dataset.name)),
+    };
+    let says = test.texts.raw.as_ref().map_or_else(|| test.texts.ids[text].clone(), |raw| raw[text].clone());
+    let total = if args.by == By::Text { test.images.len() } else { test.texts.len() };
+    let kind = if args.by == By::Text { "image" } else { "text" };
+    let whose = if answer.own { "its own" } else { "not its own" };
+    let shown = match &test.images.ids[image] {
+        id if id.is_ascii() => format!("image {image}, {id}"),
+        _ => format!("image {image}"),
+    };
+    let asking = match args.by {
+        By::Text => format!("“{says}”"),
+        By::Image => shown.clone(),
+    };
+    let title = format!("{}: {asking} finds {kind} {} of {total} ({whose})", card.label, answer.rank);
+    let lines = vec![
+        format!("{shown}; text {text}, “{says}”; score {:.4}", answer.score),
+        format!(
+            "{}, test split; fitted on its training split, seed {}, parameters of {origin}",
+            format!("{} {}", dataset.name, dataset.variant).trim_end(),
+            args.seed
+        ),
+    ];
+    let picture = test.images.pictures.as_ref().map(|draw| draw(image));
+    Ok(Figure { title, lines, words: tokens.iter().map(word).collect(), picture, boxes, maps })
+}
