@@ -1,4 +1,4 @@
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use xmbench_datasets::random::Stream;
 
 use super::Weights;
@@ -39,15 +39,34 @@ impl BatchNorm {
     /// # Errors
     /// A training batch of one row, which has no variance.
     pub fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
+        self.of_real(x, None, training)
+    }
+
+    /// [`BatchNorm::forward`] where only some rows are real: `real [n]`, u8, is 0 at the others, which take no part in the batch's
+    /// moments and come out without meaning; they must be finite.
+    ///
+    /// # Errors
+    /// A training batch of fewer than two real rows.
+    pub fn of_real(&self, x: &Tensor, real: Option<&Tensor>, training: bool) -> Result<Tensor> {
         let (mean, variance) = if training {
-            let n = x.dim(0)?;
+            let real = real.map(|real| real.to_dtype(x.dtype())?.unsqueeze(1)).transpose()?;
+            let n = match &real {
+                Some(real) => real.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? as usize,
+                None => x.dim(0)?,
+            };
             if n < 2 {
                 return Err(Error::Numeric(
                     "batch normalisation: expected at least 2 rows in a training batch, found 1; raise `batch` or set `hidden = 0`".into(),
                 ));
             }
-            let mean = x.mean(0)?;
-            let variance = x.broadcast_sub(&mean)?.sqr()?.mean(0)?;
+            let moment = |x: Tensor| -> Result<Tensor> {
+                Ok(match &real {
+                    Some(real) => (x.broadcast_mul(real)?.sum(0)? / n as f64)?,
+                    None => x.mean(0)?,
+                })
+            };
+            let mean = moment(x.clone())?;
+            let variance = moment(x.broadcast_sub(&mean)?.sqr()?)?;
             let blend = |running: &Var, batch: Tensor| -> Result<()> {
                 Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
             };
@@ -75,7 +94,6 @@ pub fn dropout(x: &Tensor, share: f64, stream: &mut Stream) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::DType;
     use xmbench_datasets::random::Seed;
 
     use super::*;
@@ -97,6 +115,25 @@ mod tests {
         let moved: Vec<&str> =
             weights.iter().filter(|(_, var)| grads.get(var).is_some()).map(|(name, _)| name).collect();
         assert_eq!(moved, ["norm.beta", "norm.gamma"]);
+    }
+
+    #[test]
+    fn rows_that_are_not_real_change_nothing() {
+        let two = || BatchNorm::new(&mut Weights::new(Seed(1), &Device::Cpu), "norm", 2).unwrap();
+        let (packed, padded) = (two(), two());
+        let x = Tensor::new(&[[1f32, 10.0], [3.0, 20.0], [7.0, -30.0]], &Device::Cpu).unwrap();
+        let wide = Tensor::new(&[[1f32, 10.0], [99.0, 99.0], [3.0, 20.0], [7.0, -30.0]], &Device::Cpu).unwrap();
+        let real = Tensor::new(&[1u8, 0, 1, 1], &Device::Cpu).unwrap();
+        for training in [true, false] {
+            let expected = packed.forward(&x, training).unwrap().to_vec2::<f32>().unwrap();
+            let found = padded.of_real(&wide, Some(&real), training).unwrap().to_vec2::<f32>().unwrap();
+            for (expected, found) in expected.iter().zip([&found[0], &found[2], &found[3]]) {
+                let apart = expected.iter().zip(found).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-5, "{expected:?} {found:?}");
+            }
+        }
+        let one = Tensor::new(&[0u8, 0, 1, 0], &Device::Cpu).unwrap();
+        assert!(padded.of_real(&wide, Some(&one), true).is_err());
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Linear {
     }
 
     /// The layer with given weights.
-    pub(super) fn from_parts(weight: Tensor, bias: Tensor) -> Self {
+    pub(crate) fn from_parts(weight: Tensor, bias: Tensor) -> Self {
         Self { matrix: Matrix::Plain(weight), bias }
     }
 

@@ -15,6 +15,7 @@ mod dense;
 mod golden;
 mod gpo;
 mod gru;
+pub(crate) mod heads;
 mod inputs;
 mod joint;
 mod layers;

@@ -10,10 +10,10 @@
 //! ```
 //! (2) and (3) once a layer, then `N` once more. Every product has a bias. No dropout.
 
-use candle_core::{D, Device, Tensor};
+use candle_core::{Device, Tensor};
 use candle_nn::ops;
 
-use super::{Activation, Dense, Weights, lengths::Lengths};
+use super::{Activation, Dense, Weights, heads, lengths::Lengths};
 use crate::{Error, Result};
 
 /// Added to variances, as PyTorch has it.
@@ -104,8 +104,7 @@ impl Transformer {
             return Ok(x.clone());
         }
         let mask = lengths.mask(lengths.longest(), x.device())?;
-        // Nothing is left of a weight this far below the others.
-        let hidden = (mask.to_dtype(x.dtype())?.affine(1e9, -1e9))?.unsqueeze(1)?.unsqueeze(1)?;
+        let hidden = heads::hidden(&mask, x)?;
         let mut y = ((x * (self.width as f64).sqrt())? + self.positions(lengths, x)?)?; // (1)
         for layer in &self.layers {
             let seen = self.attend(&layer.attention.forward(&layer.norms[0].forward(&y)?)?, lengths, &hidden)?;
@@ -121,11 +120,7 @@ impl Transformer {
         let (texts, steps, each) = (lengths.len(), lengths.longest(), self.width / self.heads);
         let padded = lengths.pad(qkv, steps)?.reshape((texts, steps, 3, self.heads, each))?;
         let part = |which| padded.narrow(2, which, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-        let scores = (q.matmul(&k.transpose(2, 3)?.contiguous()?)? * (1.0 / (each as f64).sqrt()))?;
-        // `softmax_last_dim` passes no gradient on.
-        let seen = ops::softmax(&scores.broadcast_add(hidden)?, D::Minus1)?.matmul(&v)?;
-        lengths.unpad(&seen.transpose(1, 2)?.contiguous()?.reshape((texts, steps, self.width))?)
+        lengths.unpad(&heads::attend([&part(0)?, &part(1)?, &part(2)?], Some(hidden))?)
     }
 
     /// `P` of equation (1), `[total, w]`.

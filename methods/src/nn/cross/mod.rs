@@ -80,6 +80,7 @@ pub use real::Real;
 pub use scorer::CrossScorer;
 pub use stack::Stack;
 pub use tensors::{attended, project, relevance, relevance_from_grams, similarities, soften};
+pub(crate) use tensors::{floored_root, keep};
 
 /// Which side asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -101,6 +101,22 @@ impl Padded {
         self.real.as_ref()
     }
 
+    /// The first vector of every item, `[items, d]`, and the items without it.
+    ///
+    /// # Errors
+    /// If no item has a second vector.
+    pub fn parted(&self) -> Result<(Tensor, Self)> {
+        let (items, most, d) = self.vectors.dims3()?;
+        if most < 2 {
+            return Err(Error::Numeric(format!(
+                "cross attention: expected a vector of the whole item and at least one behind it, found {most} an item"
+            )));
+        }
+        let first = self.vectors.narrow(1, 0, 1)?.reshape((items, d))?;
+        let rest = |tensor: &Tensor| tensor.narrow(1, 1, most - 1)?.contiguous();
+        Ok((first, Self { vectors: rest(&self.vectors)?, real: self.real.as_ref().map(rest).transpose()? }))
+    }
+
     /// Some of the items, in their order.
     ///
     /// # Errors

@@ -190,14 +190,14 @@ fn total(terms: &Tensor, dim: usize) -> Result<Tensor> {
 }
 
 /// `x` where `mask` is not 0, `other` elsewhere; the mask broadcasts, and without one all is kept.
-pub(super) fn keep(mask: Option<&Tensor>, x: &Tensor, other: f64) -> Result<Tensor> {
+pub(crate) fn keep(mask: Option<&Tensor>, x: &Tensor, other: f64) -> Result<Tensor> {
     let Some(mask) = mask else { return Ok(x.clone()) };
     let other = Tensor::new(other, x.device())?.to_dtype(x.dtype())?.broadcast_as(x.shape())?;
     Ok(mask.broadcast_as(x.shape())?.where_cond(x, &other)?)
 }
 
 /// The root of squares, with a finite gradient at 0.
-pub(super) fn floored_root(squares: &Tensor) -> Result<Tensor> {
+pub(crate) fn floored_root(squares: &Tensor) -> Result<Tensor> {
     Ok(squares.maximum(1e-30)?.sqrt()?)
 }
 
