@@ -1,3 +1,8 @@
 //! The attention family.
 
-crate::family! { scan::SCAN, imram::IMRAM, san::SAN }
+crate::family! {
+    scan::SCAN,
+    imram::IMRAM,
+    san::SAN,
+    dime::DIME,
+}
