@@ -5,4 +5,5 @@ crate::family! {
     imram::IMRAM,
     san::SAN,
     dime::DIME,
+    show_attend_tell::SHOW_ATTEND_TELL,
 }

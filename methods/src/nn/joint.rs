@@ -394,7 +394,13 @@ impl Joint {
 }
 
 /// Refuses rows of another width than `expected` and values that are not finite; each item has equally many rows.
-fn check_rows(method: &str, rows: &Matrix, (width, need): (usize, &str), kind: &str, items: &[usize]) -> Result<()> {
+pub(crate) fn check_rows(
+    method: &str,
+    rows: &Matrix,
+    (width, need): (usize, &str),
+    kind: &str,
+    items: &[usize],
+) -> Result<()> {
     if rows.cols != width {
         return Err(Error::Format {
             file: format!("{need} for method `{method}`"),

@@ -12,6 +12,7 @@
 use candle_core::Tensor;
 
 use super::{cell::Cell, layers::Layers, real::Real};
+use crate::Result;
 
 /// One or more layers of long short-term memory, in one direction or both. Weights are named
 /// `NAME.LAYER.w_ih [in, 4h]`, `w_hh [h, 4h]`, `b_ih [4h]`, `b_hh [4h]`, and `NAME.LAYER.reverse.…` for the way back;
@@ -83,6 +84,20 @@ impl Cell for Unit {
         let (i, f, g, o) = (gate(0)?, gate(1)?, sum(2)?.tanh()?, gate(3)?); // (1), (2)
         let c = ((f * &before[1])? + (i * g)?)?; // (3)
         Ok(vec![(o * c.tanh()?)?, c]) // (4)
+    }
+}
+
+/// One step of some rows by tensor operations, where what comes in depends on the states: `[h', c']`, `[rows, h]` each, from the
+/// input's and the states' parts of the gates, `[rows, 4h]`, with all biases in either of them.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub(crate) fn step(x: &Tensor, gh: &Tensor, h: &Tensor, c: &Tensor) -> Result<[Tensor; 2]> {
+    let width = h.dim(1)?;
+    let mut states = Unit::composed(x, gh, &[h.clone(), c.clone()], width)?.into_iter();
+    match (states.next(), states.next()) {
+        (Some(h), Some(c)) => Ok([h, c]),
+        _ => unreachable!("a unit has two states"),
     }
 }
 
