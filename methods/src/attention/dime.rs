@@ -29,8 +29,8 @@
 //! images) a step as negatives of one direction, to make up for small batches; here a larger `batch` does. Two texts of one image are no
 //! negatives unless `negatives = "paper"`.
 //!
-//! (8) ties all pairs of a batch together, so a step keeps all of them: about `75 batch^2 q d` values for `q` vectors an item, 3 GB in
-//! the paper's setting. An encoded gallery is scored by the running moments, about 62 million products a pair.
+//! (8) ties all pairs of a batch together, so a step keeps all of them: about `170 batch^2 q d` values for `q` vectors an item, 6 GB in the
+//! paper's setting, and 8 GB on the way back. An encoded gallery is scored by the running moments, about 62 million products a pair.
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
