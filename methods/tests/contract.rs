@@ -24,6 +24,10 @@ fn small(method: &dyn Method) -> toml::Table {
         ridge = 0.01
         image_widths = [32]
         text_widths = [32]
+        router_width = 16
+        reasoning_width = 32
+        path_width = 16
+        attention_width = 16
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");
     wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()
