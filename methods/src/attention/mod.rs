@@ -6,4 +6,8 @@ crate::family! {
     san::SAN,
     dime::DIME,
     show_attend_tell::SHOW_ATTEND_TELL,
+    naaf::NAAF,
+    uarda::UARDA,
+    naaf::NAAF,
+    uarda::UARDA,
 }

@@ -6,7 +6,7 @@ use xmbench_datasets::random::Seed;
 use super::Weights;
 
 /// Random values in f64.
-pub(super) fn draw(label: &str, shape: &[usize]) -> Var {
+pub(crate) fn draw(label: &str, shape: &[usize]) -> Var {
     let mut stream = Seed(5).stream(&["gru", label]);
     let values: Vec<f64> = (0..shape.iter().product()).map(|_| 0.7 * stream.normal()).collect();
     Var::from_vec(values, shape, &Device::Cpu).unwrap()
@@ -17,7 +17,7 @@ pub(super) fn draw_f32(label: &str, shape: &[usize]) -> Var {
 }
 
 /// Values in f64.
-pub(super) fn flat(t: &Tensor) -> Vec<f64> {
+pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
     t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 
@@ -29,7 +29,7 @@ pub(super) fn distance(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 /// Compares the gradient of a scalar by every fifth value of its arguments with finite differences.
-pub(super) fn follows_differences(arguments: &[Var], loss: impl Fn(&[Var]) -> Tensor) {
+pub(crate) fn follows_differences(arguments: &[Var], loss: impl Fn(&[Var]) -> Tensor) {
     let grads = loss(arguments).backward().unwrap();
     for (which, argument) in arguments.iter().enumerate() {
         let (values, grad) = (flat(argument), flat(grads.get(argument).unwrap()));

@@ -9,7 +9,7 @@ mod batch_norm;
 mod blocks;
 mod cell;
 #[cfg(test)]
-mod checks;
+pub(crate) mod checks;
 pub mod cross;
 mod dense;
 mod golden;

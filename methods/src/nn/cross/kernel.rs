@@ -26,49 +26,73 @@ pub fn scores<T: Real>(
     contexts: Stack<'_, T>,
     queries: Stack<'_, T>,
 ) -> Vec<T> {
-    let norms = norms(queries);
     let grams = match form {
         Contexts::Gram => grams(contexts),
         Contexts::Direct => Vec::new(),
     };
+    tiles(contexts, queries, |scratch: &mut Scratch<T>, tile, out| {
+        let context = match form {
+            Contexts::Gram => Context::Gram(&grams[tile.item]),
+            Contexts::Direct => Context::Direct(contexts.item(tile.item), tile.queries),
+        };
+        attend(&settings.attention, &tile.panel, tile.s, context, scratch);
+        aggregate(&settings.relevance, &tile.panel, &scratch.relevance, out);
+    })
+}
+
+/// One context item against a block of query items.
+pub(super) struct Tile<'a, T> {
+    /// Which context item.
+    pub item: usize,
+    /// The query items.
+    pub queries: Stack<'a, T>,
+    /// What the passes of [`super::panel`] take of it.
+    pub panel: Panel<'a, T>,
+    /// Their similarities, equation (1).
+    pub s: &'a [T],
+}
+
+/// What `one` writes of every context item and query item, `[contexts.items(), queries.items()]`. A thread keeps its `S` from one
+/// tile to the next.
+pub(super) fn tiles<T: Real, S: Default, R: Copy + Default + Send>(
+    contexts: Stack<'_, T>,
+    queries: Stack<'_, T>,
+    one: impl Fn(&mut S, &Tile<'_, T>, &mut [R]) + Sync,
+) -> Vec<R> {
+    let norms = norms(queries);
     let query_blocks = queries.blocks(QUERY_BLOCK);
     let tasks: Vec<(Range<usize>, Range<usize>)> = contexts
         .blocks(CONTEXT_BLOCK)
         .into_iter()
         .flat_map(|rows| query_blocks.iter().map(move |columns| (rows.clone(), columns.clone())))
         .collect();
-    let parts: Vec<Vec<T>> = tasks
+    let parts: Vec<Vec<R>> = tasks
         .par_iter()
-        .map_init(Scratch::default, |scratch, (rows, columns)| {
-            let (block, asked) = (contexts.slice(rows.clone()), queries.slice(columns.clone()));
-            let width = asked.vectors();
-            let first = queries.span(columns.start).start;
-            let mut similarities = std::mem::take(&mut scratch.similarities);
-            similarities.resize(block.vectors() * width, T::ZERO);
-            similarity(block, asked, &mut similarities);
-            let mut part = vec![T::ZERO; rows.len() * columns.len()];
-            for i in 0..rows.len() {
-                let span = block.span(i);
-                let panel = Panel {
-                    rows: span.len(),
-                    stride: width,
-                    segments: asked.offsets,
-                    norms: &norms[first..first + width],
-                };
-                let s = &similarities[span.start * width..span.end * width];
-                let context = match form {
-                    Contexts::Gram => Context::Gram(&grams[rows.start + i]),
-                    Contexts::Direct => Context::Direct(block.item(i), asked),
-                };
-                attend(&settings.attention, &panel, s, context, scratch);
-                let part = &mut part[i * columns.len()..(i + 1) * columns.len()];
-                aggregate(&settings.relevance, &panel, &scratch.relevance, part);
-            }
-            scratch.similarities = similarities;
-            part
-        })
+        .map_init(
+            || (Vec::new(), S::default()),
+            |(similarities, scratch), (rows, columns)| {
+                let (block, asked) = (contexts.slice(rows.clone()), queries.slice(columns.clone()));
+                let width = asked.vectors();
+                let first = queries.span(columns.start).start;
+                similarities.resize(block.vectors() * width, T::ZERO);
+                similarity(block, asked, similarities);
+                let mut part = vec![R::default(); rows.len() * columns.len()];
+                for (i, part) in part.chunks_exact_mut(columns.len()).enumerate() {
+                    let span = block.span(i);
+                    let panel = Panel {
+                        rows: span.len(),
+                        stride: width,
+                        segments: asked.offsets,
+                        norms: &norms[first..first + width],
+                    };
+                    let s = &similarities[span.start * width..span.end * width];
+                    one(scratch, &Tile { item: rows.start + i, queries: asked, panel, s }, part);
+                }
+                part
+            },
+        )
         .collect();
-    let mut out = vec![T::ZERO; contexts.items() * queries.items()];
+    let mut out = vec![R::default(); contexts.items() * queries.items()];
     for ((rows, columns), part) in tasks.iter().zip(&parts) {
         for (i, row) in rows.clone().zip(part.chunks_exact(columns.len())) {
             out[i * queries.items() + columns.start..][..columns.len()].copy_from_slice(row);

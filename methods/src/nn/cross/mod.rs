@@ -43,7 +43,7 @@
 //!
 //! [`CrossAttention::pair_scores`] is these put together. Queries that are refined step by step differ from pair to pair
 //! (`[N, M, q, d]`), and the vectors they began as are what `relevance` compares with what they saw. A threshold before the softmax
-//! is a mask multiplied into `seen`; after it, weights are multiplied by one, or queries left out of `asked`. An attention that is
+//! is a mask multiplied into `seen` (a mask for each query, as [`Masked`] has it; [`threshold`] finds where to put it); after it, weights are multiplied by one, or queries left out of `asked`. An attention that is
 //! not an inner product begins at `soften`; one image and one question are `M = q = 1`. Only `attended` is `d` deep: where its
 //! vectors are not needed for themselves the Gram form does without. An [`Interaction`] made of these pieces is trained on with
 //! [`interact`] and compares a gallery in an [`InteractionScorer`], both tile by tile.
@@ -56,6 +56,9 @@ mod backward;
 mod composed;
 pub(crate) mod golden;
 mod kernel;
+#[cfg(test)]
+pub(crate) mod known;
+mod masked;
 mod op;
 mod padded;
 mod pairs;
@@ -66,6 +69,7 @@ mod stack;
 mod tensors;
 #[cfg(test)]
 mod tests;
+pub mod threshold;
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +77,7 @@ pub use backward::gradients;
 pub use composed::composed_scores;
 pub use golden::operations;
 pub use kernel::{attention, scores};
+pub use masked::{Kept, Masked, MaskedScorer, MeanOver, masked_scores};
 pub use op::batch_scores;
 pub use padded::{Padded, norms};
 pub use pairs::{Block, Interaction, InteractionScorer, Pairing, Side, fragments, interact};

@@ -43,7 +43,6 @@ pub(super) enum Context<'a, T> {
 /// What the passes over one panel leave behind; `[rows, width]` or `[width]`.
 #[derive(Default)]
 pub(super) struct Scratch<T> {
-    pub similarities: Vec<T>,
     /// Equation (2), and the norm of each row and query item before dividing.
     pub normalised: Vec<T>,
     pub row_norms: Vec<T>,
@@ -65,7 +64,7 @@ pub(super) struct Scratch<T> {
 }
 
 impl<T: Real> Scratch<T> {
-    fn fit(&mut self, rows: usize, width: usize, items: usize) {
+    pub(super) fn fit(&mut self, rows: usize, width: usize, items: usize) {
         for buffer in [&mut self.normalised, &mut self.weights, &mut self.spread] {
             buffer.resize(rows * width, T::ZERO);
         }
@@ -225,7 +224,7 @@ fn scale<T: Real>(panel: &Panel<'_, T>, values: &mut [T], factor: impl Fn(usize)
 
 vectorised! {
     /// Equation (2).
-    fn normalise<T: Real>(norm: Norm, panel: &Panel<'_, T>, s: &[T], out: &mut [T], row_norms: &mut [T]) {
+    pub(super) fn normalise<T: Real>(norm: Norm, panel: &Panel<'_, T>, s: &[T], out: &mut [T], row_norms: &mut [T]) {
         let (width, items) = (panel.width(), panel.items());
         let (slope, eps) = (T::of(SLOPE), T::of(EPS));
         for (row, out) in out.chunks_exact_mut(width).take(panel.rows).enumerate() {
@@ -303,7 +302,7 @@ vectorised! {
 
 vectorised! {
     /// Equation (7).
-    fn project<T: Real>(panel: &Panel<'_, T>, s: &[T], w: &[T], spread: &[T], inner: &mut [T], square: &mut [T]) {
+    pub(super) fn project<T: Real>(panel: &Panel<'_, T>, s: &[T], w: &[T], spread: &[T], inner: &mut [T], square: &mut [T]) {
         let width = panel.width();
         inner.fill(T::ZERO);
         square.fill(T::ZERO);
@@ -319,7 +318,7 @@ vectorised! {
 
 vectorised! {
     /// Equation (5).
-    fn relate<T: Real>(panel: &Panel<'_, T>, inner: &[T], square: &[T], relevance: &mut [T]) {
+    pub(super) fn relate<T: Real>(panel: &Panel<'_, T>, inner: &[T], square: &[T], relevance: &mut [T]) {
         let eps = T::of(EPS);
         for ((r, &norm), (&inner, &square)) in relevance.iter_mut().zip(panel.norms).zip(inner.iter().zip(square)) {
             // Rounding may leave a square slightly below zero.
