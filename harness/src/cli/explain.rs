@@ -20,7 +20,7 @@ use crate::{
     record::{Control, digest},
     report::{Figure, attention},
     retrieval::{Direction, index},
-    run::{Experiment, Methods, Profile, deep, device, machine, nearest, plan},
+    run::{Experiment, Job, Methods, Profile, deep, device, machine, nearest, plan},
 };
 
 #[derive(clap::Args)]
@@ -137,7 +137,9 @@ fn parameters(
     for experiment in Experiment::builtin(args.profile)?.into_iter().filter(|experiment| !experiment.off) {
         let Some(entry) = experiment.datasets.iter().find(|entry| entry.name == args.dataset) else { continue };
         for planned in plan(&experiment, methods)? {
-            let same = planned.control == Control::None && planned.method.card().name == method.card().name;
+            // A row that is made of others fits nothing.
+            let Job::Fit { settings, .. } = &planned.job else { continue };
+            let same = planned.control == Control::None && planned.method() == method.card().name;
             if !same || labels.contains(&planned.label) {
                 continue;
             }
@@ -145,7 +147,7 @@ fn parameters(
             let wanted = args.row.as_ref().is_none_or(|row| *row == planned.label);
             if wanted && taken.is_none() {
                 let origin = format!("row {} of {}, profile {}", planned.label, experiment.name, args.profile);
-                taken = Some((planned.settings[0].clone(), origin, entry.options.clone()));
+                taken = Some((settings[0].clone(), origin, entry.options.clone()));
             }
         }
     }

@@ -120,7 +120,8 @@ fn experiments_json(methods: &Methods) -> Result<serde_json::Value> {
         for experiment in Experiment::builtin(profile)?.iter().filter(|experiment| !experiment.off) {
             all.push(json!({
                 "name": experiment.name, "profile": profile, "title": experiment.title, "analysis": experiment.analysis,
-                "datasets": experiment.datasets, "methods": experiment.methods, "seeds": experiment.seeds,
+                "datasets": experiment.datasets, "methods": experiment.methods, "ensembles": experiment.ensembles,
+                "rerank": experiment.rerank, "seeds": experiment.seeds,
                 "protocol": experiment.protocol, "trials": trials(experiment, methods)?,
             }));
         }

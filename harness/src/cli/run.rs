@@ -179,7 +179,7 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
                 ]);
                 objects.push(json!({
                     "experiment": experiment.name, "dataset": dataset.label(), "label": trial.label,
-                    "method": trial.method.card().name, "control": trial.control, "seed": trial.seed,
+                    "method": trial.method(), "control": trial.control, "seed": trial.seed,
                     "params": trial.params, "swept": trial.swept,
                 }));
             }

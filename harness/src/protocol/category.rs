@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 use xmbench_datasets::Collection;
-use xmbench_methods::{Result, Similarity};
+use xmbench_methods::Result;
 
 use super::{
     Denominator, Direction, Evaluation, Query, Side, Ties,
@@ -14,7 +14,7 @@ use super::{
     relevance::Relevance,
     tally::{Bounds, Tally, depths},
 };
-use crate::retrieval::{Rows, Scores};
+use crate::retrieval::{Compared, Rows, Scores};
 
 /// What is measured.
 #[derive(Clone, Copy)]
@@ -124,14 +124,14 @@ pub fn evaluate(
     settings: Settings<'_>,
     queries: Side<'_>,
     gallery: Side<'_>,
-    similarity: Similarity<'_>,
+    compared: &Compared<'_>,
 ) -> Result<Evaluation> {
     // Within one split both directions compare the same pairs.
     let shared = std::ptr::eq(queries.images, gallery.images) && std::ptr::eq(queries.texts, gallery.texts);
-    let i2t = Scores::new(queries.images, gallery.texts, similarity)?;
+    let i2t = Scores::new(queries.images, gallery.texts, compared)?;
     let (i2t, t2i) =
-        if shared { (i2t.keep()?, None) } else { (i2t, Some(Scores::new(gallery.images, queries.texts, similarity)?)) };
-    over_directions(settings, queries.collection, gallery.collection, |direction, relevance| {
+        if shared { (i2t.keep()?, None) } else { (i2t, Some(Scores::new(gallery.images, queries.texts, compared)?)) };
+    over_directions((settings, compared.shortlist()), queries.collection, gallery.collection, |direction, relevance| {
         let scores = if direction == Direction::I2t { &i2t } else { t2i.as_ref().unwrap_or(&i2t) };
         let gallery = relevance.gallery();
         let depths = depths(gallery);
@@ -159,7 +159,7 @@ pub fn evaluate(
 
 /// The expectation of a random order.
 pub fn chance(settings: Settings<'_>, queries: &Collection, gallery: &Collection) -> Result<Evaluation> {
-    over_directions(settings, queries, gallery, |_, relevance| {
+    over_directions((settings, None), queries, gallery, |_, relevance| {
         let depths = depths(relevance.gallery());
         let counts: Vec<usize> = (0..relevance.queries())
             .into_par_iter()
@@ -175,7 +175,7 @@ pub fn chance(settings: Settings<'_>, queries: &Collection, gallery: &Collection
 }
 
 fn over_directions(
-    settings: Settings<'_>,
+    (settings, shortlist): (Settings<'_>, Option<usize>),
     queries: &Collection,
     gallery: &Collection,
     contributions: impl Fn(Direction, &Relevance) -> Result<Vec<Contribution>>,
@@ -184,6 +184,10 @@ fn over_directions(
     for direction in [Direction::I2t, Direction::T2i] {
         let relevance = Relevance::new(queries, gallery, direction)?;
         let found = contributions(direction, &relevance)?;
+        if let Some(shortlist) = shortlist {
+            let better = found.iter().map(|one| one.standing.0);
+            tally.held(direction, better, shortlist.min(relevance.gallery()), 1.0);
+        }
         // A text without an image is a cluster of its own.
         let cluster = |query: usize| match direction {
             Direction::I2t => query,

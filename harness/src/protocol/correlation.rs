@@ -21,7 +21,12 @@ pub const METRIC: &str = "correlation";
 /// Scores a matcher.
 pub fn evaluate(dimensions: usize, side: Side<'_>) -> Result<Evaluation> {
     let pairs = paired(side.collection)?;
-    let (images, texts) = (dense("images", side.images)?, dense("texts", side.texts)?);
+    let ([images], [texts]) = (side.images, side.texts) else {
+        let next = "evaluate each matcher alone, or choose another task";
+        let found = side.images.len().to_string();
+        return Err(Error::option("matchers", "one: correlation compares codes and no scores", found, next).into());
+    };
+    let (images, texts) = (dense("images", images)?, dense("texts", texts)?);
     if images.cols != texts.cols || images.cols < dimensions {
         let expected = format!("one width for images and texts, at least the {dimensions} dimensions of the protocol");
         let found = format!("{} and {}", images.cols, texts.cols);

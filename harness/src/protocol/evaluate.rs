@@ -1,27 +1,32 @@
 use std::collections::BTreeMap;
 
 use xmbench_datasets::{Collection, Error, Split};
-use xmbench_methods::{Codes, Result, Similarity};
+use xmbench_methods::{Codes, Result};
 
 use super::{Protocol, Query, Task, category, correlation, pairs};
+use crate::retrieval::Compared;
 
 /// One split with its codes.
 #[derive(Clone, Copy)]
 pub struct Side<'a> {
     /// The items.
     pub collection: &'a Collection,
-    /// A code an image.
-    pub images: &'a Codes,
-    /// A code a text.
-    pub texts: &'a Codes,
+    /// A code an image, one list a matcher.
+    pub images: &'a [Codes],
+    /// A code a text, one list a matcher.
+    pub texts: &'a [Codes],
 }
+
+/// What a metric of two stages is called after its direction: the share of queries, in percent, with a relevant item in the
+/// shortlist. No order of the shortlist finds one for more queries.
+pub const IN_SHORTLIST: &str = "in shortlist";
 
 /// What a protocol measured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evaluation {
     /// Metrics by name. Pairs: `i2t R@1` and `rsum` in percent, `i2t MedR`, `i2t MeanR`. Category: `i2t MAP@all`, `i2t MAP@50`,
     /// `i2t P@50`, `i2t nDCG@50` as fractions, and without a direction the mean of both. Likewise `t2i`. Correlation: `correlation`,
-    /// the sum over the dimensions.
+    /// the sum over the dimensions. With two stages, except for correlation, `i2t in shortlist` in percent.
     pub metrics: BTreeMap<String, f64>,
     /// Pessimistic and optimistic value of each metric that ties move: the ends over all orders of tied items.
     pub envelope: BTreeMap<String, [f64; 2]>,
@@ -89,39 +94,45 @@ impl Protocol {
 ///
 /// # Errors
 /// Codes that do not match the items or the similarity, a score that is not a number, missing labels, an empty split, or, for
-/// pairs, an item to which nothing belongs, or, for correlation, codes that are not dense and of one sufficient width.
-pub fn evaluate(
+/// pairs, an item to which nothing belongs, or, for correlation, codes of several matchers, or codes that are not dense and of one
+/// sufficient width.
+pub fn evaluate<'a>(
     protocol: &Protocol,
-    queries: Side<'_>,
-    gallery: Side<'_>,
-    similarity: Similarity<'_>,
+    queries: Side<'a>,
+    gallery: Side<'a>,
+    compared: impl Into<Compared<'a>>,
 ) -> Result<Evaluation> {
-    measure(protocol, queries, gallery, similarity, false)
+    measure(protocol, queries, gallery, &compared.into(), false)
 }
 
 /// The number that selects settings and epochs: [`selection_score`] of an evaluation, without computing what it does not need.
 ///
 /// # Errors
 /// As [`evaluate`].
-pub fn judge(protocol: &Protocol, queries: Side<'_>, gallery: Side<'_>, similarity: Similarity<'_>) -> Result<f64> {
-    Ok(selection_score(&measure(protocol, queries, gallery, similarity, true)?, protocol))
+pub fn judge<'a>(
+    protocol: &Protocol,
+    queries: Side<'a>,
+    gallery: Side<'a>,
+    compared: impl Into<Compared<'a>>,
+) -> Result<f64> {
+    Ok(selection_score(&measure(protocol, queries, gallery, &compared.into(), true)?, protocol))
 }
 
 fn measure(
     protocol: &Protocol,
     queries: Side<'_>,
     gallery: Side<'_>,
-    similarity: Similarity<'_>,
+    compared: &Compared<'_>,
     brief: bool,
 ) -> Result<Evaluation> {
     protocol.check()?;
     queries.check("query")?;
     match &protocol.task {
-        Task::Pairs { cutoffs, folds } => pairs::evaluate((cutoffs, *folds, protocol.ties), queries, similarity),
+        Task::Pairs { cutoffs, folds } => pairs::evaluate((cutoffs, *folds, protocol.ties), queries, compared),
         Task::Category { .. } => {
             gallery.check("gallery")?;
             let settings = protocol.category(brief).expect("the task is category");
-            category::evaluate(settings, queries, gallery, similarity)
+            category::evaluate(settings, queries, gallery, compared)
         }
         Task::Correlation { dimensions } => correlation::evaluate(*dimensions, queries),
     }
@@ -169,7 +180,10 @@ impl Side<'_> {
     fn check(&self, role: &str) -> Result<()> {
         populated(self.collection, role)?;
         let (images, texts) = (self.collection.images.len(), self.collection.texts.len());
-        for (kind, items, codes) in [("images", images, self.images), ("texts", texts, self.texts)] {
+        let lists = [("images", images, self.images), ("texts", texts, self.texts)];
+        for (kind, items, codes) in
+            lists.into_iter().flat_map(|(kind, n, lists)| lists.iter().map(move |it| (kind, n, it)))
+        {
             if codes.len() != items {
                 let (name, next) = (format!("codes of the {role} {kind}"), "encode every item once, in order");
                 return Err(Error::option(name, format!("{items}, one an item"), codes.len().to_string(), next).into());
@@ -178,3 +192,6 @@ impl Side<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

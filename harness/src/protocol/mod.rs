@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use xmbench_datasets::Split;
 
 pub use describe::differences;
-pub use evaluate::{Evaluation, Side, chance, evaluate, judge, selection_score};
+pub use evaluate::{Evaluation, IN_SHORTLIST, Side, chance, evaluate, judge, selection_score};
 pub use golden::operations;
 pub use query::Query;
 pub use rank::{Standing, mean as mean_rank, median as median_rank};

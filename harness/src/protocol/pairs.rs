@@ -2,14 +2,14 @@
 
 use rayon::prelude::*;
 use xmbench_datasets::{Collection, Error, Pairs};
-use xmbench_methods::{Codes, Result, Similarity};
+use xmbench_methods::{Codes, Result};
 
 use super::{
     Direction, Evaluation, Query, Side, Ties,
     rank::{self, Standing},
     tally::{Bounds, Tally, depths},
 };
-use crate::retrieval::{Rows, Scores, select};
+use crate::retrieval::{Compared, Rows, Scores, select};
 
 /// Items that the recall curve reaches at most.
 const DEPTH: usize = 1000;
@@ -145,22 +145,22 @@ fn summarise(
 pub fn evaluate(
     (cutoffs, folds, ties): (&[usize], usize, Ties),
     side: Side<'_>,
-    similarity: Similarity<'_>,
+    compared: &Compared<'_>,
 ) -> Result<Evaluation> {
-    over_folds((cutoffs, folds, ties), side.collection, |fold| {
-        let whole = folds == 1;
-        let part = |codes: &Codes, items: &[usize]| (!whole).then(|| select(codes, items));
+    over_folds((cutoffs, folds, ties), compared.shortlist(), side.collection, |fold| {
+        let part = |lists: &[Codes], items: &[usize]| -> Option<Vec<Codes>> {
+            (folds > 1).then(|| lists.iter().map(|codes| select(codes, items)).collect())
+        };
         let (images, texts) = (part(side.images, &fold.images), part(side.texts, &fold.texts));
-        let images = images.as_ref().unwrap_or(side.images);
-        let texts = texts.as_ref().unwrap_or(side.texts);
-        let scores = Scores::new(images, texts, similarity)?.keep()?;
+        let (images, texts) = (images.as_deref().unwrap_or(side.images), texts.as_deref().unwrap_or(side.texts));
+        let scores = Scores::new(images, texts, compared)?.keep()?;
         Ok([fold.standings(Direction::I2t, &scores)?, fold.standings(Direction::T2i, &scores)?])
     })
 }
 
 /// The expectation of a random order.
 pub fn chance((cutoffs, folds, ties): (&[usize], usize, Ties), collection: &Collection) -> Result<Evaluation> {
-    over_folds((cutoffs, folds, ties), collection, |fold| {
+    over_folds((cutoffs, folds, ties), None, collection, |fold| {
         Ok([Direction::I2t, Direction::T2i].map(|direction| {
             let (queries, gallery) = fold.sizes(direction);
             let own = |query| fold.relevant(direction, query).len();
@@ -171,6 +171,7 @@ pub fn chance((cutoffs, folds, ties): (&[usize], usize, Ties), collection: &Coll
 
 fn over_folds(
     (cutoffs, folds, ties): (&[usize], usize, Ties),
+    shortlist: Option<usize>,
     collection: &Collection,
     standings: impl Fn(&Fold) -> Result<[Vec<Standing>; 2]>,
 ) -> Result<Evaluation> {
@@ -184,7 +185,12 @@ fn over_folds(
         fold.check()?;
         for (direction, standings) in [Direction::I2t, Direction::T2i].into_iter().zip(standings(&fold)?) {
             let settings = (cutoffs, ties, fold.sizes(direction).1);
-            summarise(&mut tally, direction, &standings, settings, 1.0 / folds as f64);
+            let share = 1.0 / folds as f64;
+            summarise(&mut tally, direction, &standings, settings, share);
+            if let Some(shortlist) = shortlist {
+                let better = standings.iter().map(|standing| standing.better);
+                tally.held(direction, better, shortlist.min(settings.2), share);
+            }
             queries.extend(fold.queries(direction, &standings));
         }
     }

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Direction, Evaluation, Query, Ties};
+use super::{Direction, Evaluation, IN_SHORTLIST, Query, Ties};
 
 /// A metric's expected, lowest and highest value over all orders of tied items; "lowest" is the worse end, also of a rank.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -54,6 +54,20 @@ impl Tally {
     pub fn add(&mut self, direction: Option<Direction>, metric: &str, value: Bounds, share: f64) {
         let name = direction.map_or_else(|| metric.to_string(), |direction| format!("{direction} {metric}"));
         self.metrics.entry(name).or_default().add(value, share);
+    }
+
+    /// Adds a share of the percentage of queries with a relevant item among the `shortlist` first, from the number of items above
+    /// the best relevant one of each. Whatever stands in a shortlist stands above all that does not, so that ties cannot tell.
+    pub fn held(
+        &mut self,
+        direction: Direction,
+        better: impl ExactSizeIterator<Item = usize>,
+        shortlist: usize,
+        share: f64,
+    ) {
+        let queries = better.len().max(1);
+        let held = better.filter(|&better| better < shortlist).count();
+        self.add(Some(direction), IN_SHORTLIST, Bounds::sure(100.0 * held as f64 / queries as f64), share);
     }
 
     /// Adds a share of a curve's ordinates; curves of one name have the same abscissae, or the shorter one's.

@@ -1,3 +1,5 @@
+use std::slice::from_ref as one;
+
 use proptest::prelude::*;
 use xmbench_datasets::{Collection, Images, Labels, Matrix, Pairs, Split, Texts};
 use xmbench_methods::{Bits, Codes, Similarity};
@@ -225,7 +227,7 @@ fn pairs_by_hand() {
     // Image 0 has texts 0 and 1, image 1 has text 2, and text 1 also shows image 1.
     let collection = collection(2, 3, &[(0, 0), (0, 1), (1, 1), (1, 2)]);
     let (images, texts) = planted(&[&[0.5, 0.5, 0.9], &[0.5, 0.1, 0.1]]);
-    let side = Side { collection: &collection, images: &images, texts: &texts };
+    let side = Side { collection: &collection, images: one(&images), texts: one(&texts) };
     let found = evaluate(&pairs_protocol(1), side, side, Similarity::Dot).unwrap();
     // Image 0: text 2 is better, its own two tie: rank 2. Image 1: text 0 is better, its own two tie: rank 2.
     assert_eq!((found.metrics["i2t R@1"], found.metrics["i2t R@2"]), (0.0, 100.0));
@@ -266,13 +268,13 @@ fn folds_average_their_own_galleries() {
             Codes::Dense(Matrix { rows: to - from, cols: 4, data: m.data[from * 4..to * 4].to_vec() })
         };
         let (images, texts) = (rows(&a, from, to), rows(&b, from * 3, to * 3));
-        let side = Side { collection: &collection, images: &images, texts: &texts };
+        let side = Side { collection: &collection, images: one(&images), texts: one(&texts) };
         evaluate(&pairs_protocol(1), side, side, Similarity::Cosine).unwrap()
     };
     // 7 images in 2 folds: 3 and 4.
     let parts = [part(0, 3), part(3, 7)];
     let (images, texts) = (Codes::Dense(a.clone()), Codes::Dense(b.clone()));
-    let side = Side { collection: &whole, images: &images, texts: &texts };
+    let side = Side { collection: &whole, images: one(&images), texts: one(&texts) };
     let found = evaluate(&pairs_protocol(2), side, side, Similarity::Cosine).unwrap();
     for (name, value) in &found.metrics {
         assert!(close(*value, (parts[0].metrics[name] + parts[1].metrics[name]) / 2.0), "{name}");
@@ -292,8 +294,8 @@ fn category_by_hand() {
     let bits = |codes: &[u64]| Codes::Binary(Bits { bits: 4, words: codes.to_vec() });
     let (qi, qt) = (bits(&[0b0000, 0b1111]), bits(&[0b0000, 0b0011]));
     let (gi, gt) = (bits(&[0b0000, 0b0001, 0b1111]), bits(&[0b0000, 0b0011, 0b0001, 0b0010]));
-    let query = Side { collection: &queries, images: &qi, texts: &qt };
-    let gallery_side = Side { collection: &gallery, images: &gi, texts: &gt };
+    let query = Side { collection: &queries, images: one(&qi), texts: one(&qt) };
+    let gallery_side = Side { collection: &gallery, images: one(&gi), texts: one(&gt) };
     let protocol = category_protocol(Split::Train);
     let found = evaluate(&protocol, query, gallery_side, Similarity::Hamming).unwrap();
     // Image 0: distances 0, 2, 1, 1 with relevant 0 and 1: ranks 1 and 4: AP = (1 + 2/4) / 2.
@@ -323,12 +325,12 @@ fn a_query_without_relevant_items_counts_nothing() {
     let queries = labelled(&[&[0], &[9]], &[&[0], &[9]]);
     let codes = Codes::Dense(Matrix { rows: 2, cols: 1, data: vec![1.0, 1.0] });
     let gallery = labelled(&[&[0]], &[&[0]]);
-    let one = Codes::Dense(Matrix { rows: 1, cols: 1, data: vec![1.0] });
-    let query = Side { collection: &queries, images: &codes, texts: &codes };
+    let single = Codes::Dense(Matrix { rows: 1, cols: 1, data: vec![1.0] });
+    let query = Side { collection: &queries, images: one(&codes), texts: one(&codes) };
     let found = evaluate(
         &category_protocol(Split::Train),
         query,
-        Side { collection: &gallery, images: &one, texts: &one },
+        Side { collection: &gallery, images: one(&single), texts: one(&single) },
         Similarity::Dot,
     );
     let found = found.unwrap();
@@ -345,7 +347,7 @@ fn chance_is_what_constant_scores_get() {
     let whole = collection(4, 7, &pairs);
     let same = |n: usize| Codes::Dense(Matrix { rows: n, cols: 1, data: vec![1.0; n] });
     let (a, b) = (same(4), same(7));
-    let side = Side { collection: &whole, images: &a, texts: &b };
+    let side = Side { collection: &whole, images: one(&a), texts: one(&b) };
     for folds in [1, 2] {
         let protocol = pairs_protocol(folds);
         let scored = evaluate(&protocol, side, side, Similarity::Cosine).unwrap();
@@ -359,7 +361,7 @@ fn chance_is_what_constant_scores_get() {
     }
     let classes = labelled(&[&[0], &[1], &[0, 1]], &[&[0], &[1], &[1]]);
     let codes = same(3);
-    let side = Side { collection: &classes, images: &codes, texts: &codes };
+    let side = Side { collection: &classes, images: one(&codes), texts: one(&codes) };
     let protocol = category_protocol(Split::Test);
     let scored = evaluate(&protocol, side, side, Similarity::Dot).unwrap();
     let chance = chance(&protocol, &classes, &classes).unwrap();
@@ -376,7 +378,7 @@ fn correlation_by_hand() {
     let images = matrix(&[[0.0, 0.1, 1.0, 5.0], [3.0, 0.2, 2.0, 1.0], [3.0, 0.4, 3.0, 2.0]]);
     let texts = [[1.0, -10.0, 0.1, 1.0], [2.0, -10.0, 0.1, 2.0], [3.0, -20.0, 0.1, 3.0], [4.0, -40.0, 0.1, 4.0]];
     let texts = matrix(&texts);
-    let side = Side { collection: &collection, images: &images, texts: &texts };
+    let side = Side { collection: &collection, images: one(&images), texts: one(&texts) };
     let protocol = correlation_protocol(3);
     let found = evaluate(&protocol, side, side, Similarity::Cosine).unwrap();
     let expected = 2.0 / 5f64.sqrt();
@@ -394,7 +396,7 @@ fn correlation_by_hand() {
 fn correlation_needs_dense_codes_of_one_width() {
     let two = collection(2, 2, &[(0, 0), (1, 1)]);
     let message = |collection: &Collection, images: Codes, texts: Codes| {
-        let side = Side { collection, images: &images, texts: &texts };
+        let side = Side { collection, images: one(&images), texts: one(&texts) };
         evaluate(&correlation_protocol(3), side, side, Similarity::Dot).unwrap_err().to_string()
     };
     let dense = |cols| Codes::Dense(Matrix::zeros(2, cols));
@@ -423,10 +425,10 @@ fn bad_input_is_named() {
     let codes = |rows| Codes::Dense(Matrix::zeros(rows, 2));
     let (two, three) = (codes(2), codes(3));
     let pairs = |collection: &Collection, images: &Codes| {
-        let side = Side { collection, images, texts: &two };
+        let side = Side { collection, images: one(images), texts: one(&two) };
         evaluate(&pairs_protocol(1), side, side, Similarity::Dot).unwrap_err().to_string()
     };
-    let side = Side { collection: &lonely, images: &two, texts: &two };
+    let side = Side { collection: &lonely, images: one(&two), texts: one(&two) };
     let category = evaluate(&category_protocol(Split::Test), side, side, Similarity::Dot).unwrap_err().to_string();
     let with = |task| Protocol { task, ..pairs_protocol(1) }.check().unwrap_err().to_string();
     let messages = [

@@ -27,6 +27,13 @@ use crate::protocol::{Protocol, Query};
 /// The curve of a trial that selected among settings: the position of each, from 1, and its validation score.
 pub const SELECTION: &str = "selection by setting";
 
+/// The method of a trial that is the mean of the scores of others.
+pub const ENSEMBLE: &str = "ensemble";
+
+/// The method of a trial that orders the best of another anew. Its parameters are `first`, `second` (rows as tables name them)
+/// and `shortlist`.
+pub const RERANK: &str = "rerank";
+
 /// A recording as it is read: the circumstances and every trial.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recording {
@@ -82,7 +89,7 @@ pub struct ExperimentNote {
     pub analysis: String,
     /// Metrics that the table shows, in order: `i2t R@1`.
     pub columns: Vec<String>,
-    /// Plots to draw: `recall`, `pr`, `topn`, `bits`, `sweep`, `pareto`, `training`.
+    /// Plots to draw: `recall`, `pr`, `topn`, `bits`, `sweep`, `pareto`, `training`, `rerank`.
     pub plots: Vec<String>,
     /// Values that the experiment states in advance.
     pub expected: Vec<Expected>,
@@ -132,7 +139,8 @@ pub struct DatasetNote {
 /// One point of an experiment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// Identity: a hash of dataset checksum, method and code version, parameters, seed, protocol and device kind.
+    /// Identity: a hash of dataset checksum, method and code version, parameters, seed, protocol and device kind; of a row that is
+    /// made of others, their identities stand for the parameters.
     pub id: String,
     /// Experiment.
     pub experiment: String,
@@ -140,7 +148,7 @@ pub struct Trial {
     pub position: usize,
     /// Row label: `VSE++`.
     pub label: String,
-    /// Method in the registry; `chance` for the closed-form control.
+    /// Method in the registry; `chance` for the closed-form control, [`ENSEMBLE`] or [`RERANK`] for rows that are made of others.
     pub method: String,
     /// What stands beside learned results.
     pub control: Control,
@@ -200,6 +208,11 @@ impl Trial {
         )
     }
 
+    /// Whether it fitted nothing and scores with what other trials fitted.
+    pub fn is_made_of_others(&self) -> bool {
+        [ENSEMBLE, RERANK].contains(&self.method.as_str())
+    }
+
     /// What trials of a recording are sorted by.
     pub fn order(&self) -> impl Ord + use<> {
         let place = (self.experiment.clone(), self.dataset.clone(), self.position, self.label.clone());
@@ -236,7 +249,8 @@ pub enum Outcome {
 /// Raw samples of one phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// `fit`, `encode images`, `encode texts`, `index`, `query single`, `query batch`.
+    /// `fit`, `encode images`, `encode texts`, `index`, `query single`, `query batch`; of two stages also `first stage` and
+    /// `second stage`, both of one query.
     pub phase: String,
     /// Items that one sample handles.
     pub items: usize,

@@ -1,4 +1,4 @@
-//! A recording folder: `manifest.json`, Parquet tables, and while a run is under way a journal and checkpoints.
+//! A recording folder: `manifest.json`, Parquet tables, and while a run is under way a journal, checkpoints and fitted matchers.
 //!
 //! A finished trial is in the journal before the next one begins; sealing merges the journal into the tables. Reading takes
 //! both, the journal's word over the tables', so that a process that is killed at any moment loses only the trial in flight.
@@ -13,6 +13,9 @@ use super::{Error, Manifest, Recording, Result, Trial, files, journal::Journal, 
 
 /// The layout that this program writes and reads.
 pub const FORMAT: u32 = 1;
+
+/// The folder of fitted matchers.
+const MATCHERS: &str = "matchers";
 
 /// A recording folder that is open for writing.
 pub struct Store {
@@ -67,9 +70,10 @@ impl Store {
         let _lock = Lock::take(folder)?;
         files::sweep(folder)?;
         Journal::of(folder).remove()?;
-        let checkpoints = folder.join("checkpoints");
-        if checkpoints.is_dir() {
-            fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
+        for kept in ["checkpoints", MATCHERS].map(|name| folder.join(name)) {
+            if kept.is_dir() {
+                fs::remove_dir_all(&kept).map_err(Error::io("remove", &kept))?;
+            }
         }
         for path in tables::paths(folder).into_iter().chain([manifest_path(folder)]).filter(|path| path.exists()) {
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
@@ -128,6 +132,25 @@ impl Store {
     /// Where the trial of this identity keeps its checkpoints until it is recorded.
     pub fn checkpoints(&self, id: &str) -> PathBuf {
         self.folder.join("checkpoints").join(id)
+    }
+
+    /// Where the matcher of the fitted trial of this identity is kept, while rows that are made of it are not recorded.
+    pub fn matcher(&self, id: &str) -> PathBuf {
+        self.folder.join(MATCHERS).join(id)
+    }
+
+    /// Removes the matcher of this identity, if it is kept.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn forget_matcher(&self, id: &str) -> Result<()> {
+        let path = self.matcher(id);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+        }
+        // Goes only with the last one.
+        let _ = fs::remove_dir(self.folder.join(MATCHERS));
+        Ok(())
     }
 
     /// Drops trials for which `stale` holds; they leave the tables at the next [`Store::seal`].

@@ -138,7 +138,7 @@ pub fn offer(scores: &[f32], start: usize, best: &mut Best) -> std::result::Resu
 }
 
 /// Dot products of a query with every row of `gallery`, in one order of summation.
-fn dots(query: &[f32], gallery: &[f32], out: &mut [f32]) {
+pub fn dots(query: &[f32], gallery: &[f32], out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {

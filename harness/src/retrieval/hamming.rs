@@ -35,10 +35,7 @@ impl Planes {
 
     /// Refuses queries of another length.
     pub fn accept(&self, queries: &Bits) -> Result<()> {
-        if queries.bits == self.bits {
-            return Ok(());
-        }
-        Err(mismatch("queries", format!("{} bits, as in the gallery", self.bits), format!("{} bits", queries.bits)))
+        same_length(queries.bits, self.bits)
     }
 
     /// Writes the distances of the query to the gallery codes in `range`.
@@ -157,6 +154,14 @@ fn count_plain(word: u64, codes: &[u64], first: bool, out: &mut [u32]) {
     } else {
         out.iter_mut().zip(codes).for_each(|(out, &code)| *out += (word ^ code).count_ones());
     }
+}
+
+/// Refuses codes of different length.
+pub fn same_length(queries: usize, gallery: usize) -> Result<()> {
+    if queries == gallery {
+        return Ok(());
+    }
+    Err(mismatch("queries", format!("{gallery} bits, as in the gallery"), format!("{queries} bits")))
 }
 
 /// Binary codes, or the error that they are not.

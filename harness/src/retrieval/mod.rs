@@ -3,20 +3,29 @@
 //! No matrix of all queries against the whole gallery is ever held: an [`Index`] keeps the best `k` of each query while it goes
 //! through tiles of the gallery, and [`Scores`] hands out rows for a few queries at a time. Equal scores rank by lower gallery
 //! position. Results do not depend on the number of threads.
+//!
+//! [`Compared`] says whose scores count: one matcher's, the mean of several, or two stages of either, of which the second
+//! orders the best items of the first anew. An [`Index`] is of one matcher; [`Search`] is of all that a comparison names.
 
 mod best;
+mod compared;
 mod dense;
 mod direction;
 mod hamming;
 mod pairwise;
 mod scores;
+mod search;
+mod stage;
+mod staged;
 
 use std::ops::Range;
 
 use xmbench_methods::{Codes, Error, Result, Similarity};
 
+pub use compared::{Compared, Member, Second};
 pub use direction::Direction;
 pub use scores::{Rows, Scores, select};
+pub use search::Search;
 
 /// A gallery ready to be searched.
 pub trait Index: Send + Sync {

@@ -1,3 +1,5 @@
+use std::slice::from_ref as one;
+
 use proptest::prelude::*;
 use xmbench_datasets::{
     Matrix,
@@ -8,7 +10,7 @@ use xmbench_methods::{Bits, Fragments, PairScorer};
 use super::*;
 
 /// Small integers: many ties, and products that are exact in any order of summation.
-fn integers(stream: &mut Stream, rows: usize, cols: usize) -> Matrix {
+pub(super) fn integers(stream: &mut Stream, rows: usize, cols: usize) -> Matrix {
     let data = (0..rows * cols).map(|_| stream.below(5) as f32 - 2.0).collect();
     Matrix { rows, cols, data }
 }
@@ -17,7 +19,7 @@ fn binary(stream: &mut Stream, rows: usize, bits: usize) -> Bits {
     Bits::from_signs(&integers(stream, rows, bits))
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
@@ -36,13 +38,13 @@ fn brute_force(queries: usize, gallery: usize, k: usize, score: impl Fn(usize, u
     out
 }
 
-fn hamming(a: &Bits, i: usize, b: &Bits, j: usize) -> f32 {
+pub(super) fn hamming(a: &Bits, i: usize, b: &Bits, j: usize) -> f32 {
     let differs = |bit: &usize| (a.item(i)[bit / 64] ^ b.item(j)[bit / 64]) >> (bit % 64) & 1 == 1;
     0.0 - (0..a.bits).filter(differs).count() as f32
 }
 
 /// Compares by a dot product of its own, and not symmetrically: an image counts twice.
-struct Dots;
+pub(super) struct Dots;
 
 impl PairScorer for Dots {
     fn score(
@@ -110,7 +112,7 @@ proptest! {
         let (x, y) = (Bits::from_signs(&a), Bits::from_signs(&b));
         let codes = [Codes::Dense(a.clone()), Codes::Dense(b.clone()), Codes::Binary(x.clone()), Codes::Binary(y.clone())];
         let check = |similarity: Similarity<'_>, images: &Codes, texts: &Codes, score: &dyn Fn(usize, usize) -> f32| {
-            let scores = Scores::new(images, texts, similarity).unwrap();
+            let scores = Scores::new(one(images), one(texts), &similarity.into()).unwrap();
             let scores = if kept { scores.keep().unwrap() } else { scores };
             for direction in [Direction::I2t, Direction::T2i] {
                 let gallery = scores.sizes(direction).1;
@@ -132,7 +134,7 @@ proptest! {
     }
 }
 
-fn normal(stream: &mut Stream, rows: usize, cols: usize) -> Matrix {
+pub(super) fn normal(stream: &mut Stream, rows: usize, cols: usize) -> Matrix {
     Matrix { rows, cols, data: (0..rows * cols).map(|_| stream.normal() as f32).collect() }
 }
 
@@ -175,7 +177,7 @@ fn equal_rows_tie(cols: usize) {
     for queries in [1, 2, 7, 8, 70] {
         let part = Matrix { rows: queries, cols, data: a.data[..queries * cols].to_vec() };
         let (images, texts) = (Codes::Dense(part), Codes::Dense(b.clone()));
-        let scores = Scores::new(&images, &texts, Similarity::Dot).unwrap();
+        let scores = Scores::new(one(&images), one(&texts), &Similarity::Dot.into()).unwrap();
         scores
             .each(Direction::I2t, |range, rows| {
                 for i in 0..range.len() {
@@ -208,7 +210,7 @@ fn threads_do_not_change_a_bit() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut rows = Vec::new();
-            let scores = Scores::new(&a, &b, Similarity::Cosine).unwrap();
+            let scores = Scores::new(one(&a), one(&b), &Similarity::Cosine.into()).unwrap();
             let collect = |_: Range<usize>, block: &Rows| {
                 let Rows::Real(values) = block else { panic!("dense codes") };
                 rows.extend(values.iter().map(|x| x.to_bits()));
@@ -281,7 +283,7 @@ fn a_scorer_that_is_not_a_number_is_an_error() {
         }
     }
     let codes = Codes::Dense(Matrix::zeros(300, 1));
-    let scores = Scores::new(&codes, &codes, Similarity::Pairwise(&Bad)).unwrap();
+    let scores = Scores::new(one(&codes), one(&codes), &Similarity::Pairwise(&Bad).into()).unwrap();
     let error = scores.each(Direction::I2t, |_, _| Ok(())).unwrap_err().to_string();
     assert!(error.contains("query 1 and gallery item 200"), "{error}");
     let error = scores.keep().unwrap().each(Direction::T2i, |_, _| Ok(())).unwrap_err().to_string();

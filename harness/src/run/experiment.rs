@@ -18,6 +18,16 @@
 //! shuffled = true                 # also fitted on shuffled pairs, as a control
 //! select = ["margin"]             # of a swept parameter's values, the best on the validation split makes the row
 //!
+//! [[ensembles]]                   # the mean of the scores of fitted rows is a row of its own
+//! label = "SCAN, both directions"
+//! of = ["SCAN t2i", "SCAN i2t"]   # two rows or more, as tables name them
+//!
+//! [[rerank]]                      # a row re-ranks the best of another
+//! label = "VSE++, then SCAN t2i"
+//! first = "VSE++"                 # makes the shortlist; a fitted row or an ensemble
+//! second = "SCAN t2i"             # orders it anew; likewise
+//! shortlist = [5, 10, 20, 50]     # items a query; an array sweeps
+//!
 //! [profile.smoke]                 # `off = true` leaves the experiment out of a profile
 //! seeds = [1]
 //! params."VSE++" = { epochs = 2 } # by label or by method
@@ -79,6 +89,10 @@ pub struct Experiment {
     pub common: toml::Table,
     /// What is run.
     pub methods: Vec<MethodEntry>,
+    /// Rows that are means of others' scores.
+    pub ensembles: Vec<EnsembleEntry>,
+    /// Rows that order the best of one row by another.
+    pub rerank: Vec<RerankEntry>,
     /// Whether the profile leaves the experiment out.
     pub off: bool,
 }
@@ -130,6 +144,30 @@ pub struct MethodEntry {
     pub params: toml::Table,
 }
 
+/// The mean of the scores of several rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnsembleEntry {
+    /// Row label.
+    pub label: String,
+    /// Fitted rows, as tables name them; at least two.
+    pub of: Vec<String>,
+}
+
+/// Two stages of retrieval.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RerankEntry {
+    /// Row label.
+    pub label: String,
+    /// The row that makes the shortlist: a fitted one or an ensemble, as tables name it.
+    pub first: String,
+    /// The row that orders it anew; likewise.
+    pub second: String,
+    /// Items a query that are ordered anew, or an array of such numbers, a row each.
+    pub shortlist: toml::Value,
+}
+
 /// The file as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,6 +187,10 @@ struct Wire {
     #[serde(default)]
     common: toml::Table,
     methods: Vec<MethodEntry>,
+    #[serde(default)]
+    ensembles: Vec<EnsembleEntry>,
+    #[serde(default)]
+    rerank: Vec<RerankEntry>,
     #[serde(default)]
     profile: Profiles,
 }
@@ -173,7 +215,7 @@ struct Override {
 }
 
 /// What a plot may be called.
-const PLOTS: [&str; 7] = ["recall", "pr", "topn", "bits", "sweep", "pareto", "training"];
+const PLOTS: [&str; 8] = ["recall", "pr", "topn", "bits", "sweep", "pareto", "training", "rerank"];
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -275,6 +317,8 @@ impl Experiment {
             datasets: chosen.datasets.unwrap_or(wire.datasets),
             common,
             methods,
+            ensembles: wire.ensembles,
+            rerank: wire.rerank,
             off: chosen.off,
         };
         experiment.check().with_context(|| file.to_string())?;
@@ -389,7 +433,7 @@ off = true
     #[test]
     fn messages_name_file_line_and_what_was_meant() {
         insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
-        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `methods`, `profile`; did you mean `title`?
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
           | titel = "Example"
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"
@@ -410,7 +454,7 @@ off = true
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, sweep, pareto, training; did you mean `recall`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, sweep, pareto, training, rerank; did you mean `recall`?");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! From experiments to recorded trials.
 //!
 //! [`Experiment`] reads the TOML, [`plan()`] multiplies its grids out and checks every parameter, [`sweep()`] opens each dataset
-//! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial.
+//! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial. Rows that are made of fitted rows
+//! are planned in `stages` and run in `combine`.
 
+mod bench;
+mod combine;
 pub mod controls;
 mod deep;
 pub mod device;
@@ -12,6 +15,8 @@ pub mod machine;
 mod methods;
 pub mod plan;
 mod progress;
+mod score;
+mod stages;
 pub mod sweep;
 pub mod timing;
 pub mod trial;
@@ -19,7 +24,7 @@ pub mod trial;
 pub use deep::deep;
 pub use experiment::{Experiment, Profile};
 pub use methods::Methods;
-pub use plan::{Planned, plan};
+pub use plan::{Combined, Job, Planned, plan};
 pub use progress::Progress;
 pub use sweep::{Settings, Summary, sweep};
 

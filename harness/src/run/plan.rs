@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use xmbench_methods::Method;
 
-use super::{Experiment, Methods, experiment::MethodEntry};
-use crate::record::{Control, words};
+use super::{Experiment, Methods, experiment::MethodEntry, stages};
+use crate::record::{Control, ENSEMBLE, RERANK, words};
 
 /// A trial of an experiment on any of its datasets.
 #[derive(Clone)]
@@ -15,12 +15,10 @@ pub struct Planned {
     pub position: usize,
     /// Row label.
     pub label: String,
-    /// What is fitted.
-    pub method: &'static dyn Method,
+    /// What is done.
+    pub job: Job,
     /// Complete parameters; an array holds the values of one that is selected.
     pub params: toml::Table,
-    /// Complete parameters of every setting that the trial selects among, the last parameter varying fastest; one if it does not.
-    pub settings: Vec<toml::Table>,
     /// The parameters that the grid varies.
     pub swept: BTreeMap<String, String>,
     /// Root seed.
@@ -29,11 +27,61 @@ pub struct Planned {
     pub control: Control,
 }
 
+/// What a trial does.
+#[derive(Clone)]
+pub enum Job {
+    /// Fits a method.
+    Fit {
+        /// The method.
+        method: &'static dyn Method,
+        /// Complete parameters of every setting that the trial selects among, the last parameter varying fastest; one if it does
+        /// not select.
+        settings: Vec<toml::Table>,
+    },
+    /// Scores with what other trials fitted.
+    Combine(Combined),
+}
+
+/// How fitted trials, by their places in the plan, score together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Combined {
+    /// The mean of these, of the first stage if there are two.
+    pub first: Vec<usize>,
+    /// The mean of these orders so many items anew.
+    pub second: Option<(Vec<usize>, usize)>,
+}
+
+impl Combined {
+    /// The places of all trials that take part, each once.
+    pub fn members(&self) -> Vec<usize> {
+        let second = self.second.iter().flat_map(|(places, _)| places);
+        let mut members = Vec::new();
+        for &place in self.first.iter().chain(second) {
+            if !members.contains(&place) {
+                members.push(place);
+            }
+        }
+        members
+    }
+}
+
+impl Planned {
+    /// What a recording calls the method: its name, [`record::ENSEMBLE`](crate::record::ENSEMBLE) or
+    /// [`record::RERANK`](crate::record::RERANK).
+    pub fn method(&self) -> &str {
+        match &self.job {
+            Job::Fit { method, .. } => &method.card().name,
+            Job::Combine(Combined { second: None, .. }) => ENSEMBLE,
+            Job::Combine(_) => RERANK,
+        }
+    }
+}
+
 /// Every trial of the experiment, entry by entry, grid point by grid point, seed by seed, and then seed by seed again on
-/// shuffled pairs where the entry asks for that control.
+/// shuffled pairs where the entry asks for that control. Trials that are made of others come after all of these.
 ///
 /// # Errors
-/// An unknown method, an unknown or bad parameter, or two entries that are one.
+/// An unknown method, an unknown or bad parameter, two entries that are one, or rows that cannot be made of others as they say.
 pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> {
     let mut trials = Vec::new();
     let (mut rows, mut known) = (BTreeSet::new(), BTreeSet::new());
@@ -63,9 +111,8 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
             let of = |seed: u64, control: Control| Planned {
                 position,
                 label: label.clone(),
-                method,
+                job: Job::Fit { method, settings: settings.clone() },
                 params: params.clone(),
-                settings: settings.clone(),
                 swept: swept.clone(),
                 seed,
                 control,
@@ -79,6 +126,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         let hint = super::nearest(key, known.iter().map(String::as_str));
         bail!("experiment {}: `common` names `{key}`, which is a parameter of no method of it{hint}", experiment.name);
     }
+    stages::append(experiment, &mut trials, &mut rows)?;
     for expected in &experiment.expected {
         // Either every row of a label, or one point of its sweep as tables name it.
         let names: Vec<String> =
@@ -188,6 +236,11 @@ mod tests {
         assert!(grid(&toml::toml! { bits = [] }, |_| true).is_err());
     }
 
+    fn settings(planned: &Planned) -> &[toml::Table] {
+        let Job::Fit { settings, .. } = &planned.job else { panic!("`{}` is fitted", planned.label) };
+        settings
+    }
+
     fn planned(entry: &str) -> Result<Vec<Planned>> {
         let text = format!(
             "title = 'x'\nseeds = [1, 2]\nprotocol = {{ task = {{ kind = 'pairs' }} }}\n[[datasets]]\nname = 'emoji'\n\
@@ -205,15 +258,14 @@ mod tests {
         let first = &trials[0];
         assert_eq!(first.swept, BTreeMap::from([("components".into(), "4".into())]));
         assert_eq!(first.params["ridge"], toml::Value::Array(vec![0.1.into(), 1.0.into()]));
-        let settings: Vec<(f64, f64)> = first
-            .settings
+        let taken: Vec<(f64, f64)> = settings(first)
             .iter()
             .map(|setting| (setting["power"].as_float().unwrap(), setting["ridge"].as_float().unwrap()))
             .collect();
-        assert_eq!(settings, [(0.0, 0.1), (0.0, 1.0), (1.0, 0.1), (1.0, 1.0)]);
-        assert!(first.settings.iter().all(|setting| setting["components"].as_integer() == Some(4)));
+        assert_eq!(taken, [(0.0, 0.1), (0.0, 1.0), (1.0, 0.1), (1.0, 1.0)]);
+        assert!(settings(first).iter().all(|setting| setting["components"].as_integer() == Some(4)));
         let plain = planned("ridge = [0.1, 1]").unwrap();
-        assert!(plain.iter().all(|trial| trial.settings == [trial.params.clone()]));
+        assert!(plain.iter().all(|trial| settings(trial) == [trial.params.clone()]));
         let error = format!("{:#}", planned("select = ['rigde']\nridge = [0.1, 1]").err().unwrap());
         assert!(error.contains("`select` names `rigde`, which has no values here; did you mean `ridge`?"), "{error}");
         assert!(planned("select = ['ridge']\nridge = [0.1, -1]").is_err());
@@ -248,7 +300,7 @@ mod tests {
         let experiment = Experiment::parse("x", "x.toml", text, super::super::Profile::Quick).unwrap();
         let trials = plan(&experiment, &Methods::with(&[])).unwrap();
         assert_eq!(trials.len(), 1);
-        assert_eq!(trials[0].settings, [trials[0].params.clone()]);
+        assert_eq!(settings(&trials[0]), [trials[0].params.clone()]);
         assert_eq!(trials[0].params["c_grid"], toml::Value::Array(vec![0.1.into(), 1.0.into()]));
     }
 }

@@ -1,20 +1,17 @@
 //! Runs what is not recorded yet, dataset by dataset, and records each trial as it ends.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::atomic::AtomicBool};
+use std::{collections::BTreeSet, path::PathBuf, sync::atomic::AtomicBool};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use candle_core::Device;
-use serde_json::json;
-use xmbench_datasets::{Dataset, Split, random::Seed};
+use xmbench_datasets::{Dataset, Split};
 
 use super::{
-    Experiment, Planned, Profile, Progress, controls,
-    execute::{self, Failure, Numbers, Setting},
+    Experiment, Planned, Profile, Progress,
+    bench::{Bench, End},
     experiment::DatasetEntry,
-    machine,
-    trial::Identity,
 };
-use crate::record::{Control, DatasetNote, ExperimentNote, Outcome, Store, Trial};
+use crate::record::{DatasetNote, ExperimentNote, Store};
 
 /// What holds for every trial of a run.
 pub struct Settings {
@@ -92,14 +89,40 @@ pub fn sweep(
         store.note(|manifest| {
             manifest.datasets.insert(entry.label(), note_of_dataset(&dataset));
         })?;
+        // What the experiments make of fitted rows may be of each other's: nothing is forgotten before all are through.
+        let (mut wanted, mut members) = (BTreeSet::new(), BTreeSet::new());
+        for (experiment, plan) in &users {
+            let none = BTreeSet::new();
+            let bench = Bench {
+                experiment,
+                label: entry.label(),
+                dataset: &dataset,
+                settings,
+                wanted: &none,
+                store,
+                progress,
+                stop,
+            };
+            wanted.extend(bench.members(plan, true));
+            members.extend(bench.members(plan, false));
+        }
         for (experiment, plan) in users {
-            let mut bench =
-                Bench { experiment, label: entry.label(), dataset: &dataset, settings, store, progress, stop };
+            let mut bench = Bench {
+                experiment,
+                label: entry.label(),
+                dataset: &dataset,
+                settings,
+                wanted: &wanted,
+                store,
+                progress,
+                stop,
+            };
             if bench.run(plan, &mut summary)? == End::Interrupted {
                 summary.interrupted = true;
                 return Ok(summary);
             }
         }
+        members.iter().try_for_each(|id| store.forget_matcher(id))?;
     }
     Ok(summary)
 }
@@ -116,224 +139,6 @@ fn is_absent(error: &xmbench_datasets::Error) -> bool {
         xmbench_datasets::Error::Option { name, .. } => name == "data folder",
         xmbench_datasets::Error::Content { found, .. } => found == "nothing",
     }
-}
-
-#[derive(PartialEq)]
-enum End {
-    Done,
-    Interrupted,
-}
-
-/// One experiment on one dataset.
-struct Bench<'a> {
-    experiment: &'a Experiment,
-    label: String,
-    dataset: &'a Dataset,
-    settings: &'a Settings,
-    store: &'a mut Store,
-    progress: &'a mut Progress,
-    stop: &'a AtomicBool,
-}
-
-impl Bench<'_> {
-    fn run(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
-        self.chance(plan, summary)?;
-        let mut mixed: BTreeMap<u64, Dataset> = BTreeMap::new();
-        for planned in plan {
-            let mut trial = self.head(planned);
-            self.progress.begin(&name(&trial));
-            if self.is_recorded(&trial)? {
-                summary.recorded += 1;
-                self.progress.skip(1);
-                continue;
-            }
-            let dataset = match planned.control {
-                Control::Shuffled => {
-                    &*mixed.entry(planned.seed).or_insert_with(|| controls::shuffled(self.dataset, Seed(planned.seed)))
-                }
-                _ => self.dataset,
-            };
-            let setting = Setting {
-                dataset,
-                protocol: &self.experiment.protocol,
-                profile: self.settings.profile,
-                device: &self.settings.device,
-                checkpoints: self.store.checkpoints(&trial.id),
-                stop: self.stop,
-            };
-            match execute::execute(planned, &setting, self.progress) {
-                Ok(numbers) => {
-                    self.progress.end(&headline(&self.experiment.columns, &numbers));
-                    take(&mut trial, numbers);
-                    summary.done += 1;
-                }
-                Err(Failure::Interrupted) => return Ok(End::Interrupted),
-                Err(Failure::Reason(reason)) => {
-                    self.progress.end(&format!("failed: {reason}"));
-                    summary.failed.push((trial.key(), reason.clone()));
-                    trial.outcome = Outcome::Failed { reason };
-                }
-            }
-            self.store.add(trial)?;
-        }
-        self.forget_stale(plan);
-        Ok(End::Done)
-    }
-
-    /// Records the expectation of a random order, and makes sure that the protocol gives what the table shows.
-    fn chance(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<()> {
-        let mut trial = self.row("chance", "chance", json!({}), 0, Control::Chance);
-        trial.position = plan.iter().map(|planned| planned.position + 1).max().unwrap_or(0);
-        self.progress.begin(&name(&trial));
-        if self.is_recorded(&trial)? {
-            summary.recorded += 1;
-            self.progress.skip(1);
-            return Ok(());
-        }
-        match execute::chance(&self.experiment.protocol, self.dataset) {
-            Ok(numbers) => {
-                for column in &self.experiment.columns {
-                    if !numbers.metrics.contains_key(column) {
-                        let hint = super::nearest(column, numbers.metrics.keys().map(String::as_str));
-                        bail!("experiment {}: its protocol gives no metric `{column}`{hint}", self.experiment.name);
-                    }
-                }
-                self.progress.end(&headline(&self.experiment.columns, &numbers));
-                take(&mut trial, numbers);
-                summary.done += 1;
-            }
-            Err(failure) => {
-                let reason = failure.to_string();
-                self.progress.end(&format!("failed: {reason}"));
-                summary.failed.push((trial.key(), reason.clone()));
-                trial.outcome = Outcome::Failed { reason };
-            }
-        }
-        Ok(self.store.add(trial)?)
-    }
-
-    /// Whether the trial's numbers are there, be it from another experiment.
-    fn is_recorded(&mut self, trial: &Trial) -> Result<bool> {
-        if self.store.get(&trial.key()).is_some_and(|found| found.id == trial.id && found.outcome == Outcome::Done) {
-            return Ok(true);
-        }
-        let Some(twin) = self.store.with_id(&trial.id).filter(|twin| twin.outcome == Outcome::Done) else {
-            return Ok(false);
-        };
-        let Trial { experiment, position, label, dataset, swept, .. } = trial.clone();
-        let copy = Trial { experiment, position, label, dataset, swept, ..twin.clone() };
-        self.store.add(copy)?;
-        Ok(true)
-    }
-
-    /// Drops what the recording holds of this experiment and dataset and the experiment, as it is now, would not give.
-    fn forget_stale(&mut self, plan: &[Planned]) {
-        let wanted = |found: &Trial| {
-            let same = |planned: &&Planned| {
-                (planned.position, &planned.label, &planned.swept, planned.control)
-                    == (found.position, &found.label, &found.swept, found.control)
-            };
-            match plan.iter().find(same) {
-                Some(planned) => self.head(&Planned { seed: found.seed, ..planned.clone() }).id == found.id,
-                None => found.control == Control::Chance,
-            }
-        };
-        let stale: Vec<String> = self
-            .store
-            .of_experiment(&self.experiment.name)
-            .filter(|found| found.dataset == self.label && !wanted(found))
-            .map(Trial::key)
-            .collect();
-        if !stale.is_empty() {
-            self.progress.say(&format!(
-                "{}: {} recorded trials are of another version of the experiment or the code; they are dropped",
-                self.experiment.name,
-                stale.len()
-            ));
-            self.store.drop_where(|trial| stale.contains(&trial.key()));
-        }
-    }
-
-    /// A planned trial without numbers.
-    fn head(&self, planned: &Planned) -> Trial {
-        let params = serde_json::to_value(&planned.params).expect("parameters are plain values");
-        let mut trial = self.row(&planned.method.card().name, &planned.label, params, planned.seed, planned.control);
-        trial.position = planned.position;
-        trial.swept.clone_from(&planned.swept);
-        let mut remarks: Vec<String> = Vec::new();
-        for remark in planned.settings.iter().filter_map(|setting| planned.method.remark(setting)) {
-            if !remarks.contains(&remark) {
-                remarks.push(remark);
-            }
-        }
-        trial.remark = remarks.join("; ");
-        trial
-    }
-
-    fn row(&self, method: &str, label: &str, params: serde_json::Value, seed: u64, control: Control) -> Trial {
-        let device = if self.settings.device.is_cuda() { "cuda" } else { "cpu" };
-        let id = Identity {
-            checksum: &self.dataset.checksum,
-            method,
-            code: machine::CODE,
-            params: &params,
-            seed,
-            protocol: &self.experiment.protocol,
-            device,
-            control,
-        }
-        .id();
-        Trial {
-            id,
-            experiment: self.experiment.name.clone(),
-            position: 0,
-            label: label.into(),
-            method: method.into(),
-            control,
-            dataset: self.label.clone(),
-            checksum: self.dataset.checksum.to_string(),
-            params,
-            swept: BTreeMap::new(),
-            selected: BTreeMap::new(),
-            remark: String::new(),
-            seed,
-            protocol: self.experiment.protocol.clone(),
-            device: device.into(),
-            outcome: Outcome::Done,
-            metrics: BTreeMap::new(),
-            envelope: BTreeMap::new(),
-            curves: BTreeMap::new(),
-            history: Vec::new(),
-            timings: Vec::new(),
-            peak_memory: 0,
-            bytes_per_item: [0.0; 2],
-            queries: Vec::new(),
-        }
-    }
-}
-
-fn take(trial: &mut Trial, numbers: Numbers) {
-    let Numbers { selected, metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, queries } =
-        numbers;
-    trial.selected = selected;
-    (trial.metrics, trial.envelope, trial.curves, trial.history) = (metrics, envelope, curves, history);
-    (trial.timings, trial.peak_memory, trial.bytes_per_item, trial.queries) =
-        (timings, peak_memory, bytes_per_item, queries);
-}
-
-/// What a person calls a trial.
-fn name(trial: &Trial) -> String {
-    let control = if trial.control == Control::Shuffled { " on shuffled pairs" } else { "" };
-    let swept: String = trial.swept.iter().map(|(key, value)| format!(" {key}={value}")).collect();
-    let seed = if trial.control == Control::Chance { String::new() } else { format!(" seed {}", trial.seed) };
-    format!("{} {}: {}{swept}{control}{seed}", trial.experiment, trial.dataset, trial.label)
-}
-
-/// The first metrics that the experiment's table shows.
-fn headline(columns: &[String], numbers: &Numbers) -> String {
-    let shown =
-        columns.iter().filter_map(|column| numbers.metrics.get(column).map(|value| format!("{column} {value:.3}")));
-    shown.take(4).collect::<Vec<_>>().join(", ")
 }
 
 fn note_of(experiment: &Experiment) -> ExperimentNote {

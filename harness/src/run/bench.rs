@@ -1,0 +1,281 @@
+//! One experiment on one dataset: which of its trials are recorded, and running those that are not.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::atomic::AtomicBool,
+};
+
+use anyhow::{Result, bail};
+use serde_json::json;
+use xmbench_datasets::{Dataset, random::Seed};
+
+use super::{
+    Experiment, Planned, Progress, Settings, Summary, controls,
+    execute::{self, Failure, Numbers, Setting},
+    machine,
+    plan::Job,
+    trial::Identity,
+};
+use crate::{
+    protocol::{Direction, IN_SHORTLIST},
+    record::{Control, Outcome, RERANK, Store, Trial},
+};
+
+/// How a run ended.
+#[derive(PartialEq)]
+pub enum End {
+    Done,
+    Interrupted,
+}
+
+/// One experiment on one dataset.
+pub struct Bench<'a> {
+    pub experiment: &'a Experiment,
+    pub label: String,
+    pub dataset: &'a Dataset,
+    pub settings: &'a Settings,
+    /// Identities of trials whose matchers are kept, for rows that are made of them.
+    pub wanted: &'a BTreeSet<String>,
+    pub store: &'a mut Store,
+    pub progress: &'a mut Progress,
+    pub stop: &'a AtomicBool,
+}
+
+impl<'a> Bench<'a> {
+    /// Runs what is not recorded yet.
+    ///
+    /// # Errors
+    /// If the recording cannot be written, or the protocol does not give what the table shows.
+    pub fn run(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
+        self.chance(plan, summary)?;
+        let mut mixed: BTreeMap<u64, Dataset> = BTreeMap::new();
+        for planned in plan {
+            let mut trial = self.head(plan, planned);
+            self.progress.begin(&name(&trial));
+            if self.is_recorded(&trial)? {
+                summary.recorded += 1;
+                self.progress.skip(1);
+                continue;
+            }
+            let outcome = match &planned.job {
+                Job::Combine(combined) => self.combine(plan, planned, combined),
+                Job::Fit { .. } => {
+                    let dataset = match planned.control {
+                        Control::Shuffled => &*mixed
+                            .entry(planned.seed)
+                            .or_insert_with(|| controls::shuffled(self.dataset, Seed(planned.seed))),
+                        _ => self.dataset,
+                    };
+                    let keep = self.wanted.contains(&trial.id).then(|| self.store.matcher(&trial.id));
+                    let setting = Setting { dataset, keep, ..self.setting(self.store.checkpoints(&trial.id)) };
+                    execute::execute(planned, &setting, self.progress)
+                }
+            };
+            match outcome {
+                Ok(numbers) => {
+                    self.progress.end(&headline(&self.experiment.columns, &numbers));
+                    take(&mut trial, numbers);
+                    summary.done += 1;
+                }
+                Err(Failure::Interrupted) => return Ok(End::Interrupted),
+                Err(Failure::Reason(reason)) => {
+                    self.progress.end(&format!("failed: {reason}"));
+                    summary.failed.push((trial.key(), reason.clone()));
+                    trial.outcome = Outcome::Failed { reason };
+                }
+            }
+            self.store.add(trial)?;
+        }
+        self.forget_stale(plan);
+        Ok(End::Done)
+    }
+
+    /// What every trial runs in.
+    pub fn setting(&self, checkpoints: PathBuf) -> Setting<'a> {
+        Setting {
+            dataset: self.dataset,
+            protocol: &self.experiment.protocol,
+            profile: self.settings.profile,
+            device: &self.settings.device,
+            checkpoints,
+            keep: None,
+            stop: self.stop,
+        }
+    }
+
+    /// Records the expectation of a random order, and makes sure that the protocol gives what the table shows.
+    fn chance(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<()> {
+        let mut trial = self.row("chance", "chance", json!({}), 0, Control::Chance);
+        trial.position = plan.iter().map(|planned| planned.position + 1).max().unwrap_or(0);
+        self.progress.begin(&name(&trial));
+        if self.is_recorded(&trial)? {
+            summary.recorded += 1;
+            self.progress.skip(1);
+            return Ok(());
+        }
+        match execute::chance(&self.experiment.protocol, self.dataset) {
+            Ok(numbers) => {
+                let held = [Direction::I2t, Direction::T2i].map(|direction| format!("{direction} {IN_SHORTLIST}"));
+                let staged = held.iter().filter(|_| plan.iter().any(|planned| planned.method() == RERANK));
+                let known: Vec<&String> = numbers.metrics.keys().chain(staged).collect();
+                for column in &self.experiment.columns {
+                    if !known.contains(&column) {
+                        let hint = super::nearest(column, known.iter().map(|name| name.as_str()));
+                        bail!("experiment {}: its protocol gives no metric `{column}`{hint}", self.experiment.name);
+                    }
+                }
+                self.progress.end(&headline(&self.experiment.columns, &numbers));
+                take(&mut trial, numbers);
+                summary.done += 1;
+            }
+            Err(failure) => {
+                let reason = failure.to_string();
+                self.progress.end(&format!("failed: {reason}"));
+                summary.failed.push((trial.key(), reason.clone()));
+                trial.outcome = Outcome::Failed { reason };
+            }
+        }
+        Ok(self.store.add(trial)?)
+    }
+
+    /// Whether the trial's numbers are there, be it from another experiment.
+    fn is_recorded(&mut self, trial: &Trial) -> Result<bool> {
+        if self.is_done(trial) {
+            return Ok(true);
+        }
+        let Some(twin) = self.twin(trial) else {
+            return Ok(false);
+        };
+        // A row that is made of others names them in its parameters and its remark, as its own experiment does.
+        let Trial { experiment, position, label, dataset, swept, params, remark, .. } = trial.clone();
+        let copy = Trial { experiment, position, label, dataset, swept, params, remark, ..twin.clone() };
+        self.store.add(copy)?;
+        Ok(true)
+    }
+
+    /// Whether the trial's own numbers are there.
+    pub fn is_done(&self, trial: &Trial) -> bool {
+        self.store.get(&trial.key()).is_some_and(|found| found.id == trial.id && found.outcome == Outcome::Done)
+    }
+
+    /// A trial with numbers that is the same one.
+    pub fn twin(&self, trial: &Trial) -> Option<&Trial> {
+        self.store.with_id(&trial.id).filter(|twin| twin.outcome == Outcome::Done)
+    }
+
+    /// Drops what the recording holds of this experiment and dataset and the experiment, as it is now, would not give.
+    fn forget_stale(&mut self, plan: &[Planned]) {
+        let wanted = |found: &Trial| {
+            let same = |planned: &&Planned| {
+                (planned.position, &planned.label, &planned.swept, planned.control)
+                    == (found.position, &found.label, &found.swept, found.control)
+            };
+            match plan.iter().find(same) {
+                Some(planned) => self.head(plan, &Planned { seed: found.seed, ..planned.clone() }).id == found.id,
+                None => found.control == Control::Chance,
+            }
+        };
+        let stale: Vec<String> = self
+            .store
+            .of_experiment(&self.experiment.name)
+            .filter(|found| found.dataset == self.label && !wanted(found))
+            .map(Trial::key)
+            .collect();
+        if !stale.is_empty() {
+            self.progress.say(&format!(
+                "{}: {} recorded trials are of another version of the experiment or the code; they are dropped",
+                self.experiment.name,
+                stale.len()
+            ));
+            self.store.drop_where(|trial| stale.contains(&trial.key()));
+        }
+    }
+
+    /// A planned trial without numbers.
+    pub fn head(&self, plan: &[Planned], planned: &Planned) -> Trial {
+        let (identity, remark) = match &planned.job {
+            Job::Fit { method, settings } => {
+                let mut remarks: Vec<String> = Vec::new();
+                for remark in settings.iter().filter_map(|setting| method.remark(setting)) {
+                    if !remarks.contains(&remark) {
+                        remarks.push(remark);
+                    }
+                }
+                (json!(planned.params), remarks.join("; "))
+            }
+            Job::Combine(combined) => self.made_of(plan, planned, combined),
+        };
+        let mut trial = self.row(planned.method(), &planned.label, identity, planned.seed, planned.control);
+        trial.params = json!(planned.params);
+        trial.position = planned.position;
+        trial.swept.clone_from(&planned.swept);
+        trial.remark = remark;
+        trial
+    }
+
+    fn row(&self, method: &str, label: &str, params: serde_json::Value, seed: u64, control: Control) -> Trial {
+        let device = if self.settings.device.is_cuda() { "cuda" } else { "cpu" };
+        let id = Identity {
+            checksum: &self.dataset.checksum,
+            method,
+            code: machine::CODE,
+            params: &params,
+            seed,
+            protocol: &self.experiment.protocol,
+            device,
+            control,
+        }
+        .id();
+        Trial {
+            id,
+            experiment: self.experiment.name.clone(),
+            position: 0,
+            label: label.into(),
+            method: method.into(),
+            control,
+            dataset: self.label.clone(),
+            checksum: self.dataset.checksum.to_string(),
+            params,
+            swept: BTreeMap::new(),
+            selected: BTreeMap::new(),
+            remark: String::new(),
+            seed,
+            protocol: self.experiment.protocol.clone(),
+            device: device.into(),
+            outcome: Outcome::Done,
+            metrics: BTreeMap::new(),
+            envelope: BTreeMap::new(),
+            curves: BTreeMap::new(),
+            history: Vec::new(),
+            timings: Vec::new(),
+            peak_memory: 0,
+            bytes_per_item: [0.0; 2],
+            queries: Vec::new(),
+        }
+    }
+}
+
+fn take(trial: &mut Trial, numbers: Numbers) {
+    let Numbers { selected, metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, queries } =
+        numbers;
+    trial.selected = selected;
+    (trial.metrics, trial.envelope, trial.curves, trial.history) = (metrics, envelope, curves, history);
+    (trial.timings, trial.peak_memory, trial.bytes_per_item, trial.queries) =
+        (timings, peak_memory, bytes_per_item, queries);
+}
+
+/// What a person calls a trial.
+pub fn name(trial: &Trial) -> String {
+    let control = if trial.control == Control::Shuffled { " on shuffled pairs" } else { "" };
+    let swept: String = trial.swept.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    let seed = if trial.control == Control::Chance { String::new() } else { format!(" seed {}", trial.seed) };
+    format!("{} {}: {}{swept}{control}{seed}", trial.experiment, trial.dataset, trial.label)
+}
+
+/// The first metrics that the experiment's table shows.
+fn headline(columns: &[String], numbers: &Numbers) -> String {
+    let shown =
+        columns.iter().filter_map(|column| numbers.metrics.get(column).map(|value| format!("{column} {value:.3}")));
+    shown.take(4).collect::<Vec<_>>().join(", ")
+}

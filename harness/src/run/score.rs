@@ -1,0 +1,217 @@
+//! What fitted matchers score: their codes of the splits that a protocol names, its metrics, and the time of a search.
+
+use xmbench_datasets::{Collection, Dataset, Split};
+use xmbench_methods::{Codes, Error, Matcher};
+
+use super::{
+    Profile,
+    execute::Failure,
+    timing::{self, Effort},
+};
+use crate::{
+    protocol::{self, Direction, Evaluation, Protocol, Side},
+    record::Timing,
+    retrieval::{Compared, Search, TopK},
+};
+
+/// Results a query asks for while it is timed.
+const WANTED: usize = 10;
+
+/// Codes of a collection, found sound: a list a matcher.
+#[derive(Default)]
+struct Coded {
+    images: Vec<Codes>,
+    texts: Vec<Codes>,
+}
+
+impl Coded {
+    fn add(&mut self, matcher: &dyn Matcher, collection: &Collection) -> Result<(), Error> {
+        let images = matcher.encode_images(&collection.images)?;
+        sound(&images, collection.images.len(), "image")?;
+        let texts = matcher.encode_texts(&collection.texts)?;
+        sound(&texts, collection.texts.len(), "text")?;
+        self.images.push(images);
+        self.texts.push(texts);
+        Ok(())
+    }
+
+    fn side<'a>(&'a self, collection: &'a Collection) -> Side<'a> {
+        Side { collection, images: &self.images, texts: &self.texts }
+    }
+}
+
+/// The scored split and what it searches, with the codes of one matcher or of several.
+pub struct Encoded<'a> {
+    scored: (&'a Collection, Coded),
+    searched: Option<(&'a Collection, Coded)>,
+}
+
+impl<'a> Encoded<'a> {
+    /// The splits of the protocol, without codes.
+    ///
+    /// # Errors
+    /// If the dataset lacks one.
+    pub fn of(dataset: &'a Dataset, protocol: &Protocol) -> Result<Self, Failure> {
+        let scored = (split(dataset, protocol.split)?, Coded::default());
+        let searched = match protocol.gallery() {
+            gallery if gallery == protocol.split => None,
+            gallery => Some((split(dataset, gallery)?, Coded::default())),
+        };
+        Ok(Self { scored, searched })
+    }
+
+    /// Adds the codes of a matcher.
+    ///
+    /// # Errors
+    /// The matcher's own, or codes that are not one an item or not finite.
+    pub fn add(&mut self, matcher: &dyn Matcher) -> Result<(), Error> {
+        for (collection, coded) in [&mut self.scored].into_iter().chain(&mut self.searched) {
+            coded.add(matcher, collection)?;
+        }
+        Ok(())
+    }
+
+    fn queries(&self) -> Side<'_> {
+        self.scored.1.side(self.scored.0)
+    }
+
+    fn gallery(&self) -> Side<'_> {
+        let (collection, coded) = self.searched.as_ref().unwrap_or(&self.scored);
+        coded.side(collection)
+    }
+
+    /// Bytes of one image code and one text code of the scored split, over all matchers.
+    pub fn bytes_per_item(&self) -> [f64; 2] {
+        let Coded { images, texts } = &self.scored.1;
+        [images, texts].map(|lists| lists.iter().map(Codes::bytes_per_item).sum())
+    }
+
+    /// The metrics under the protocol.
+    ///
+    /// # Errors
+    /// What [`protocol::evaluate`] refuses, or a metric that is not finite.
+    pub fn evaluate<'b>(&'b self, protocol: &Protocol, compared: &Compared<'b>) -> Result<Evaluation, Failure> {
+        let evaluation = protocol::evaluate(protocol, self.queries(), self.gallery(), compared.clone())?;
+        match evaluation.metrics.iter().find(|(_, value)| !value.is_finite()) {
+            Some((name, value)) => Err(Failure::Reason(format!("metric {name} is {value}"))),
+            None => Ok(evaluation),
+        }
+    }
+
+    /// Times encoding the scored split.
+    ///
+    /// # Errors
+    /// The matcher's own.
+    pub fn clock_encoding(&self, matcher: &dyn Matcher, profile: Profile) -> Result<Vec<Timing>, Error> {
+        let (long, collection) = (Effort::long(profile), self.scored.0);
+        let (images, texts) = (&collection.images, &collection.texts);
+        Ok(vec![
+            timing("encode images", images.len(), timing::sample(long, |_| matcher.encode_images(images).map(drop))?),
+            timing("encode texts", texts.len(), timing::sample(long, |_| matcher.encode_texts(texts).map(drop))?),
+        ])
+    }
+
+    /// Times the texts of the scored split asking for images, one by one and all together, and the stages of one query where
+    /// there are two.
+    ///
+    /// # Errors
+    /// The search's own.
+    pub fn clock_search<'b>(&'b self, compared: &Compared<'b>, profile: Profile) -> Result<Vec<Timing>, Error> {
+        let (long, short) = (Effort::long(profile), Effort::short(profile));
+        let (asked, answers) = (self.queries().texts, self.gallery().images);
+        let texts = self.scored.0.texts.len();
+        let build = || Search::new(asked, answers, compared, Direction::T2i);
+        let indexing = timing::sample(long, |_| build().map(drop))?;
+        let search = build()?;
+        let one = |call: usize| call % texts..call % texts + 1;
+        let single = timing::sample(short, |call| search.best(one(call), WANTED).map(drop))?;
+        let batch = timing::sample(long, |_| search.best(0..texts, WANTED).map(drop))?;
+        let mut timings = vec![
+            timing("index", self.gallery().collection.images.len(), indexing),
+            timing("query single", 1, single),
+            timing("query batch", texts, batch),
+        ];
+        if let Some(shortlist) = search.shortlist() {
+            let deep = shortlist.max(WANTED);
+            let first = timing::sample(short, |call| search.first(one(call), deep).map(drop))?;
+            let all = search.first(0..texts, deep)?;
+            let found: Vec<TopK> = (0..texts).map(|query| all.row(query)).collect();
+            let second =
+                timing::sample(short, |call| search.reorder(one(call), &found[call % texts], WANTED).map(drop))?;
+            timings.extend([timing("first stage", 1, first), timing("second stage", 1, second)]);
+        }
+        Ok(timings)
+    }
+}
+
+/// Raw samples of a phase.
+fn timing(phase: &str, items: usize, seconds: Vec<f64>) -> Timing {
+    Timing { phase: phase.into(), items, seconds }
+}
+
+/// A split of a dataset.
+///
+/// # Errors
+/// If the dataset has none of that name.
+pub fn split(dataset: &Dataset, split: Split) -> Result<&Collection, Failure> {
+    dataset.split(split).ok_or_else(|| {
+        Failure::Reason(format!(
+            "the protocol asks for split `{split}`, which dataset `{}` does not have",
+            dataset.name
+        ))
+    })
+}
+
+/// The validation score of a matcher. The validation split is its own gallery, whatever the protocol searches later: encoding
+/// the training split after every epoch would take longer than the epoch.
+///
+/// # Errors
+/// As [`Encoded::add`] and [`Encoded::evaluate`].
+pub fn validate(matcher: &dyn Matcher, collection: &Collection, protocol: &Protocol) -> Result<f64, Error> {
+    let mut codes = Coded::default();
+    codes.add(matcher, collection)?;
+    let side = codes.side(collection);
+    protocol::judge(protocol, side, side, matcher.similarity())
+}
+
+/// One code an item, every value finite.
+fn sound(codes: &Codes, items: usize, kind: &str) -> Result<(), Error> {
+    if codes.len() != items {
+        return Err(Error::Numeric(format!("the method made {} codes of {items} {kind}s", codes.len())));
+    }
+    let bad = |item: usize| Err(Error::Numeric(format!("the code of {kind} {item} holds NaN or infinity")));
+    match codes {
+        Codes::Binary(_) => Ok(()),
+        Codes::Dense(matrix) => {
+            let at = matrix.data.iter().position(|value| !value.is_finite());
+            at.map_or(Ok(()), |at| bad(at / matrix.cols.max(1)))
+        }
+        Codes::Fragments(fragments) => {
+            let at = fragments.data.iter().position(|value| !value.is_finite());
+            let item = |at: usize| fragments.offsets.partition_point(|&offset| offset * fragments.dim <= at) - 1;
+            at.map_or(Ok(()), |at| bad(item(at)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xmbench_datasets::Matrix;
+    use xmbench_methods::Fragments;
+
+    use super::*;
+
+    #[test]
+    fn a_bad_value_is_traced_to_its_item() {
+        let message = |codes: &Codes, items| sound(codes, items, "image").unwrap_err().to_string();
+        let dense = |data: Vec<f32>| Codes::Dense(Matrix { rows: 3, cols: 2, data });
+        assert!(sound(&dense(vec![0.0; 6]), 3, "image").is_ok());
+        let nan = dense(vec![0.0, 0.0, 0.0, 0.0, f32::NAN, 0.0]);
+        assert_eq!(message(&nan, 3), "the code of image 2 holds NaN or infinity");
+        assert_eq!(message(&nan, 4), "the method made 3 codes of 4 images");
+        // The first item has no vectors, the second one of two numbers, the third two.
+        let data = vec![0.0, 0.0, 0.0, f32::INFINITY, 0.0, 0.0];
+        let fragments = Codes::Fragments(Fragments { dim: 2, offsets: vec![0, 0, 1, 3], data });
+        assert_eq!(message(&fragments, 3), "the code of image 2 holds NaN or infinity");
+    }
+}
