@@ -14,9 +14,17 @@ const NOISY: f64 = 0.25;
 /// Fewest samples from which a percentile near the end is printed.
 const FEWEST: [(f64, usize); 3] = [(0.5, 1), (0.95, 20), (0.99, 100)];
 
+/// Where the columns of two stages stand: behind the queries.
+const STAGES: usize = 8;
+
 /// What a section cost; `None` where nothing was timed.
 pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
-    let heads = [
+    let phased = |phase: &str| {
+        let timings = section.rows.iter().flat_map(|row| &row.trials).flat_map(|trial| &trial.timings);
+        timings.into_iter().any(|timing| timing.phase == phase)
+    };
+    let staged = phased("first stage") || phased("second stage");
+    let mut heads = vec![
         ("", "fit s", "fit s"),
         ("encode items/s", "images", "encode images/s"),
         ("encode items/s", "texts", "encode texts/s"),
@@ -29,8 +37,13 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         ("bytes an item", "text", "bytes/text"),
         ("", "peak memory", "peak memory"),
     ];
+    if staged {
+        let stages =
+            [("stage ms a query", "first", "first stage ms"), ("stage ms a query", "second", "second stage ms")];
+        heads.splice(STAGES..STAGES, stages);
+    }
     let timed = |row: &&Trials<'_>| row.control != Control::Chance && !row.trials.is_empty();
-    let rows: Vec<Row> = section.rows.iter().filter(timed).map(row).collect();
+    let rows: Vec<Row> = section.rows.iter().filter(timed).map(|trials| row(trials, staged)).collect();
     let any = section.rows.iter().flat_map(|row| &row.trials).any(|trial| !trial.timings.is_empty());
     let mut table = Table {
         name: format!("{}-cost", section.stem),
@@ -38,8 +51,9 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         context: results::context(section, manifest),
         stub: "method",
         columns: heads
+            .into_iter()
             .map(|(group, title, name)| Column { group: group.into(), title: title.into(), name: name.into() })
-            .into(),
+            .collect(),
         rows,
         notes: vec![
             Note::word(
@@ -54,21 +68,31 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
             format!("too noisy to compare: the interquartile range exceeds {:.0} % of the median", 100.0 * NOISY);
         table.notes.push(Note::mark(Mark::Noisy, text));
     }
+    if section.rows.iter().flat_map(|row| row.trials.first()).any(|trial| trial.is_made_of_others()) {
+        let mut text =
+            "fitted in rows of their own, which say what that took; encoding and bytes an item are sums over these"
+                .to_string();
+        if staged {
+            text += "; a query of two stages takes both, and the median of each stands apart";
+        }
+        table.notes.push(Note::word("Made of others", text));
+    }
     table.notes.push(Note::word("Dash", "not timed, or too few samples: p95 asks for 20 and p99 for 100"));
     (any && !table.rows.is_empty()).then_some(table)
 }
 
-fn row(trials: &Trials<'_>) -> Row {
+fn row(trials: &Trials<'_>, staged: bool) -> Row {
     let rate = |phase: &str| timed(&samples(trials, phase, |seconds, items| items as f64 / seconds), 0.5);
     let total = |phase: &str| timed(&samples(trials, phase, |seconds, _| seconds), 0.5);
-    let single = samples(trials, "query single", |seconds, items| 1e3 * seconds / items.max(1) as f64);
+    let milliseconds = |phase: &str| samples(trials, phase, |seconds, items| 1e3 * seconds / items.max(1) as f64);
+    let single = milliseconds("query single");
     let size = |i: usize| {
         let sizes: Vec<f64> =
             trials.trials.iter().map(|trial| trial.bytes_per_item[i]).filter(|size| *size > 0.0).collect();
         number(stats::mean(&sizes), words::count)
     };
     let peak = trials.trials.iter().map(|trial| trial.peak_memory).max().filter(|peak| *peak > 0);
-    let cells = vec![
+    let mut cells = vec![
         total("fit"),
         rate("encode images"),
         rate("encode texts"),
@@ -81,6 +105,10 @@ fn row(trials: &Trials<'_>) -> Row {
         size(1),
         number(peak.map(|peak| peak as f64), words::bytes),
     ];
+    if staged {
+        let stages = ["first stage", "second stage"].map(|phase| timed(&milliseconds(phase), 0.5));
+        cells.splice(STAGES..STAGES, stages);
+    }
     let kind = if trials.control == Control::None { RowKind::Result } else { RowKind::Control };
     Row { kind, name: trials.name.clone(), marks: Vec::new(), cells }
 }

@@ -8,7 +8,7 @@ use super::claims;
 use super::export::{self, code, escape};
 use super::plot::Picture;
 use super::table::Table;
-use crate::record::{Control, Manifest, Outcome, Recording, section::Section, words};
+use crate::record::{Control, Manifest, Outcome, Recording, Trial, section::Section, words};
 
 /// A section with what was made of it.
 pub struct Part<'a> {
@@ -182,7 +182,8 @@ fn datasets(manifest: &Manifest) -> String {
 }
 
 fn methods(recording: &Recording) -> String {
-    let learned = recording.trials.iter().filter(|trial| trial.control != Control::Chance);
+    let fitted = |trial: &&Trial| trial.control != Control::Chance && !trial.is_made_of_others();
+    let learned = recording.trials.iter().filter(fitted);
     let used: BTreeMap<&str, BTreeSet<&str>> = learned.fold(BTreeMap::new(), |mut used, trial| {
         used.entry(trial.method.as_str()).or_default().insert(trial.label.as_str());
         used

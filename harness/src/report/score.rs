@@ -6,7 +6,7 @@ use crate::record::{Control, section::Section};
 use crate::stats::{
     self, Interval,
     bootstrap::{self, Draws, Sample},
-    metric::Metric,
+    metric::{Kind, Metric},
 };
 
 /// A row's score.
@@ -86,9 +86,12 @@ impl<'a> Scores<'a> {
         Some(Score { values, mean, deviation, interval, best: false, ties: ties.map(|(a, b)| [a, b]), sample })
     }
 
-    /// Codes of one length compete with each other. Controls do not compete, and a row that was selected on the test
+    /// Codes of one length compete with each other; how much a shortlist holds is no merit. Controls do not compete, and a row that was selected on the test
     /// split does so among its like alone.
     fn mark_best(&self, scores: &mut [Option<Score>], metric: &Metric) {
+        if metric.kind == Kind::InShortlist {
+            return;
+        }
         let rows = &self.section.rows;
         let mut leagues: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
         for (at, row) in rows.iter().enumerate() {

@@ -29,7 +29,8 @@ use crate::{protocol::Direction, record::Trial};
 
 /// The largest difference of a metric between two devices that rounding explains, in the metric's unit.
 pub fn allowed(metric: &Metric, a: &Trial, b: &Trial) -> f64 {
-    if a.history.is_empty() && b.history.is_empty() {
+    // What is made of other rows has no history, and may be made of trained ones.
+    if [a, b].iter().all(|trial| trial.history.is_empty() && !trial.is_made_of_others()) {
         return 0.0;
     }
     let value = |trial: &Trial| trial.metrics.get(&metric.name).map_or(0.0, |value| value.abs());
@@ -40,7 +41,7 @@ pub fn allowed(metric: &Metric, a: &Trial, b: &Trial) -> f64 {
         if asked == 0 { 0.0 } else { 100.0 / asked as f64 }
     };
     match metric.kind {
-        Kind::Recall(_) => share(0.25).max(3.0 * query(metric.direction)),
+        Kind::Recall(_) | Kind::InShortlist => share(0.25).max(3.0 * query(metric.direction)),
         Kind::RecallSum => {
             let both = [Direction::I2t, Direction::T2i].map(|direction| query(Some(direction)));
             share(0.2).max(6.0 * both[0].max(both[1]))
@@ -82,6 +83,10 @@ mod tests {
         low.metrics.insert("rsum".into(), 10.0);
         assert_eq!(allowed(&Metric::parse("rsum"), &low, &low), 3.0);
         assert_eq!(allowed(&Metric::parse("i2t R@1"), of("CCA"), of("CCA")), 0.0);
+        let mut made = low.clone();
+        made.history.clear();
+        made.method = crate::record::ENSEMBLE.into();
+        assert_eq!(allowed(&Metric::parse("rsum"), &made, &made), 3.0);
         assert_eq!((allowed_loss(1, 2.0, -3.0), allowed_loss(2, 2.0, 1.0)), (0.09, 0.6));
     }
 }

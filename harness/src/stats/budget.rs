@@ -21,6 +21,8 @@ pub struct Budget {
     pub pairs: Option<usize>,
     /// Median wall-clock seconds of a fit.
     pub fit_seconds: Option<f64>,
+    /// Whether the row is made of other rows, whose training this does not count.
+    pub made_of_others: bool,
 }
 
 impl Budget {
@@ -41,6 +43,7 @@ impl Budget {
             batch: batch.filter(|pairs| *pairs > 0),
             pairs,
             fit_seconds: quantile(&sorted(&seconds), 0.5),
+            made_of_others: trials.first().is_some_and(|trial| trial.is_made_of_others()),
         }
     }
 
@@ -53,6 +56,9 @@ impl Budget {
 /// `20 epochs of batches of 64 (1503 training pairs)`, `12 to 17 of 20 epochs ...`, `closed form (1503 training pairs)`.
 impl fmt::Display for Budget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.made_of_others {
+            return f.write_str("fits nothing, made of other rows");
+        }
         let plural = |n: usize| if n == 1 { "" } else { "s" };
         match (self.epochs, self.planned) {
             (None, _) => f.write_str("closed form")?,
@@ -84,7 +90,7 @@ mod tests {
     use xmbench_methods::method::Epoch;
 
     use super::*;
-    use crate::record::{Timing, synthetic};
+    use crate::record::{ENSEMBLE, Timing, synthetic};
 
     /// A trial of `epochs` epochs of steps on `pairs` pairs.
     fn trial(params: Value, epochs: usize, pairs: usize, seconds: f64) -> Trial {
@@ -109,6 +115,14 @@ mod tests {
         let whole = "20 epochs of one step over all pairs (1503 training pairs)";
         assert_eq!(said(&[trial(params(), 20, 1503, 1.0)]), whole);
         assert_eq!(said(&[trial(serde_json::json!({}), 0, 0, 1.0)]), "closed form (1503 training pairs)");
+    }
+
+    #[test]
+    fn a_row_that_is_made_of_others_is_no_closed_form() {
+        let mut mean = trial(serde_json::json!({ "of": ["a", "b"] }), 0, 0, 1.0);
+        mean.timings.clear();
+        mean.method = ENSEMBLE.into();
+        assert_eq!(Budget::of(&[&mean]).to_string(), "fits nothing, made of other rows");
     }
 
     #[test]

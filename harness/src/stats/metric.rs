@@ -1,6 +1,6 @@
 //! What the name of a metric says: direction, unit, precision, which end is better.
 
-use crate::protocol::Direction;
+use crate::protocol::{Direction, IN_SHORTLIST};
 
 /// A metric by its stored name: `i2t R@1`, `t2i MAP@all`, `rsum`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub enum Kind {
     MeanAveragePrecision,
     /// Median or mean rank: less is better.
     Rank,
+    /// The share of queries that a shortlist holds, percent: a bound on a second stage, in which rows do not compete.
+    InShortlist,
     /// Another fraction: MAP@k, precision@k, nDCG@k.
     Fraction,
     /// A number of which nothing is known but that more is better.
@@ -44,6 +46,7 @@ impl Metric {
             Some(Ok(k)) => Kind::Recall(k),
             _ if lower == "rsum" => Kind::RecallSum,
             _ if lower == "map@all" => Kind::MeanAveragePrecision,
+            _ if lower == IN_SHORTLIST => Kind::InShortlist,
             _ if lower == "medr" || lower == "meanr" => Kind::Rank,
             _ if fraction => Kind::Fraction,
             _ => Kind::Other,
@@ -81,7 +84,7 @@ impl Metric {
     /// Digits after the point.
     pub fn decimals(&self) -> usize {
         match self.kind {
-            Kind::Recall(_) | Kind::RecallSum | Kind::Rank => 1,
+            Kind::Recall(_) | Kind::RecallSum | Kind::InShortlist | Kind::Rank => 1,
             Kind::MeanAveragePrecision | Kind::Fraction => 3,
             Kind::Other => 2,
         }
@@ -111,6 +114,7 @@ mod tests {
         assert_eq!(Metric::parse("t2i MAP@all").kind, Kind::MeanAveragePrecision);
         assert_eq!(Metric::parse("t2i MAP@50").kind, Kind::Fraction);
         assert!(Metric::parse("t2i MedR").less_is_better());
+        assert_eq!(Metric::parse("i2t in shortlist").format(41.25), "41.2");
         assert_eq!(Metric::parse("total correlation").short(), "total correlation");
     }
 }

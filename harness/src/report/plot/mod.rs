@@ -8,6 +8,7 @@ mod frame;
 mod palette;
 mod pareto;
 mod recall;
+mod rerank;
 mod sweep;
 mod training;
 
@@ -50,7 +51,7 @@ enum Draw {
 }
 
 /// Every plot: its name in an experiment, what it shows, how it is drawn.
-const PLOTS: [(&str, &str, Draw); 7] = [
+const PLOTS: [(&str, &str, Draw); 8] = [
     ("recall", "recall at K", Draw::One(recall::draw)),
     ("pr", "precision and recall", Draw::One(curves::precision_recall)),
     ("topn", "precision of the first N", Draw::One(curves::top_n)),
@@ -58,6 +59,7 @@ const PLOTS: [(&str, &str, Draw); 7] = [
     ("sweep", "by", Draw::Each(sweep::draw)),
     ("pareto", "accuracy against query time", Draw::One(pareto::draw)),
     ("training", "training", Draw::One(training::draw)),
+    ("rerank", "by size of the shortlist", Draw::One(rerank::draw)),
 ];
 
 /// The plots that the experiment asks for and that the section has data for.

@@ -85,6 +85,24 @@ impl Palette {
     }
 }
 
+impl Palette {
+    /// Looks for labels that stand in one plot: each as everywhere, unless an earlier one has its colour and another is free.
+    pub fn among(&self, labels: &[&str]) -> Vec<Look> {
+        let mut looks: Vec<Look> = Vec::new();
+        for label in labels {
+            let plain = self.plain(label);
+            let taken = |colour: &Colour| looks.iter().any(|other| other.colour == *colour);
+            let theirs = |colour: &Colour| labels.iter().any(|other| self.plain(other).colour == *colour);
+            let free = COLOURS.into_iter().find(|colour| !taken(colour) && !theirs(colour));
+            looks.push(match free {
+                Some(colour) if taken(&plain.colour) => Look { colour, dash: None, ..plain },
+                _ => plain,
+            });
+        }
+        looks
+    }
+}
+
 impl Look {
     /// What a paper states, beside what was measured: a dark diamond.
     pub fn stated() -> Self {

@@ -171,7 +171,7 @@ impl Panel {
 }
 
 /// The first metric of the table for each direction, and the first of both.
-fn first_of_each_direction(section: &Section<'_>) -> Vec<Metric> {
+pub fn first_of_each_direction(section: &Section<'_>) -> Vec<Metric> {
     let mut found: Vec<Metric> = Vec::new();
     for metric in section.columns().iter().map(|name| Metric::parse(name)) {
         if found.iter().all(|other| other.group() != metric.group()) {
