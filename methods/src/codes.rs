@@ -66,6 +66,14 @@ pub trait PairScorer: Send + Sync {
         out: &mut [f32],
     ) -> Result<()>;
 
+    /// What else a table may say of these items' comparison, by name: shares in percent of what was left out, and the like.
+    ///
+    /// # Errors
+    /// As [`PairScorer::score`].
+    fn measures(&self, _images: &Codes, _texts: &Codes) -> Result<Vec<(&'static str, f64)>> {
+        Ok(Vec::new())
+    }
+
     /// What it looked at to compare an image with a text, step after step; nothing if it has no attention to show.
     ///
     /// # Errors

@@ -48,6 +48,11 @@ fn fit(method: &dyn Method, dataset: &Dataset, seed: u64) -> Box<dyn Matcher> {
 /// Scores of every image against every text, straight from the definition of each similarity.
 fn scores(similarity: Similarity<'_>, images: &Codes, texts: &Codes) -> Vec<Vec<f64>> {
     let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum::<f64>();
+    if let Similarity::Pairwise(scorer) = similarity {
+        let mut all = vec![0.0; images.len() * texts.len()];
+        scorer.score(images, 0..images.len(), texts, 0..texts.len(), &mut all).expect("codes of this method");
+        return all.chunks_exact(texts.len()).map(|row| row.iter().map(|&score| f64::from(score)).collect()).collect();
+    }
     let score = |i: usize, j: usize| match (similarity, images, texts) {
         (Similarity::Dot, Codes::Dense(a), Codes::Dense(b)) => dot(a.row(i), b.row(j)),
         (Similarity::Cosine, Codes::Dense(a), Codes::Dense(b)) => {
@@ -56,11 +61,6 @@ fn scores(similarity: Similarity<'_>, images: &Codes, texts: &Codes) -> Vec<Vec<
         }
         (Similarity::Hamming, Codes::Binary(a), Codes::Binary(b)) => {
             -f64::from(a.item(i).iter().zip(b.item(j)).map(|(x, y)| (x ^ y).count_ones()).sum::<u32>())
-        }
-        (Similarity::Pairwise(scorer), a, b) => {
-            let mut out = [0.0];
-            scorer.score(a, i..i + 1, b, j..j + 1, &mut out).expect("codes of this method");
-            f64::from(out[0])
         }
         _ => panic!("codes and similarity do not belong together"),
     };
@@ -216,6 +216,56 @@ fn a_text_has_the_same_code_in_any_company() {
                     "{name}: text {t} scores {} among all, {score} among few",
                     row[t]
                 );
+            }
+        }
+    }
+}
+
+/// Images of `regions` vectors each, the first image's all zero; texts of one word and of more than training had.
+fn odd(dataset: &Dataset, regions: usize) -> (Images, Texts) {
+    let fragments = dataset.test.images.fragments.as_ref().expect("planted images have fragments");
+    let items: Vec<usize> = (0..5).collect();
+    let all = fragments.gather(&items).expect("readable");
+    let cols = fragments.width();
+    let each = fragments.fragments();
+    let mut vectors = Matrix::zeros(items.len(), regions * cols);
+    for item in 1..items.len() {
+        vectors.row_mut(item).copy_from_slice(&all.data[item * each * cols..][..regions * cols]);
+    }
+    let ids = |n: usize| (0..n).map(|i| i.to_string()).collect();
+    let images = Images {
+        ids: ids(items.len()),
+        fragments: Some(std::sync::Arc::new(Subset::fragments_of(vectors, regions))),
+        ..Images::default()
+    };
+    let tokens = dataset.test.texts.tokens.as_ref().expect("planted texts have tokens");
+    let (start, end) = (tokens[0][0], *tokens[0].last().expect("a text"));
+    let inside: Vec<u32> = tokens.iter().flat_map(|text| &text[1..text.len() - 1]).copied().take(70).collect();
+    let texts = vec![vec![start, inside[0], end], [vec![start], inside, vec![end]].concat(), tokens[1].clone()];
+    (images, Texts { ids: ids(texts.len()), tokens: Some(texts), ..Texts::default() })
+}
+
+#[test]
+fn short_long_and_empty_items_are_compared_alike_in_any_company() {
+    let dataset = planted();
+    let pairwise = registry::methods().filter(|method| method.card().codes == "fragments");
+    for method in pairwise {
+        let name = &method.card().name;
+        let matcher = fit(method, &dataset, 3);
+        for regions in [1, dataset.test.images.fragments.as_ref().expect("fragments").fragments()] {
+            let (images, texts) = odd(&dataset, regions);
+            let images = matcher.encode_images(&images).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let texts = matcher.encode_texts(&texts).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let together = scores(matcher.similarity(), &images, &texts);
+            let Similarity::Pairwise(scorer) = matcher.similarity() else { panic!("{name} compares fragments") };
+            for (i, row) in together.iter().enumerate() {
+                for (j, &score) in row.iter().enumerate() {
+                    let mut alone = [0.0];
+                    scorer.score(&images, i..i + 1, &texts, j..j + 1, &mut alone).expect("codes of this method");
+                    assert!(score.is_finite(), "{name}: image {i}, text {j}: {score}");
+                    let apart = (score - f64::from(alone[0])).abs();
+                    assert!(apart < 1e-5, "{name}: image {i}, text {j}: {score} among others, {} alone", alone[0]);
+                }
             }
         }
     }

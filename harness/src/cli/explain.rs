@@ -287,13 +287,19 @@ fn figure(
 ) -> Result<Figure> {
     let card = method.card();
     let Similarity::Pairwise(scorer) = matcher.similarity() else {
-        bail!("{} compares whole vectors: there is no attention to show; scan, imram and san have some", card.name);
+        bail!(
+            "{} compares whole vectors: there is no attention to show; xmbench list methods names those of the family attention, which have some",
+            card.name
+        );
     };
     let (image, text) = if args.by == By::Text { (answer.item, query) } else { (query, answer.item) };
     let [images, texts] = &answer.codes;
     let maps = scorer.attention(images, image, texts, text)?;
     if maps.is_empty() {
-        bail!("{} has no attention between words and regions to show; scan, imram and san have some", card.name);
+        bail!(
+            "{} has no weights between words and regions to show; scan, imram, san, uarda and show_attend_tell have some",
+            card.name
+        );
     }
     let test = &dataset.test;
     let tokens = test.texts.tokens.as_ref().map(|tokens| tokens[text].as_slice()).unwrap_or_default();

@@ -89,7 +89,7 @@ impl<'a> Scores<'a> {
     /// Codes of one length compete with each other; how much a shortlist holds is no merit. Controls do not compete, and a row that was selected on the test
     /// split does so among its like alone.
     fn mark_best(&self, scores: &mut [Option<Score>], metric: &Metric) {
-        if metric.kind == Kind::InShortlist {
+        if metric.kind == Kind::Share {
             return;
         }
         let rows = &self.section.rows;

@@ -237,6 +237,9 @@ builtin![
     "07-emoji-losses",
     "08-f8k-losses",
     "08-wiki-losses",
+    "09-emoji-attention",
+    "10-emoji-thresholds",
+    "11-f8k-attention",
 ];
 
 impl Experiment {

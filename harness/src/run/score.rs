@@ -1,7 +1,7 @@
 //! What fitted matchers score: their codes of the splits that a protocol names, its metrics, and the time of a search.
 
 use xmbench_datasets::{Collection, Dataset, Split};
-use xmbench_methods::{Codes, Error, Matcher};
+use xmbench_methods::{Codes, Error, Matcher, Similarity};
 
 use super::{
     Profile,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     protocol::{self, Direction, Evaluation, Protocol, Side},
     record::Timing,
-    retrieval::{Compared, Search, TopK},
+    retrieval::{Compared, Member, Search, TopK},
 };
 
 /// Results a query asks for while it is timed.
@@ -86,12 +86,19 @@ impl<'a> Encoded<'a> {
         [images, texts].map(|lists| lists.iter().map(Codes::bytes_per_item).sum())
     }
 
-    /// The metrics under the protocol.
+    /// The metrics under the protocol, and what a pair scorer measures besides of texts asking for images.
     ///
     /// # Errors
     /// What [`protocol::evaluate`] refuses, or a metric that is not finite.
     pub fn evaluate<'b>(&'b self, protocol: &Protocol, compared: &Compared<'b>) -> Result<Evaluation, Failure> {
-        let evaluation = protocol::evaluate(protocol, self.queries(), self.gallery(), compared.clone())?;
+        let mut evaluation = protocol::evaluate(protocol, self.queries(), self.gallery(), compared.clone())?;
+        if let ([Member { codes, similarity: Similarity::Pairwise(scorer) }], None) =
+            (compared.first.as_slice(), &compared.second)
+        {
+            let (asked, answers) = (self.queries().texts, self.gallery().images);
+            let measures = scorer.measures(&answers[*codes], &asked[*codes])?;
+            evaluation.metrics.extend(measures.into_iter().map(|(name, value)| (name.to_string(), value)));
+        }
         match evaluation.metrics.iter().find(|(_, value)| !value.is_finite()) {
             Some((name, value)) => Err(Failure::Reason(format!("metric {name} is {value}"))),
             None => Ok(evaluation),

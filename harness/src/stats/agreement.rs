@@ -41,7 +41,7 @@ pub fn allowed(metric: &Metric, a: &Trial, b: &Trial) -> f64 {
         if asked == 0 { 0.0 } else { 100.0 / asked as f64 }
     };
     match metric.kind {
-        Kind::Recall(_) | Kind::InShortlist => share(0.25).max(3.0 * query(metric.direction)),
+        Kind::Recall(_) | Kind::Share => share(0.25).max(3.0 * query(metric.direction)),
         Kind::RecallSum => {
             let both = [Direction::I2t, Direction::T2i].map(|direction| query(Some(direction)));
             share(0.2).max(6.0 * both[0].max(both[1]))

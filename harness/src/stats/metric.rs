@@ -24,8 +24,9 @@ pub enum Kind {
     MeanAveragePrecision,
     /// Median or mean rank: less is better.
     Rank,
-    /// The share of queries that a shortlist holds, percent: a bound on a second stage, in which rows do not compete.
-    InShortlist,
+    /// A share in percent in which rows do not compete: of queries that a shortlist holds, a bound on a second stage; of vectors that
+    /// a mask keeps.
+    Share,
     /// Another fraction: MAP@k, precision@k, nDCG@k.
     Fraction,
     /// A number of which nothing is known but that more is better.
@@ -46,7 +47,7 @@ impl Metric {
             Some(Ok(k)) => Kind::Recall(k),
             _ if lower == "rsum" => Kind::RecallSum,
             _ if lower == "map@all" => Kind::MeanAveragePrecision,
-            _ if lower == IN_SHORTLIST => Kind::InShortlist,
+            _ if lower == IN_SHORTLIST || lower.starts_with("kept ") => Kind::Share,
             _ if lower == "medr" || lower == "meanr" => Kind::Rank,
             _ if fraction => Kind::Fraction,
             _ => Kind::Other,
@@ -84,7 +85,7 @@ impl Metric {
     /// Digits after the point.
     pub fn decimals(&self) -> usize {
         match self.kind {
-            Kind::Recall(_) | Kind::RecallSum | Kind::InShortlist | Kind::Rank => 1,
+            Kind::Recall(_) | Kind::RecallSum | Kind::Share | Kind::Rank => 1,
             Kind::MeanAveragePrecision | Kind::Fraction => 3,
             Kind::Other => 2,
         }

@@ -8,6 +8,4 @@ crate::family! {
     show_attend_tell::SHOW_ATTEND_TELL,
     naaf::NAAF,
     uarda::UARDA,
-    naaf::NAAF,
-    uarda::UARDA,
 }

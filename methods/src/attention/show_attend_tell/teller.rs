@@ -4,8 +4,8 @@ use candle_core::Tensor;
 
 use super::decoder::{Decoder, Scene};
 use crate::{
-    Error, Result,
-    nn::cross::{Interaction, Padded, Pairing, Side},
+    AttentionMap, Error, Result,
+    nn::cross::{Direction, Interaction, Padded, Pairing, Side},
 };
 
 /// Values that a tensor of a step may hold: 16 MiB of f32.
@@ -108,7 +108,37 @@ impl Teller {
     }
 }
 
+impl Teller {
+    /// The weights `alpha` of every step of one text before one image, `[1, 1, steps, k]`.
+    fn looks(&self, image: &Side, tokens: &[u32]) -> Result<Tensor> {
+        let [keys, values, h, c] = [0, 1, 2, 3].map(|at| image.made[at].clone());
+        let scene = Scene {
+            keys: keys.unsqueeze(0)?,
+            values: values.unsqueeze(0)?,
+            real: None,
+            start: [h.unsqueeze(0)?, c.unsqueeze(0)?],
+        };
+        let mut states = scene.start.clone();
+        let mut looks = Vec::new();
+        for &before in tokens {
+            let step = self.decoder.step(&scene, &[before], [&states[0], &states[1]])?;
+            looks.push(step.alpha);
+            states = step.states;
+        }
+        Ok(Tensor::stack(&looks, 2)?)
+    }
+}
+
 impl Interaction for Teller {
+    fn attention(&self, image: &Side, text: &Side) -> Result<Vec<AttentionMap>> {
+        let tokens = self.tokens(&text.items)?.remove(0);
+        // The step that tells a word stands in its row: nothing was looked at to tell the start.
+        let looks = self.looks(image, &tokens[..tokens.len() - 1])?;
+        let before = looks.narrow(2, 0, 1)?.zeros_like()?;
+        let looks = Tensor::cat(&[before, looks], 2)?;
+        Ok(vec![AttentionMap::of("what is looked at to tell a word", Direction::T2i, &looks)?])
+    }
+
     fn images(&self, images: &Padded) -> Result<Vec<Tensor>> {
         Ok(self.decoder.prepared(images)?.into())
     }

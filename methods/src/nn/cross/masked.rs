@@ -34,6 +34,9 @@ use crate::{
 
 const MEAN: Relevance = Relevance { aggregation: Aggregation::Mean, lambda_lse: 1.0 };
 
+/// Images that are counted at a time.
+const COUNTED: usize = 128;
+
 /// What the sum of (8) is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -384,11 +387,26 @@ impl MaskedScorer {
 }
 
 impl PairScorer for MaskedScorer {
+    fn measures(&self, images: &Codes, texts: &Codes) -> Result<Vec<(&'static str, f64)>> {
+        let mut kept = Kept::default();
+        for start in (0..images.len()).step_by(COUNTED) {
+            kept += self.kept(images, start..(start + COUNTED).min(images.len()), texts, 0..texts.len())?;
+        }
+        Ok(vec![("kept queries", 100.0 * kept.query_fraction()), ("kept pairs", 100.0 * kept.pair_fraction())])
+    }
+
     fn attention(&self, images: &Codes, image: usize, texts: &Codes, text: usize) -> Result<Vec<AttentionMap>> {
         let (images, texts) = fragments(images, texts)?;
         let side = |from, item: usize| padded(from, &[item], &Device::Cpu);
         let image = Side::images(&self.settings, side(images, image)?)?;
-        self.settings.attention(&image, &Side::texts(&self.settings, side(texts, text)?)?)
+        let text = Side::texts(&self.settings, side(texts, text)?)?;
+        let before = Masked { content: false, query: false, ..self.settings };
+        let titles = ["without the threshold".into(), format!("under the threshold {:.3}", self.settings.threshold)];
+        let maps = [before, self.settings].into_iter().zip(titles).map(|(settings, title)| {
+            let maps = settings.attention(&image, &text)?.into_iter();
+            Ok(maps.map(|map| AttentionMap { title: title.clone(), ..map }).collect::<Vec<_>>())
+        });
+        Ok(maps.collect::<Result<Vec<_>>>()?.concat())
     }
 
     fn score(

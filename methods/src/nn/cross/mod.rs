@@ -80,7 +80,7 @@ pub use kernel::{attention, scores};
 pub use masked::{Kept, Masked, MaskedScorer, MeanOver, masked_scores};
 pub use op::batch_scores;
 pub use padded::{Padded, norms};
-pub use pairs::{Block, Interaction, InteractionScorer, Pairing, Side, fragments, interact};
+pub use pairs::{Block, Interaction, InteractionScorer, Pairing, Side, fragments, interact, padded};
 pub use real::Real;
 pub use scorer::CrossScorer;
 pub use stack::Stack;
