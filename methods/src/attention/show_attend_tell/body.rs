@@ -20,7 +20,7 @@ const BLOCK: usize = 256;
 /// Above this, not every whole number is an f32.
 const EXACT: usize = 1 << 24;
 
-/// Parameters of [`Regions`].
+/// Parameters of the layer over regions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// Length of a region's vector, D.
