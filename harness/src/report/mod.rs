@@ -22,8 +22,8 @@ use crate::{
     record::{Recording, section},
 };
 use page::Part;
-pub(crate) use plot::attention::{self, Figure};
 use plot::Palette;
+pub(crate) use plot::attention::{self, Figure};
 use score::Scores;
 
 /// What was written.
