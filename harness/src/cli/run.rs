@@ -68,8 +68,13 @@ impl Args {
     }
 }
 
-/// Tells every thread pool how many threads there are, before the first of them starts; every core when not said.
+/// Tells every thread pool how many threads there are, before the first of them starts; every core when not said. Candle's own
+/// pool, which spins while it waits, gets none unless the variable says so: large work goes over rayon, tile by tile.
 pub fn set_threads(threads: Option<NonZeroUsize>) {
+    if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
+        // SAFETY: as below.
+        unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
+    }
     let threads = match (threads, std::env::var_os("RAYON_NUM_THREADS")) {
         (None, Some(_)) => return,
         (None, None) => std::thread::available_parallelism().map_or(1, |threads| threads.get()),

@@ -60,7 +60,12 @@ pub fn sample<E>(effort: Effort, mut work: impl FnMut(usize) -> Result<(), E>) -
     let begin = Instant::now();
     let (mut window, mut before) = (Vec::with_capacity(WINDOW), f64::NAN);
     while begin.elapsed() < effort.warm_up {
-        window.push(timed()?);
+        let seconds = timed()?;
+        // A call that takes longer than all the time there is has warmed up in its first moments.
+        if seconds > (effort.warm_up + effort.budget).as_secs_f64() {
+            return Ok(vec![seconds]);
+        }
+        window.push(seconds);
         if window.len() == WINDOW {
             let now = median(&mut window);
             window.clear();

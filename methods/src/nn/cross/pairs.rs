@@ -163,7 +163,7 @@ impl<'a> Block<'a> {
 }
 
 /// Images and texts of a tile: their pairs' vectors stay in the cache of a core.
-const IMAGES: usize = 8;
+const IMAGES: usize = 4;
 const TEXTS: usize = 16;
 /// Pairs that are differentiated at a time.
 const PAIRS: usize = 32;
