@@ -21,6 +21,7 @@ fn small(method: &dyn Method) -> toml::Table {
         batch = 20
         learning_rate = 0.01
         decay_every = 0
+        warmup = 3
         ridge = 0.01
         image_widths = [32]
         text_widths = [32]

@@ -285,6 +285,10 @@ fn masks_are_seen_in_what_was_looked_at() {
     for (threshold, expected) in [(0.7, [1.0, 0.0, 0.0, 1.0]), (0.9, [1.0, 0.0, 0.0, 0.0])] {
         let scorer = MaskedScorer { settings: Masked { threshold, ..PAPER }, form: Contexts::Gram };
         let maps = scorer.attention(&image, 0, &text, 0).unwrap();
-        assert_eq!((maps.len(), maps[0].answers, &maps[0].weights[..]), (1, 2, &expected[..]));
+        assert_eq!((maps.len(), maps[1].answers, &maps[1].weights[..]), (2, 2, &expected[..]));
+        assert_eq!(maps[1].title, format!("under the threshold {threshold:.3}"));
+        // Without it every region has a weight, and a word's add up.
+        let before = &maps[0].weights;
+        assert!(before.iter().all(|&w| w > 0.0) && (before[2] + before[3] - 1.0).abs() < 1e-6, "{before:?}");
     }
 }
