@@ -134,7 +134,8 @@ fn parameters(
 ) -> Result<(toml::Table, String, toml::Table)> {
     let mut labels = Vec::new();
     let mut taken = None;
-    for experiment in Experiment::builtin(args.profile)?.into_iter().filter(|experiment| !experiment.off) {
+    // Also of one that the profile leaves out: its settings are as good.
+    for experiment in Experiment::builtin(args.profile)? {
         let Some(entry) = experiment.datasets.iter().find(|entry| entry.name == args.dataset) else { continue };
         for planned in plan(&experiment, methods)? {
             // A row that is made of others fits nothing.

@@ -2,7 +2,10 @@ use candle_core::Device;
 use xmbench_datasets::random::Seed;
 
 use super::*;
-use crate::nn::cross::{CrossAttention, batch_scores};
+use crate::nn::cross::{CrossAttention, batch_scores, known as items_of};
+
+#[path = "known.rs"]
+mod known;
 
 const D: usize = 6;
 
@@ -85,4 +88,29 @@ fn only_what_is_used_has_weights() {
     assert_eq!(weights(toml::toml! { steps = 2 }), 8);
     let error = crate::Method::resolve(&IMRAM, &toml::toml! { steps = 0 }).unwrap_err().to_string();
     assert!(error.contains("`steps`") && error.contains("1 to 16"), "{error}");
+}
+
+#[test]
+fn steps_are_those_of_an_independent_program_that_builds_what_is_seen() {
+    for (dtype, most) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
+        let [image, text] = items_of::items(dtype);
+        let tensor = |values: &[f64], shape: &[usize]| {
+            Tensor::from_slice(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+        };
+        let memory = Memory {
+            gate: [tensor(&known::GATE, &[16, 8]), tensor(&known::GATE_BIAS, &[8])],
+            update: [tensor(&known::UPDATE, &[16, 8]), tensor(&known::UPDATE_BIAS, &[8])],
+        };
+        for (direction, memory_norm, expected) in known::STEPS {
+            let branches = vec![Branch { direction, memory: Some(memory.clone()) }];
+            let one = Recurrent { memory_norm, branches, ..recurrent(Mode::Text, 3) };
+            let images = Side::images(&one, image.clone()).unwrap();
+            let texts = Side::texts(&one, text.clone()).unwrap();
+            let steps = one.steps(0, &images, &texts, Pairing::Every).unwrap();
+            for ([_, score], expected) in steps.iter().zip(expected) {
+                let found = values(score).unwrap()[0];
+                assert!((found - expected).abs() < most, "{direction:?} {memory_norm} {dtype:?}: {found}, {expected}");
+            }
+        }
+    }
 }
