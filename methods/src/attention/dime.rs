@@ -147,10 +147,7 @@ impl Loss for Params {
             let expected = format!("a number that divides `embedding`, {width}");
             return Err(out_of_range(NAME, "heads", &expected, self.heads));
         }
-        if shared.schedule.batch < 2 {
-            let expected = "at least 2, for there to be a negative";
-            return Err(out_of_range(NAME, "batch", expected, shared.schedule.batch));
-        }
+        shared.has_negatives(NAME)?;
         self.ranking.check(NAME)
     }
 

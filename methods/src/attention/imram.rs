@@ -117,10 +117,7 @@ impl Loss for Params {
         if !(1..=MOST_STEPS).contains(&self.steps) {
             return Err(out_of_range("imram", "steps", &format!("1 to {MOST_STEPS}"), self.steps));
         }
-        if shared.schedule.batch < 2 {
-            let expected = "at least 2, for there to be a negative";
-            return Err(out_of_range("imram", "batch", expected, shared.schedule.batch));
-        }
+        shared.has_negatives("imram")?;
         self.ranking.check("imram")
     }
 

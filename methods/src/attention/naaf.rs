@@ -94,10 +94,7 @@ impl Loss for Params {
         if !(self.lambda_softmax > 0.0 && self.lambda_softmax.is_finite()) {
             return Err(out_of_range(NAME, "lambda_softmax", "a number above 0", self.lambda_softmax));
         }
-        if shared.schedule.batch < 2 {
-            let expected = "at least 2, for there to be a negative";
-            return Err(out_of_range(NAME, "batch", expected, shared.schedule.batch));
-        }
+        shared.has_negatives(NAME)?;
         self.mining.check(NAME)?;
         self.ranking.check(NAME)
     }

@@ -111,10 +111,7 @@ impl Loss for Params {
                 return Err(out_of_range("san", key, &format!("1 to {most}"), value));
             }
         }
-        if shared.schedule.batch < 2 {
-            let expected = "at least 2, for there to be a negative";
-            return Err(out_of_range("san", "batch", expected, shared.schedule.batch));
-        }
+        shared.has_negatives("san")?;
         self.ranking.check("san")
     }
 

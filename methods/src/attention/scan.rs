@@ -92,10 +92,7 @@ impl Loss for Params {
                 return Err(out_of_range("scan", key, "a number above 0", value));
             }
         }
-        if shared.schedule.batch < 2 {
-            let expected = "at least 2, for there to be a negative";
-            return Err(out_of_range("scan", "batch", expected, shared.schedule.batch));
-        }
+        shared.has_negatives("scan")?;
         self.ranking.check("scan")
     }
 

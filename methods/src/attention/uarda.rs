@@ -128,10 +128,7 @@ impl Loss for Params {
         if self.mean_over == MeanOver::Kept && !self.query_mask {
             return Err(out_of_range(NAME, "mean_over", "n without `query_mask`, which keeps all", "kept"));
         }
-        if shared.schedule.batch < 2 {
-            let expected = "at least 2, for there to be a negative";
-            return Err(out_of_range(NAME, "batch", expected, shared.schedule.batch));
-        }
+        shared.has_negatives(NAME)?;
         self.ranking.check(NAME)
     }
 

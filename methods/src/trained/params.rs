@@ -30,6 +30,22 @@ impl<B: Body> Default for Shared<B> {
     }
 }
 
+impl<B: Body> Shared<B> {
+    /// Checks that a batch has more than one pair; `method` is named in the error.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn has_negatives(&self, method: &str) -> Result<()> {
+        match self.schedule.batch {
+            0 | 1 => {
+                let expected = "at least 2, for there to be a negative";
+                Err(params::out_of_range(method, "batch", expected, self.schedule.batch))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// All parameters of a method.
 #[derive(Serialize, Deserialize)]
 #[serde(bound = "")]

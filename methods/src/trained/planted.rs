@@ -142,3 +142,24 @@ pub fn recall(matcher: &dyn Matcher, test: &Collection) -> f64 {
     });
     hits.count() as f64 / test.images.len() as f64
 }
+
+/// Texts of forty words and of one, which no training had.
+pub fn longer_texts_score_alone_as_together(matcher: &dyn Matcher, images: &Images) {
+    let texts = Texts {
+        ids: vec!["long".into(), "short".into()],
+        tokens: Some(vec![(0..40).map(|i| 2 + i % 14).collect(), vec![3]]),
+        ..Texts::default()
+    };
+    let (images, texts) = (matcher.encode_images(images).unwrap(), matcher.encode_texts(&texts).unwrap());
+    let Similarity::Pairwise(scorer) = matcher.similarity() else { panic!("scores pairs") };
+    let score = |columns: std::ops::Range<usize>| {
+        let mut out = vec![0.0; 3 * columns.len()];
+        scorer.score(&images, 0..3, &texts, columns, &mut out).unwrap();
+        out
+    };
+    let (both, long, short) = (score(0..2), score(0..1), score(1..2));
+    for i in 0..3 {
+        assert!(both[2 * i].is_finite() && (both[2 * i] - long[i]).abs() < 1e-5);
+        assert!(both[2 * i + 1].is_finite() && (both[2 * i + 1] - short[i]).abs() < 1e-5);
+    }
+}

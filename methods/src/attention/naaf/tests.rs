@@ -2,12 +2,12 @@ use candle_core::Device;
 
 use super::{mining::Mined, *};
 use crate::{
-    Codes, Fragments, Matcher, Method, PairScorer,
+    Codes, Fragments, Method, PairScorer,
     nn::{
         checks::{draw, flat, follows_differences},
         cross::known,
     },
-    trained::planted::{fit, planted, recall, scores, small},
+    trained::planted::{fit, longer_texts_score_alone_as_together, planted, recall, scores, small},
 };
 
 const WORDS: [usize; 4] = [3, 1, 5, 2];
@@ -173,27 +173,6 @@ fn planted_pairs_are_learnt_and_survive_the_disk() {
     candle_core::safetensors::save(&weights, &path).unwrap();
     assert!(before != scores(&*NAAF.load(folder.path(), &Device::Cpu).unwrap(), &test));
     longer_texts_score_alone_as_together(&*matcher, &test.images);
-}
-
-/// Texts of forty words and of one, which no training had.
-fn longer_texts_score_alone_as_together(matcher: &dyn Matcher, images: &xmbench_datasets::Images) {
-    let texts = xmbench_datasets::Texts {
-        ids: vec!["long".into(), "short".into()],
-        tokens: Some(vec![(0..40).map(|i| 2 + i % 14).collect(), vec![3]]),
-        ..Default::default()
-    };
-    let (images, texts) = (matcher.encode_images(images).unwrap(), matcher.encode_texts(&texts).unwrap());
-    let Similarity::Pairwise(scorer) = matcher.similarity() else { panic!("scores pairs") };
-    let score = |columns: std::ops::Range<usize>| {
-        let mut out = vec![0.0; 3 * columns.len()];
-        scorer.score(&images, 0..3, &texts, columns, &mut out).unwrap();
-        out
-    };
-    let (both, long, short) = (score(0..2), score(0..1), score(1..2));
-    for i in 0..3 {
-        assert!(both[2 * i].is_finite() && (both[2 * i] - long[i]).abs() < 1e-5);
-        assert!(both[2 * i + 1].is_finite() && (both[2 * i + 1] - short[i]).abs() < 1e-5);
-    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use candle_core::Device;
 use super::*;
 use crate::{
     Matcher, Method,
-    trained::planted::{fit, planted, recall, scores},
+    trained::planted::{fit, longer_texts_score_alone_as_together, planted, recall, scores},
 };
 
 /// The threshold and the samples since the last estimate of a saved matcher.
@@ -59,27 +59,6 @@ fn planted_pairs_are_learnt_in_both_directions_and_survive_the_disk() {
             assert!((a - b).abs() < 1e-5, "{direction}: {a} {b}");
         }
         longer_texts_score_alone_as_together(&*matcher, &test.images);
-    }
-}
-
-/// Texts of forty words and of one, which no training had.
-fn longer_texts_score_alone_as_together(matcher: &dyn Matcher, images: &xmbench_datasets::Images) {
-    let texts = xmbench_datasets::Texts {
-        ids: vec!["long".into(), "short".into()],
-        tokens: Some(vec![(0..40).map(|i| 2 + i % 14).collect(), vec![3]]),
-        ..Default::default()
-    };
-    let (images, texts) = (matcher.encode_images(images).unwrap(), matcher.encode_texts(&texts).unwrap());
-    let Similarity::Pairwise(scorer) = matcher.similarity() else { panic!("scores pairs") };
-    let score = |columns: std::ops::Range<usize>| {
-        let mut out = vec![0.0; 3 * columns.len()];
-        scorer.score(&images, 0..3, &texts, columns, &mut out).unwrap();
-        out
-    };
-    let (both, long, short) = (score(0..2), score(0..1), score(1..2));
-    for i in 0..3 {
-        assert!(both[2 * i].is_finite() && (both[2 * i] - long[i]).abs() < 1e-5);
-        assert!(both[2 * i + 1].is_finite() && (both[2 * i + 1] - short[i]).abs() < 1e-5);
     }
 }
 

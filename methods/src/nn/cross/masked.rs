@@ -22,7 +22,7 @@ use super::{
     Aggregation, Attention, Block, Contexts, Direction, Interaction, Padded, Pairing, Real, Relevance, Side, Stack,
     fragments, keep,
     kernel::{Tile, grams, tiles},
-    pairs::padded,
+    pairs::{has_room, padded, turn},
     panel::{Context, Panel, Scratch, aggregate, dot, larger, normalise, project, relate, sum_squares},
     real::vectorised,
     relevance_from_grams, similarities, soften,
@@ -417,28 +417,14 @@ impl PairScorer for MaskedScorer {
         columns: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        let (height, width) = (rows.len(), columns.len());
-        if out.len() != height * width {
-            return Err(Error::Numeric(format!(
-                "expected room for {height} times {width} scores, found {}",
-                out.len()
-            )));
-        }
+        let height = rows.len();
+        has_room(out, height, columns.len())?;
         if out.is_empty() {
             return Ok(());
         }
         let (contexts, queries) = self.sides(images, rows, texts, columns)?;
         let scores = masked_scores(&self.settings, self.form, contexts, queries);
-        match self.settings.direction {
-            Direction::T2i => out.copy_from_slice(&scores),
-            Direction::I2t => {
-                for (j, column) in scores.chunks_exact(height).enumerate() {
-                    for (i, &score) in column.iter().enumerate() {
-                        out[i * width + j] = score;
-                    }
-                }
-            }
-        }
+        turn(self.settings.direction, &scores, height, out);
         Ok(())
     }
 }

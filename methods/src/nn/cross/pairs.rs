@@ -370,13 +370,7 @@ impl<I: Interaction> PairScorer for InteractionScorer<I> {
         out: &mut [f32],
     ) -> Result<()> {
         let (images, texts) = fragments(images, texts)?;
-        if out.len() != rows.len() * columns.len() {
-            let (height, width) = (rows.len(), columns.len());
-            return Err(Error::Numeric(format!(
-                "expected room for {height} times {width} scores, found {}",
-                out.len()
-            )));
-        }
+        has_room(out, rows.len(), columns.len())?;
         if out.is_empty() {
             return Ok(());
         }
@@ -408,6 +402,30 @@ pub fn fragments<'a>(images: &'a Codes, texts: &'a Codes) -> Result<(&'a Fragmen
     match (images, texts) {
         (Codes::Fragments(images), Codes::Fragments(texts)) => Ok((images, texts)),
         _ => Err(Error::Numeric("fragments are compared with fragments; encode both sides with this matcher".into())),
+    }
+}
+
+/// Checks that there is room for the scores of so many images and texts.
+///
+/// # Errors
+/// If there is not.
+pub(super) fn has_room(out: &[f32], images: usize, texts: usize) -> Result<()> {
+    if out.len() == images * texts {
+        return Ok(());
+    }
+    Err(Error::Numeric(format!("expected room for {images} times {texts} scores, found {}", out.len())))
+}
+
+/// Writes scores `[contexts, queries]` as `[images, texts]`.
+pub(super) fn turn(direction: Direction, scores: &[f32], images: usize, out: &mut [f32]) {
+    match direction {
+        Direction::T2i => out.copy_from_slice(scores),
+        Direction::I2t => {
+            let texts = out.len() / images;
+            for (j, column) in scores.chunks_exact(images).enumerate() {
+                column.iter().enumerate().for_each(|(i, &score)| out[i * texts + j] = score);
+            }
+        }
     }
 }
 

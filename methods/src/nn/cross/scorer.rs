@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use super::{Contexts, CrossAttention, Direction, Stack, attention, fragments, scores};
+use super::{
+    Contexts, CrossAttention, Direction, Stack, attention, fragments,
+    pairs::{has_room, turn},
+    scores,
+};
 use crate::{AttentionMap, Codes, Error, PairScorer, Result};
 
 /// Compares fragments of images with fragments of texts by stacked cross attention.
@@ -23,38 +27,24 @@ impl PairScorer for CrossScorer {
         columns: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        let (Codes::Fragments(images), Codes::Fragments(texts)) = (images, texts) else {
-            return Err(Error::Numeric(
-                "cross attention compares fragments; encode both sides with this matcher".into(),
-            ));
-        };
+        let (images, texts) = fragments(images, texts)?;
         if images.dim != texts.dim || images.dim == 0 {
             return Err(Error::Numeric(format!(
                 "cross attention: expected image and text vectors of one width above 0, found {} and {}",
                 images.dim, texts.dim
             )));
         }
-        let (height, width) = (rows.len(), columns.len());
-        if out.len() != height * width {
-            return Err(Error::Numeric(format!(
-                "expected room for {height} times {width} scores, found {}",
-                out.len()
-            )));
-        }
+        let height = rows.len();
+        has_room(out, height, columns.len())?;
         if out.is_empty() {
             return Ok(());
         }
         let (images, texts) = (Stack::of(images, rows)?, Stack::of(texts, columns)?);
-        match self.settings.direction {
-            Direction::T2i => out.copy_from_slice(&scores(&self.settings, self.form, images, texts)),
-            Direction::I2t => {
-                for (j, column) in scores(&self.settings, self.form, texts, images).chunks_exact(height).enumerate() {
-                    for (i, &score) in column.iter().enumerate() {
-                        out[i * width + j] = score;
-                    }
-                }
-            }
-        }
+        let (contexts, queries) = match self.settings.direction {
+            Direction::T2i => (images, texts),
+            Direction::I2t => (texts, images),
+        };
+        turn(self.settings.direction, &scores(&self.settings, self.form, contexts, queries), height, out);
         Ok(())
     }
 
