@@ -82,15 +82,16 @@ impl<'a> Scores<'a> {
             let range = start..(start + block(gallery)).min(queries);
             let mut rows = self.first.rows(direction, range.clone(), &planes)?;
             if let Some((second, shortlist)) = &self.second {
-                let places: Vec<Vec<f32>> = range
+                let places: Vec<Result<Vec<f32>>> = range
                     .clone()
                     .into_par_iter()
                     .map(|query| {
                         let row = rows.scores(query - range.start, gallery);
                         staged::row(&row, *shortlist, query, |items| second.listed(direction, query, items))
                     })
-                    .collect::<Result<_>>()?;
-                rows = Rows::Real(places.concat());
+                    .collect();
+                // Of several errors the first query's, whichever thread was faster.
+                rows = Rows::Real(places.into_iter().collect::<Result<Vec<_>>>()?.concat());
             }
             visit(range, &rows)?;
         }
