@@ -184,3 +184,34 @@ fn a_row_fails_with_what_it_is_made_of() {
     assert_eq!(reason(trial(&recording, "VSE++/seed=1")), "done");
     assert!(!place.path("out/matchers").exists());
 }
+
+#[test]
+fn a_row_for_shortlists_is_fitted_and_scores_nothing_else() {
+    let place = Place::new();
+    // One epoch each: with and without validation the same weights are kept.
+    let text = STAGES.replace("seeds = [1, 2]", "seeds = [1]").replace("epochs = 2\n", "epochs = 1\n");
+    let slow = "\n[[methods]]\nmethod = \"scan\"\nlabel = \"Slow\"\nembedding = 32\nword = 16\nepochs = 1\nbatch = 32\nshortlists_only = true\n\
+                [[rerank]]\nlabel = \"VSE++, then slow\"\nfirst = \"VSE++\"\nsecond = \"Slow\"\nshortlist = [3, 1000]\n";
+    place.write("a.toml", &format!("{text}{slow}"));
+    let (done, recorded, said) = run(&place, "a.toml", "");
+    assert_eq!((done, recorded), (10, 0));
+    assert!(said.contains("Slow seed 1: fitted for shortlists"), "{said}");
+    let recording = place.recording("out");
+    let slow = trial(&recording, "Slow/seed=1");
+    assert!(slow.metrics.is_empty() && slow.queries.is_empty() && slow.curves.is_empty());
+    assert_eq!((slow.history.len(), slow.history[0].validation), (1, None));
+    let phases: Vec<&str> = slow.timings.iter().map(|timing| timing.phase.as_str()).collect();
+    assert_eq!(phases, ["fit", "encode images", "encode texts"]);
+    assert!(slow.remark.contains("orders shortlists alone"), "{}", slow.remark);
+    let of = |label: &str, size: u32| {
+        let found =
+            recording.trials.iter().find(|trial| trial.label == label && trial.swept["shortlist"] == size.to_string());
+        found.unwrap_or_else(|| panic!("no trial {label} {size}")).metrics.clone()
+    };
+    for size in [3, 1000] {
+        assert_eq!(of("VSE++, then slow", size), of("VSE++, then SCAN", size));
+    }
+    place.run("report --recording out --out reports").code(0);
+    let page = std::fs::read_to_string(place.path("reports/index.html")).unwrap();
+    assert!(page.contains("orders shortlists alone"));
+}

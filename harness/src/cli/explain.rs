@@ -12,15 +12,16 @@ use serde_json::json;
 use xmbench_datasets::{Collection, Dataset, random::Seed};
 use xmbench_methods::{
     Codes, Matcher, Method, Run, Similarity, Training,
-    method::{Epoch, Observer},
+    method::{Epoch, Judge, Observer},
 };
 
 use super::{Status, print};
 use crate::{
+    protocol::Protocol,
     record::{Control, digest},
     report::{Figure, attention},
     retrieval::{Direction, index},
-    run::{Experiment, Job, Methods, Profile, deep, device, machine, nearest, plan},
+    run::{Experiment, Job, Methods, Profile, deep, device, machine, nearest, plan, validate},
 };
 
 #[derive(clap::Args)]
@@ -85,20 +86,20 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let method = methods.find(&args.method)?;
     let options = super::assignments(&args.options)?;
     let folder = super::data_folder(args.data_dir.clone());
-    let (params, origin, found) = parameters(args, method, methods)?;
-    let options = if args.options.is_empty() { found } else { options };
+    let row = row(args, method, methods)?;
+    let options = if args.options.is_empty() { row.options.clone() } else { options };
     let dataset = xmbench_datasets::open(&args.dataset, &options, folder.as_deref())?;
     let query = query(&dataset.test, args)?;
     let (device, device_name) = device::open(args.device)?;
     let stop = super::run::watch_for_interrupt()?;
-    print_unless(args.json, &format!("{} with the parameters of {origin}", method.card().label));
-    let fitted = fitted(args, method, &params, &dataset, (&device, &device_name), &stop)?;
+    print_unless(args.json, &format!("{} with the parameters of {}", method.card().label, row.origin));
+    let fitted = fitted(args, method, &row, &dataset, (&device, &device_name), &stop)?;
     let Some(matcher) = fitted else { return Ok(Status::Interrupted) };
     let answers = answers(&*matcher, &dataset.test, query, args.by)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
     let mut written = Vec::new();
     for answer in &answers {
-        let figure = figure(args, method, &dataset, &*matcher, query, answer, &origin)?;
+        let figure = figure(args, method, &dataset, &*matcher, query, answer, &row.origin)?;
         let (asks, other) = if args.by == By::Text { ("text", "image") } else { ("image", "text") };
         let stem = format!("{}-{}-{asks}{query}-{other}{}", method.card().name, dataset.name, answer.item);
         let picture = attention::draw(&figure, &stem)?;
@@ -125,13 +126,19 @@ fn print_unless(json: bool, line: &str) {
     }
 }
 
-/// Complete parameters, where they come from, and the options of the dataset there: those of an experiment's row with what the
-/// command line says put in their place, or the method's defaults.
-fn parameters(
-    args: &Args,
-    method: &'static dyn Method,
-    methods: &Methods,
-) -> Result<(toml::Table, String, toml::Table)> {
+/// What is fitted: the row of an experiment with what the command line says put in its place, or the method's defaults.
+struct Row {
+    /// Complete parameters.
+    params: toml::Table,
+    /// Where they come from.
+    origin: String,
+    /// Options of the dataset.
+    options: toml::Table,
+    /// What epochs are selected by.
+    protocol: Protocol,
+}
+
+fn row(args: &Args, method: &'static dyn Method, methods: &Methods) -> Result<Row> {
     let mut labels = Vec::new();
     let mut taken = None;
     // Also of one that the profile leaves out: its settings are as good.
@@ -147,25 +154,35 @@ fn parameters(
             labels.push(planned.label.clone());
             let wanted = args.row.as_ref().is_none_or(|row| *row == planned.label);
             if wanted && taken.is_none() {
-                let origin = format!("row {} of {}, profile {}", planned.label, experiment.name, args.profile);
-                taken = Some((settings[0].clone(), origin, entry.options.clone()));
+                taken = Some(Row {
+                    params: settings[0].clone(),
+                    origin: format!("row {} of {}, profile {}", planned.label, experiment.name, args.profile),
+                    options: entry.options.clone(),
+                    protocol: experiment.protocol.clone(),
+                });
             }
         }
     }
-    let (mut params, mut origin, options) = match (taken, &args.row) {
+    let mut row = match (taken, &args.row) {
         (Some(taken), _) => taken,
         (None, Some(row)) => {
             let hint = nearest(row, labels.iter().map(String::as_str));
             bail!("no row `{row}` of {} on {} in profile {}{hint}", args.method, args.dataset, args.profile)
         }
-        (None, None) => (toml::Table::new(), "its defaults".into(), toml::Table::new()),
+        (None, None) => Row {
+            params: toml::Table::new(),
+            origin: "its defaults".into(),
+            options: toml::Table::new(),
+            protocol: Protocol::pairs(),
+        },
     };
     let changes = super::assignments(&args.params)?;
     if !changes.is_empty() {
-        origin += &format!(" with {}", args.params.join(" "));
-        params.extend(changes);
+        row.origin += &format!(" with {}", args.params.join(" "));
+        row.params.extend(changes);
     }
-    Ok((method.resolve(&params)?, origin, options))
+    row.params = method.resolve(&row.params)?;
+    Ok(row)
 }
 
 /// The position of the query in its split.
@@ -202,30 +219,40 @@ impl Observer for Epochs {
 
     fn epoch(&mut self, epoch: &Epoch) {
         if !self.quiet {
-            eprintln!("epoch {}: loss {:.4}", epoch.epoch, epoch.loss);
+            let validation = epoch.validation.map(|score| format!(", validation {score:.1}")).unwrap_or_default();
+            eprintln!("epoch {}: loss {:.4}{validation}", epoch.epoch, epoch.loss);
         }
     }
 }
 
-/// The matcher from the folder of fitted ones, or fitted now and put there; nothing if the fit was interrupted.
+/// The matcher from the folder of fitted ones, or fitted now and put there, with the epoch of the best validation score; nothing if
+/// the fit was interrupted.
 fn fitted(
     args: &Args,
     method: &'static dyn Method,
-    params: &toml::Table,
+    row: &Row,
     dataset: &Dataset,
     (device, device_name): (&Device, &str),
     stop: &AtomicBool,
 ) -> Result<Option<Box<dyn Matcher>>> {
-    let identity = json!([method.card().name, machine::CODE, params, dataset.checksum, args.seed, device_name]);
-    let folder = args.matchers.join(format!("{}-{}", method.card().name, &digest(&identity.to_string())[..16]));
+    let card = method.card();
+    let identity =
+        json!([card.name, machine::CODE, row.params, row.protocol, dataset.checksum, args.seed, device_name]);
+    let folder = args.matchers.join(format!("{}-{}", card.name, &digest(&identity.to_string())[..16]));
     if folder.is_dir() {
         return Ok(Some(method.load(&folder, device)?));
     }
     print_unless(args.json, &format!("fitting on {} (seed {}), on {device_name}", dataset.name, args.seed));
     let fit = || {
         let mut epochs = Epochs { quiet: args.json };
-        let mut run = Run { device: device.clone(), ..Run::new(Seed(args.seed), &mut epochs, stop) };
-        method.fit(&Training::of(dataset), params, &mut run)
+        let selected_on = dataset.split(row.protocol.select_on);
+        let judge = |matcher: &dyn Matcher| match selected_on {
+            Some(collection) => validate(matcher, collection, &row.protocol),
+            None => Ok(0.0),
+        };
+        let judge = selected_on.is_some().then_some(&judge as &Judge<'_>);
+        let mut run = Run { device: device.clone(), judge, ..Run::new(Seed(args.seed), &mut epochs, stop) };
+        method.fit(&Training::of(dataset), &row.params, &mut run)
     };
     let matcher = match deep("explain", fit).map_err(|reason| anyhow!(reason))? {
         Ok(matcher) => matcher,

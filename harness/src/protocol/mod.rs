@@ -47,6 +47,14 @@ pub struct Protocol {
     pub ties: Ties,
 }
 
+impl Protocol {
+    /// What most papers on images and texts print: R@1, R@5 and R@10 of the whole test split, both directions.
+    pub fn pairs() -> Self {
+        let task = Task::Pairs { cutoffs: recall_cutoffs(), folds: one() };
+        Self { task, split: test(), select_on: val(), ties: Ties::default() }
+    }
+}
+
 fn test() -> Split {
     Split::Test
 }

@@ -74,7 +74,10 @@ impl<'a> Bench<'a> {
             };
             match outcome {
                 Ok(numbers) => {
-                    self.progress.end(&headline(&self.experiment.columns, &numbers));
+                    self.progress.end(&match planned.scored {
+                        true => headline(&self.experiment.columns, &numbers),
+                        false => "fitted for shortlists".into(),
+                    });
                     take(&mut trial, numbers);
                     summary.done += 1;
                 }
@@ -202,7 +205,14 @@ impl<'a> Bench<'a> {
                         remarks.push(remark);
                     }
                 }
-                (json!(planned.params), remarks.join("; "))
+                match planned.scored {
+                    true => (json!(planned.params), remarks.join("; ")),
+                    false => {
+                        remarks
+                            .push("orders shortlists alone: no gallery is scored, and its last epoch is kept".into());
+                        (json!([planned.params, "shortlists only"]), remarks.join("; "))
+                    }
+                }
             }
             Job::Combine(combined) => self.made_of(plan, planned, combined),
         };

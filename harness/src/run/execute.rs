@@ -136,7 +136,10 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     encoded.add(&*matcher)?;
     setting.goes_on()?;
     let compared = matcher.similarity().into();
-    let mut evaluation = encoded.evaluate(protocol, &compared)?;
+    let mut evaluation = match planned.scored {
+        true => encoded.evaluate(protocol, &compared)?,
+        false => Evaluation::default(),
+    };
     if !scores.is_empty() {
         evaluation.curves.insert(SELECTION.into(), scores);
     }
@@ -145,7 +148,9 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     let mut timings =
         vec![Timing { phase: "fit".into(), items: dataset.train.pairs.all().len(), seconds: vec![seconds] }];
     timings.extend(encoded.clock_encoding(&*matcher, *profile)?);
-    timings.extend(encoded.clock_search(&compared, *profile)?);
+    if planned.scored {
+        timings.extend(encoded.clock_search(&compared, *profile)?);
+    }
     if let Some(folder) = &setting.keep {
         keep(&*matcher, folder)?;
     }
@@ -215,7 +220,7 @@ fn fit_one(
     observer: &mut (dyn Observer + Send),
 ) -> Result<Fit, Failure> {
     let Setting { dataset, protocol, device, .. } = setting;
-    let selected_on = dataset.split(protocol.select_on);
+    let selected_on = dataset.split(protocol.select_on).filter(|_| planned.scored);
     let judge = |matcher: &dyn Matcher| match selected_on {
         Some(collection) => validate(matcher, collection, protocol),
         None => Ok(0.0),

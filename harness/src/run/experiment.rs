@@ -17,6 +17,7 @@
 //! label = "VSE++"
 //! shuffled = true                 # also fitted on shuffled pairs, as a control
 //! select = ["margin"]             # of a swept parameter's values, the best on the validation split makes the row
+//! shortlists_only = true          # too slow for a whole gallery: fitted, without validation, as the second stage of `rerank` alone
 //!
 //! [[ensembles]]                   # the mean of the scores of fitted rows is a row of its own
 //! label = "SCAN, both directions"
@@ -30,7 +31,7 @@
 //!
 //! [profile.smoke]                 # `off = true` leaves the experiment out of a profile
 //! seeds = [1]
-//! params."VSE++" = { epochs = 2 } # by label or by method
+//! params."VSE++" = { epochs = 2 } # by label or by method; of `rerank` entries by label, and `shortlist` alone
 //! ```
 
 use std::{collections::BTreeMap, path::Path};
@@ -139,6 +140,10 @@ pub struct MethodEntry {
     /// Parameters whose values do not make rows: the best one on the protocol's selection split is taken.
     #[serde(default)]
     pub select: Vec<String>,
+    /// Whether the method is fitted to order shortlists alone: no gallery is scored with it, and for want of validation its last
+    /// epoch is kept.
+    #[serde(default)]
+    pub shortlists_only: bool,
     /// Everything else in the entry: parameters, with an array for each that is swept.
     #[serde(flatten)]
     pub params: toml::Table,
@@ -281,11 +286,16 @@ impl Experiment {
     pub fn parse(name: &str, file: &str, text: &str, profile: Profile) -> Result<Self> {
         let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
         let Profiles { smoke, quick, full } = wire.profile;
-        let mut methods = wire.methods;
+        let (mut methods, mut rerank) = (wire.methods, wire.rerank);
         for (profile, change) in [(Profile::Smoke, &smoke), (Profile::Quick, &quick), (Profile::Full, &full)] {
-            for target in change.params.keys() {
-                if !methods.iter().any(|entry| entry.answers(target)) {
+            for (target, params) in &change.params {
+                if rerank.iter().any(|entry| entry.label == *target) {
+                    if let Some(key) = params.keys().find(|key| *key != "shortlist") {
+                        bail!("{file}: profile.{profile}.params.\"{target}\": expected `shortlist`, found `{key}`");
+                    }
+                } else if !methods.iter().any(|entry| entry.answers(target)) {
                     let names = methods.iter().flat_map(|entry| entry.label.iter().chain([&entry.method]));
+                    let names = names.chain(rerank.iter().map(|entry| &entry.label));
                     bail!(
                         "{file}: profile.{profile}.params names `{target}`, which is neither a method nor a label here{}",
                         nearest(target, names.map(String::as_str))
@@ -306,6 +316,10 @@ impl Experiment {
                 entry.params.extend(change);
             }
         }
+        for entry in &mut rerank {
+            let shortlist = chosen.params.get(&entry.label).and_then(|params| params.get("shortlist"));
+            entry.shortlist = shortlist.unwrap_or(&entry.shortlist).clone();
+        }
         let mut common = wire.common;
         common.extend(chosen.common);
         let experiment = Self {
@@ -321,7 +335,7 @@ impl Experiment {
             common,
             methods,
             ensembles: wire.ensembles,
-            rerank: wire.rerank,
+            rerank,
             off: chosen.off,
         };
         experiment.check().with_context(|| file.to_string())?;

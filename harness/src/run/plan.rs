@@ -25,6 +25,8 @@ pub struct Planned {
     pub seed: u64,
     /// Whether the pairs are shuffled.
     pub control: Control,
+    /// Whether a gallery is scored; otherwise the trial fits what others order shortlists with.
+    pub scored: bool,
 }
 
 /// What a trial does.
@@ -95,6 +97,10 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
             let hint = super::nearest(key, params.keys().map(String::as_str));
             bail!("{}: `select` names `{key}`, which has no values here{hint}", named());
         }
+        let scores = if !entry.select.is_empty() { "`select`" } else { "`shuffled`" };
+        if entry.shortlists_only && (entry.shuffled || !entry.select.is_empty()) {
+            bail!("{}: {scores} needs scores of a gallery, of which there are none with `shortlists_only`", named());
+        }
         let selected = |key: &str| entry.select.iter().any(|name| name == key);
         for (point, swept) in grid(&params, |key| !selected(key)).with_context(named)? {
             // What the first pass left an array is the value of a parameter that takes arrays.
@@ -116,6 +122,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
                 swept: swept.clone(),
                 seed,
                 control,
+                scored: !entry.shortlists_only,
             };
             for control in [Control::None].into_iter().chain(entry.shuffled.then_some(Control::Shuffled)) {
                 trials.extend(experiment.seeds.iter().map(|&seed| of(seed, control)));

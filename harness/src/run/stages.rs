@@ -25,6 +25,8 @@ struct Part {
     name: String,
     /// The fitted rows that it consists of.
     fitted: Vec<Row>,
+    /// Whether it scores galleries.
+    scored: bool,
 }
 
 /// Appends the trials of ensembles and re-ranked rows, seed by seed. `rows` are those that are there already.
@@ -34,6 +36,7 @@ struct Part {
 /// protocol that knows no scores.
 pub fn append(experiment: &Experiment, trials: &mut Vec<Planned>, rows: &mut BTreeSet<Row>) -> Result<()> {
     let Experiment { ensembles, rerank, .. } = experiment;
+    unused(experiment, trials)?;
     if ensembles.is_empty() && rerank.is_empty() {
         return Ok(());
     }
@@ -43,10 +46,15 @@ pub fn append(experiment: &Experiment, trials: &mut Vec<Planned>, rows: &mut BTr
             experiment.name
         );
     }
-    let mut parts: Vec<Part> = rows
-        .iter()
-        .map(|row| Part { row: row.clone(), name: words::label(&row.0, &row.1), fitted: vec![row.clone()] })
-        .collect();
+    let scores =
+        |row: &Row| trials.iter().all(|trial| trial.scored || (&trial.label, &trial.swept) != (&row.0, &row.1));
+    let part = |row: &Row| Part {
+        row: row.clone(),
+        name: words::label(&row.0, &row.1),
+        fitted: vec![row.clone()],
+        scored: scores(row),
+    };
+    let mut parts: Vec<Part> = rows.iter().map(part).collect();
     let mut position = experiment.methods.len();
     let mut made = Vec::new();
     for (i, entry) in ensembles.iter().enumerate() {
@@ -56,7 +64,7 @@ pub fn append(experiment: &Experiment, trials: &mut Vec<Planned>, rows: &mut BTr
         let row = (entry.label.clone(), BTreeMap::new());
         take(rows, &row).with_context(named)?;
         add(trials, experiment, (position, &row, &params), (&fitted, None));
-        made.push(Part { name: entry.label.clone(), row, fitted });
+        made.push(Part { name: entry.label.clone(), row, fitted, scored: true });
         position += 1;
     }
     parts.extend(made);
@@ -66,10 +74,10 @@ pub fn append(experiment: &Experiment, trials: &mut Vec<Planned>, rows: &mut BTr
         if entry.first == entry.second {
             bail!("{}: `first` and `second` are both `{}`: there is nothing to order anew", named(), entry.first);
         }
-        let stage = |key: &str, name: &str| {
-            find(name, &parts, experiment).with_context(|| format!("{}: `{key}`", named())).map(|part| &part.fitted)
-        };
-        let (first, second) = (stage("first", &entry.first)?, stage("second", &entry.second)?);
+        let stage =
+            |key: &str, name: &str| find(name, &parts, experiment).with_context(|| format!("{}: `{key}`", named()));
+        let first = &scored(stage("first", &entry.first)?, "`first`").with_context(named)?.fitted;
+        let second = &stage("second", &entry.second)?.fitted;
         for &shortlist in &shortlists {
             let params = params(entry, shortlist);
             let swept = (shortlists.len() > 1).then(|| ("shortlist".to_string(), shortlist.to_string()));
@@ -122,8 +130,31 @@ fn add(
             swept: row.1.clone(),
             seed,
             control: Control::None,
+            scored: true,
         });
     }
+}
+
+/// Refuses a row that is fitted for shortlists if no entry has it in the second place.
+fn unused(experiment: &Experiment, trials: &[Planned]) -> Result<()> {
+    for trial in trials.iter().filter(|trial| !trial.scored) {
+        let name = words::label(&trial.label, &trial.swept);
+        if !experiment.rerank.iter().any(|entry| entry.second == name || entry.second == trial.label) {
+            bail!(
+                "experiment {}: row `{name}` is for shortlists only, and no `rerank` entry has it as its `second`",
+                experiment.name
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a part that scores no gallery where one has to be scored.
+fn scored<'a>(part: &'a Part, place: &str) -> Result<&'a Part> {
+    if !part.scored {
+        bail!("{place}: row `{}` is for shortlists only; it can be the `second` of a `rerank` entry", part.name);
+    }
+    Ok(part)
 }
 
 /// The fitted rows of an ensemble.
@@ -133,7 +164,7 @@ fn members(entry: &EnsembleEntry, experiment: &Experiment, parts: &[Part]) -> Re
     }
     let mut found: Vec<Row> = Vec::new();
     for name in &entry.of {
-        let part = find(name, parts, experiment).context("`of`")?;
+        let part = scored(find(name, parts, experiment).context("`of`")?, "`of`")?;
         if found.contains(&part.row) {
             bail!("`of` names `{name}` twice");
         }

@@ -24,8 +24,9 @@
 //! Departures. There is no BERT: words are read by the shared text encoder; a sentence is `unit(mean x + W max x + b)` of its words'
 //! vectors (released: the same over convolutions on frozen BERT), and a row of `B` the unit mean of them (released: of frozen states).
 //! An image's global vector is the unit mean of its regions behind batch normalisation, as released. Words behind a text's end are
-//! neither refined nor attended nor counted; in the released code all 32 positions of `t2i` are, which only the golden operation
-//! repeats: what stands there is an output of BERT, and a recurrence has none. The released code trains 32 further random captions (or
+//! neither refined nor attended nor counted. In the released code a text has 32 positions: a longer one is cut, and the padding of a shorter
+//! one, an output of BERT, takes part in sentences, in rows of `B` and, as words of `t2i`, in everything; `positions = 32` does that with a
+//! learnt vector as padding. The released code trains 32 further random captions (or
 //! images) a step as negatives of one direction, to make up for small batches; here a larger `batch` does. Two texts of one image are no
 //! negatives unless `negatives = "paper"`.
 //!
@@ -39,6 +40,7 @@ use xmbench_datasets::{Images, Texts};
 use self::{
     cells::{Locals, Sizes, largest},
     network::Dime,
+    padding::Padding,
 };
 use crate::{
     Codes, Fragments, Result, Similarity,
@@ -57,6 +59,7 @@ use crate::{
 mod cells;
 mod golden;
 mod network;
+mod padding;
 mod router;
 
 const NAME: &str = "dime";
@@ -83,6 +86,8 @@ pub struct Params {
     pub path_weight: f64,
     /// Length of the rows of `P` in (9).
     pub path_width: usize,
+    /// Positions of a text, padding included, which then takes part; 0 for its words alone.
+    pub positions: usize,
     /// The hinge of (9).
     #[serde(flatten)]
     pub ranking: Ranking,
@@ -99,6 +104,7 @@ impl Default for Params {
             router_width: 512,
             path_weight: 0.5,
             path_width: 128,
+            positions: 0,
             ranking: Ranking::default(),
         }
     }
@@ -142,6 +148,9 @@ impl Loss for Params {
                 return Err(out_of_range(NAME, key, "1 to 65536", value));
             }
         }
+        if self.positions > 1 << 12 {
+            return Err(out_of_range(NAME, "positions", "0 to 4096", self.positions));
+        }
         let width = shared.options.embedding;
         if self.heads == 0 || !width.is_multiple_of(self.heads) {
             let expected = format!("a number that divides `embedding`, {width}");
@@ -168,28 +177,37 @@ impl Loss for Params {
             true => Some(Regulariser::new(weights, self.path_width)?),
             false => None,
         };
-        Ok(Head { scorer: InteractionScorer { interaction, device }, global, regulariser })
+        let padding = match self.positions {
+            0 => None,
+            positions => Some(Padding::new(weights, width, positions)?),
+        };
+        Ok(Head { scorer: InteractionScorer { interaction, device }, global, regulariser, padding })
     }
 
     fn loss(&self, head: &Head, batch: &Batch<'_, Attended>) -> Result<Tensor> {
-        let (regions, words) = (batch.regions()?, batch.words()?);
-        let mut images = Padded::full(&regions.ends)?;
-        let mut texts = Padded::packed(&words.ends, &words.lengths)?;
-        match &head.global {
-            Global::Image(norm) => images = Padded::full(&with_image(norm, &regions.raw, &regions.ends, true)?)?,
-            Global::Sentence(layer) => {
-                let lengths = Lengths::new(words.lengths.as_slice().iter().map(|length| length + 1))?;
-                let sentences = sentences(layer, &words.raw, &words.lengths)?.unsqueeze(1)?;
-                texts = Padded::new(&Tensor::cat(&[&sentences, texts.vectors()], 1)?, &lengths)?;
+        let (regions, joint) = (batch.regions()?, batch.body().joint());
+        let (words, padding) = (batch.words()?, head.padding.as_ref());
+        let whole = padding::fill(padding, &words.raw, &words.lengths)?;
+        let (images, texts) = match &head.global {
+            Global::Image(norm) => {
+                let texts = Padded::packed(&joint.finish_texts(&whole.0)?, &whole.1)?;
+                (Padded::full(&with_image(norm, &regions.raw, &regions.ends, true)?)?, texts)
             }
-        }
+            Global::Sentence(layer) => {
+                let sentences = sentences(layer, &whole.0, &whole.1)?.unsqueeze(1)?;
+                let (words, lengths) = padding::cut(padding, &words.ends, &words.lengths)?;
+                let words = lengths.pad(&words, lengths.longest())?;
+                let lengths = Lengths::new(lengths.as_slice().iter().map(|length| length + 1))?;
+                (Padded::full(&regions.ends)?, Padded::new(&Tensor::cat(&[&sentences, &words], 1)?, &lengths)?)
+            }
+        };
         let dime = &head.scorer.interaction;
         let (images, texts) = (Side::images(dime, images)?, Side::texts(dime, texts)?);
         let refined = dime.refine(&images, &texts, Pairing::Every)?; // (1) to (7)
         let scores = dime.turned(&dime.compare(&refined, true)?)?; // (8)
         let loss = self.ranking.loss(&scores, &batch.relations()?, batch.epoch)?;
         let Some(regulariser) = &head.regulariser else { return Ok(loss) };
-        let captions = unit(&words.lengths.mean(&words.raw.detach())?)?.detach();
+        let captions = unit(&whole.1.mean(&whole.0.detach())?)?.detach();
         Ok((loss + (regulariser.loss(&refined.paths, &captions)? * self.path_weight)?)?) // (9)
     }
 
@@ -214,21 +232,24 @@ impl Loss for Params {
     }
 
     fn encode_texts(&self, head: &Head, body: &Attended, texts: &Texts) -> Result<Codes> {
-        let Global::Sentence(layer) = &head.global else {
-            return crate::trained::Body::encode_texts(body, texts);
-        };
-        let joint = body.joint();
+        let (joint, padding) = (body.joint(), head.padding.as_ref());
         let width = joint.width();
         let mut codes = Fragments { dim: width, offsets: vec![0], data: Vec::new() };
         for items in (0..texts.ids.len()).collect::<Vec<_>>().chunks(BLOCK) {
             let read = joint.states(texts, items)?;
-            let raw = joint.words(&read)?;
-            let lengths = &read.tokens.lengths;
-            let sentences = sentences(layer, &raw, lengths)?.flatten_all()?.to_vec1::<f32>()?;
-            let words = joint.finish_texts(&raw)?.flatten_all()?.to_vec1::<f32>()?;
-            for (text, sentence) in sentences.chunks_exact(width).enumerate() {
+            let (raw, lengths) = (joint.words(&read)?, &read.tokens.lengths);
+            let whole = padding::fill(padding, &raw, lengths)?;
+            let (sentences, (words, lengths)) = match &head.global {
+                Global::Image(_) => (None, whole),
+                Global::Sentence(layer) => {
+                    let sentences = sentences(layer, &whole.0, &whole.1)?.to_vec2::<f32>()?;
+                    (Some(sentences), padding::cut(padding, &raw, lengths)?)
+                }
+            };
+            let words = joint.finish_texts(&words)?.flatten_all()?.to_vec1::<f32>()?;
+            for text in 0..lengths.len() {
+                codes.data.extend(sentences.iter().flat_map(|sentences| &sentences[text]));
                 let range = lengths.range(text);
-                codes.data.extend(sentence);
                 codes.data.extend(&words[range.start * width..range.end * width]);
                 codes.offsets.push(codes.data.len() / width);
             }
@@ -253,6 +274,7 @@ pub struct Head {
     scorer: InteractionScorer<Dime>,
     global: Global,
     regulariser: Option<Regulariser>,
+    padding: Option<Padding>,
 }
 
 /// The global vector of the side that is not refined.

@@ -16,8 +16,9 @@
 //! Samples are gathered from batch to batch until there are more than `threshold_samples` in (2); then comes an estimate, and gathering
 //! begins anew. With large batches that is one a batch. An estimate without a threshold (a discriminant that is not above 0) changes
 //! nothing. A batch is scored with the threshold of the batches before it; a matcher keeps the last one and learns none. Before the first
-//! estimate nothing is masked: a model whose similarities are all below a threshold has no gradient, so that masks at 0 from the first
-//! step on can end a training before it begins. `threshold_start = 0` with `threshold_rate = 0` has them, as a fixed threshold.
+//! estimate, and in the first `masks_from` epochs, nothing is masked in training: a model whose similarities are all below a threshold has
+//! no gradient, so that masks at 0 from the first step on can end a training before it begins. `threshold_start = 0` with
+//! `threshold_rate = 0` is a fixed threshold.
 //!
 //! `content_mask = false` with `query_mask = false` is SCAN with the mean of relevances. `scoring = "direct"` builds attended vectors, of
 //! kept query vectors alone, and changes nothing but the rounding; training always has Gram matrices, where masks save next to nothing.
@@ -72,6 +73,8 @@ pub struct Params {
     pub threshold_rate: f64,
     /// An estimate needs more samples than these.
     pub threshold_samples: usize,
+    /// Epochs of training before the masks take effect; a matcher always has them.
+    pub masks_from: usize,
     /// Equation (6).
     #[serde(flatten)]
     pub ranking: Ranking,
@@ -91,6 +94,7 @@ impl Default for Params {
             threshold_start: -1.0,
             threshold_rate: 0.7,
             threshold_samples: 200,
+            masks_from: 0,
             ranking: Ranking::default(),
             scoring: Contexts::Gram,
         }
@@ -125,6 +129,9 @@ impl Loss for Params {
         if self.threshold_samples == 0 {
             return Err(out_of_range(NAME, "threshold_samples", "at least 1", self.threshold_samples));
         }
+        if self.masks_from > 0 && !self.content_mask && !self.query_mask {
+            return Err(out_of_range(NAME, "masks_from", "0 without masks", self.masks_from));
+        }
         if self.mean_over == MeanOver::Kept && !self.query_mask {
             return Err(out_of_range(NAME, "mean_over", "n without `query_mask`, which keeps all", "kept"));
         }
@@ -154,10 +161,17 @@ impl Loss for Params {
 
     fn loss(&self, head: &Head, batch: &Batch<'_, Attended>) -> Result<Tensor> {
         let (regions, words) = (batch.regions()?, batch.words()?);
-        let masked = Masked { threshold: values(&head.threshold)?[0], ..head.scorer.settings };
+        let on = batch.epoch >= self.masks_from;
+        let masked = Masked {
+            content: self.content_mask && on,
+            query: self.query_mask && on,
+            mean_over: if on { self.mean_over } else { MeanOver::N },
+            threshold: values(&head.threshold)?[0],
+            ..head.scorer.settings
+        };
         let scores = interact(&masked, &regions.ends, &words.ends, &words.lengths)?; // (1)
         let relations = batch.relations()?;
-        if (masked.content || masked.query) && self.threshold_rate > 0.0 {
+        if (self.content_mask || self.query_mask) && self.threshold_rate > 0.0 {
             let found = sample(self.direction, &scores, &relations, &regions.ends, &words.ends, &words.lengths)?;
             *head.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
         }

@@ -101,6 +101,20 @@ impl Lengths {
         Ok(padded.reshape((sequences * steps, d))?.index_select(&rows, 0)?)
     }
 
+    /// At most the first `most` rows of each sequence, and their lengths.
+    ///
+    /// # Errors
+    /// If `packed` has another number of rows, or `most` is 0.
+    pub fn cut(&self, packed: &Tensor, most: usize) -> Result<(Tensor, Self)> {
+        self.check(packed.dim(0)?)?;
+        if self.longest() <= most {
+            return Ok((packed.clone(), self.clone()));
+        }
+        let rows = (0..self.len()).flat_map(|b| self.range(b).take(most));
+        let packed = packed.index_select(&index(rows, packed.device())?, 0)?;
+        Ok((packed, Self::new(self.lengths.iter().map(|&length| length.min(most)))?))
+    }
+
     /// The last row of each sequence, `[len, d]`.
     ///
     /// # Errors

@@ -135,3 +135,45 @@ fn a_value_may_be_expected_of_a_row_that_is_made_of_others() {
         fails(&made.replace("label = 'E'\nmetric", "label = 'F'\nmetric")).contains("`F`, which is no label of it")
     );
 }
+
+#[test]
+fn rows_for_shortlists_stand_in_second_place_alone() {
+    let slow = "\n[[methods]]\nmethod = 'cca'\nlabel = 'Slow'\nshortlists_only = true\n";
+    let rerank = |first: &str, second: &str| {
+        format!("[[rerank]]\nlabel = 'R'\nfirst = '{first}'\nsecond = '{second}'\nshortlist = 3\n")
+    };
+    let trials = planned("kind = 'pairs'", &format!("{slow}{}", rerank("A", "Slow"))).unwrap();
+    let unscored: Vec<&str> = trials.iter().filter(|trial| !trial.scored).map(|trial| trial.label.as_str()).collect();
+    assert_eq!(unscored, ["Slow"; 2]);
+    let messages = [
+        fails(slow),
+        fails(&format!("{slow}{}", rerank("Slow", "A"))),
+        fails(&format!("{slow}{}[[ensembles]]\nlabel = 'E'\nof = ['A', 'Slow']\n", rerank("A", "Slow"))),
+        fails(&format!("{slow}shuffled = true\n{}", rerank("A", "Slow"))),
+        fails(&format!("{slow}select = ['ridge']\nridge = [0.1, 1]\n{}", rerank("A", "Slow"))),
+    ];
+    insta::assert_snapshot!(messages.join("\n"), @r"
+    experiment x: row `Slow` is for shortlists only, and no `rerank` entry has it as its `second`
+    experiment x: row `Slow` is for shortlists only, and no `rerank` entry has it as its `second`
+    experiment x, ensembles entry 1: `of`: row `Slow` is for shortlists only; it can be the `second` of a `rerank` entry
+    experiment x, methods entry 4: `shuffled` needs scores of a gallery, of which there are none with `shortlists_only`
+    experiment x, methods entry 4: `select` needs scores of a gallery, of which there are none with `shortlists_only`
+    ");
+    let both = format!("{slow}{}{}", rerank("A", "Slow"), rerank("Slow", "A").replace("'R'", "'S'"));
+    let expected = "experiment x, rerank entry 2: `first`: row `Slow` is for shortlists only; it can be the `second` of a `rerank` entry";
+    assert_eq!(fails(&both), expected);
+}
+
+#[test]
+fn a_profile_may_have_shortlists_of_its_own() {
+    let made = "[[rerank]]\nlabel = 'R'\nfirst = 'A'\nsecond = 'B'\nshortlist = [5, 20]\n";
+    let sizes = |profile: &str| -> Result<Vec<String>> {
+        let trials = planned("kind = 'pairs'", &format!("{made}[profile.quick]\n{profile}"))?;
+        let reranked = trials.iter().filter(|trial| trial.label == "R" && trial.seed == 1);
+        Ok(reranked.map(|trial| trial.params["shortlist"].to_string()).collect())
+    };
+    assert_eq!(sizes("").unwrap(), ["5", "20"]);
+    assert_eq!(sizes("params.R = { shortlist = [7, 8, 9] }").unwrap(), ["7", "8", "9"]);
+    let error = format!("{:#}", sizes("params.R = { first = 'B' }").unwrap_err());
+    assert!(error.ends_with("profile.quick.params.\"R\": expected `shortlist`, found `first`"), "{error}");
+}

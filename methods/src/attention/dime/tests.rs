@@ -115,6 +115,38 @@ fn unusual_items_have_scores(matcher: &dyn Matcher, direction: &str) {
 }
 
 #[test]
+fn released_padding_takes_part_and_long_texts_are_cut() {
+    let (train, test) = (planted("train", 200), planted("test", 40));
+    for (direction, vectors) in [("i2t", None), ("t2i", Some(12))] {
+        let mut options = small();
+        options.insert("direction".into(), direction.into());
+        options.insert("epochs".into(), 6.into());
+        options.insert("positions".into(), 12.into());
+        let matcher = fit(&DIME, &train, options).unwrap();
+        let found = recall(&*matcher, &test);
+        println!("{direction}, padded: R@1 {found}");
+        assert!(found > 0.2, "{direction}: {found}");
+        let Codes::Fragments(texts) = matcher.encode_texts(&test.texts).unwrap() else { panic!("fragments") };
+        let tokens = test.texts.tokens.as_ref().unwrap();
+        for (text, words) in tokens.iter().enumerate() {
+            // A sentence stands before the words that are attended to, and they are those of the text.
+            assert_eq!(texts.count(text), vectors.unwrap_or(words.len() + 1));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        matcher.save(folder.path()).unwrap();
+        let before = scores(&*matcher, &test);
+        assert!(before == scores(&*DIME.load(folder.path(), &Device::Cpu).unwrap(), &test));
+        let path = folder.path().join("weights.safetensors");
+        let mut weights = candle_core::safetensors::load(&path, &Device::Cpu).unwrap();
+        let other = (&weights["padding"] + 1.0).unwrap();
+        weights.insert("padding".into(), other);
+        candle_core::safetensors::save(&weights, &path).unwrap();
+        assert!(before != scores(&*DIME.load(folder.path(), &Device::Cpu).unwrap(), &test));
+        unusual_items_have_scores(&*matcher, direction);
+    }
+}
+
+#[test]
 fn padding_changes_nothing_whatever_stands_there() {
     for direction in BOTH {
         let (_, dime) = network(direction);

@@ -88,6 +88,23 @@ fn the_threshold_moves_from_batch_to_batch_and_samples_wait_for_enough() {
 }
 
 #[test]
+fn masks_may_wait_until_encoders_are_worth_masking() {
+    let (train, test) = (planted("train", 160), planted("test", 40));
+    let fixed = toml::toml! { threshold_start = 0.0 threshold_rate = 0.0 warmup = 3 };
+    let after = |masks_from: i64| {
+        let mut options = fixed.clone();
+        options.insert("masks_from".into(), masks_from.into());
+        let matcher = fit(&UARDA, &train, options).unwrap();
+        assert_eq!(state(saved(&*matcher).path()).0, 0.0);
+        // Chance is 0.025.
+        assert!(recall(&*matcher, &test) > 0.4, "masks from epoch {masks_from} on");
+        scores(&*matcher, &test)
+    };
+    let (at_once, later, never) = (after(0), after(3), after(1000));
+    assert!(at_once != later && later != never && at_once != never);
+}
+
+#[test]
 fn samples_are_of_items_that_rank_their_partner_first() {
     // Images along three axes with one region, texts of one or two words; text 2 prefers image 0.
     let images = Tensor::new(&[[[1f32, 0.0, 0.0]], [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]]], &Device::Cpu).unwrap();
@@ -127,6 +144,7 @@ fn wrong_parameters_are_named() {
         (toml::toml! { threshold_start = -1.5 }, "threshold_start"),
         (toml::toml! { threshold_samples = 0 }, "threshold_samples"),
         (toml::toml! { mean_over = "kept" query_mask = false }, "mean_over"),
+        (toml::toml! { masks_from = 2 content_mask = false query_mask = false }, "masks_from"),
         (toml::toml! { mean_over = "all" }, "mean_over"),
         (toml::toml! { batch = 1 }, "batch"),
         (toml::toml! { direction = "both" }, "direction"),
