@@ -20,6 +20,7 @@ pub mod attention;
 pub mod correlation;
 pub mod hashing;
 pub mod metric;
+pub mod relation;
 
 pub use codes::{AttentionMap, Bits, Codes, Fragments, PairScorer, Similarity};
 pub use error::{Error, Result};

@@ -28,6 +28,7 @@ fn small(method: &dyn Method) -> toml::Table {
         router_width = 16
         reasoning_width = 32
         path_width = 16
+        graph_after = 20
         attention_width = 16
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");

@@ -12,6 +12,7 @@ mod hinge;
 mod order;
 mod relation;
 mod rows;
+mod sampled;
 mod softmax;
 mod structure;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use distance_weighted::DistanceWeighted;
 pub use hinge::hinge;
 pub use order::{order_score, order_scores};
 pub use relation::{Relation, Relations};
+pub use sampled::sampled_hinge;
 pub use softmax::{NPairForm, cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
 pub use structure::{Structure, StructureTerms, structure_preserving};
 pub use triplet_center::{CenterForm, own_center_nearest, triplet_center};

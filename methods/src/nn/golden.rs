@@ -179,11 +179,12 @@ fn image_fc(case: &Case) -> Result<Answer> {
 
 fn gpo(case: &Case) -> Result<Answer> {
     case.only(&["d_hidden", "d_pe", "temperature"])?;
-    if case.config::<f64>("temperature")? != 0.1 {
-        return Err(case.unsupported("temperature", "0.1"));
+    let temperature = case.config::<f64>("temperature")?;
+    if !(temperature > 0.0 && temperature.is_finite()) {
+        return Err(case.unsupported("temperature", "a number above 0"));
     }
     let mut weights = Weights::new(Seed(0), case.device());
-    let pooling = Gpo::new(&mut weights, "pool", case.config("d_pe")?, case.config("d_hidden")?)?;
+    let pooling = Gpo::new(&mut weights, "pool", case.config("d_pe")?, case.config("d_hidden")?)?.at(temperature);
     let names = Names(Vec::new()).gru("gru", "pool.gru", 1, true).with("linear.weight", "pool.linear", true);
     names.fill(case, &weights)?;
     let features = Var::from_tensor(&case.get("in.features")?.tensor(DType::F32)?)?;

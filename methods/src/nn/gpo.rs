@@ -17,7 +17,7 @@ use super::{
 };
 use crate::Result;
 
-/// Softmax temperature of equation (2).
+/// Softmax temperature of equation (2), the paper's.
 const TEMPERATURE: f64 = 0.1;
 
 /// A pooling whose weights are learnt.
@@ -25,6 +25,7 @@ pub struct Gpo {
     gru: Gru,
     linear: Tensor,
     position: usize,
+    temperature: f64,
 }
 
 impl Gpo {
@@ -35,7 +36,13 @@ impl Gpo {
     pub fn new(weights: &mut Weights, name: &str, position: usize, hidden: usize) -> Result<Self> {
         let gru = Gru::new(weights, &format!("{name}.gru"), position, hidden, 1, true)?;
         let linear = weights.uniform(&format!("{name}.linear"), &[hidden, 1], 1.0 / (hidden as f64).sqrt())?;
-        Ok(Self { gru, linear, position })
+        Ok(Self { gru, linear, position, temperature: TEMPERATURE })
+    }
+
+    /// With another temperature in (2).
+    #[must_use]
+    pub(super) fn at(self, temperature: f64) -> Self {
+        Self { temperature, ..self }
     }
 
     /// The weight of each place, `[items, steps]`, zero behind the end of an item.
@@ -55,7 +62,7 @@ impl Gpo {
             .to_dtype(self.linear.dtype())?
             .to_device(device)?;
         let scores = self.gru.average(&codes, &distinct)?.matmul(&self.linear)?; // (2)
-        let scores = (distinct.pad(&scores, steps)?.squeeze(D::Minus1)? / TEMPERATURE)?;
+        let scores = (distinct.pad(&scores, steps)?.squeeze(D::Minus1)? / self.temperature)?;
         let inside = distinct.mask(steps, device)?;
         let outside = Tensor::full(-1e10f32, scores.shape(), device)?.to_dtype(scores.dtype())?;
         let places = candle_nn::ops::softmax(&inside.where_cond(&scores, &outside)?, D::Minus1)?;
