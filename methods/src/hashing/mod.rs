@@ -1,6 +1,9 @@
 //! The hashing family.
 
+mod cosines;
+mod golden;
 pub mod networks;
+mod settings;
 
 crate::family! {
     djsrh::DJSRH,
