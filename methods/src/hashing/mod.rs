@@ -7,4 +7,5 @@ mod settings;
 
 crate::family! {
     djsrh::DJSRH,
+    jdsh::JDSH,
 }
