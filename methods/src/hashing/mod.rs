@@ -8,4 +8,5 @@ mod settings;
 crate::family! {
     djsrh::DJSRH,
     jdsh::JDSH,
+    cfrh::CFRH,
 }
