@@ -1,7 +1,10 @@
 //! The hashing family.
 
+#[cfg(test)]
+mod checks;
 mod cosines;
 mod golden;
+mod linear;
 pub mod networks;
 mod settings;
 
@@ -9,4 +12,6 @@ crate::family! {
     djsrh::DJSRH,
     jdsh::JDSH,
     cfrh::CFRH,
+    cvh::Cvh,
+    itq_cca::ItqCca,
 }
