@@ -14,4 +14,5 @@ crate::family! {
     cfrh::CFRH,
     cvh::Cvh,
     itq_cca::ItqCca,
+    cmfh::Cmfh,
 }
