@@ -15,4 +15,5 @@ crate::family! {
     cvh::Cvh,
     itq_cca::ItqCca,
     cmfh::Cmfh,
+    dgcpn::DGCPN,
 }
