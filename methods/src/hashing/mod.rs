@@ -16,4 +16,5 @@ crate::family! {
     itq_cca::ItqCca,
     cmfh::Cmfh,
     dgcpn::DGCPN,
+    duch::DUCH,
 }
