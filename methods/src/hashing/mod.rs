@@ -17,4 +17,5 @@ crate::family! {
     cmfh::Cmfh,
     dgcpn::DGCPN,
     duch::DUCH,
+    dsah::DSAH,
 }
