@@ -18,4 +18,5 @@ crate::family! {
     dgcpn::DGCPN,
     duch::DUCH,
     dsah::DSAH,
+    hnh::HNH,
 }
