@@ -19,4 +19,5 @@ crate::family! {
     duch::DUCH,
     dsah::DSAH,
     hnh::HNH,
+    agch::AGCH,
 }
