@@ -29,6 +29,9 @@ fn small(method: &dyn Method) -> toml::Table {
         reasoning_width = 32
         path_width = 16
         attention_width = 16
+        graph_hidden = 16
+        discriminator = 16
+        longer = "cut"
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");
     wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()

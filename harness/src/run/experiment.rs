@@ -240,6 +240,7 @@ builtin![
     "09-emoji-attention",
     "10-emoji-thresholds",
     "11-f8k-attention",
+    "16-wiki-hashing",
 ];
 
 impl Experiment {
