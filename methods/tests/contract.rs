@@ -30,6 +30,9 @@ fn small(method: &dyn Method) -> toml::Table {
         path_width = 16
         graph_after = 20
         attention_width = 16
+        graph_hidden = 16
+        discriminator = 16
+        longer = "cut"
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");
     wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()

@@ -247,6 +247,7 @@ builtin![
     "11-f8k-attention",
     "14-emoji-relations",
     "15-f8k-relations",
+    "16-wiki-hashing",
 ];
 
 impl Experiment {

@@ -18,18 +18,20 @@
 //! a unit less than its random bias does. With `affinity_centre`, features are centred before (1): raw pixels have cosines near 1
 //! throughout. The best validation epoch is kept where there is one; the paper keeps the last.
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::networks::{Networks, Options};
+use super::{
+    cosines::{Cosines, Reconstructions},
+    golden::{Inputs, values},
+    networks::{Networks, Options},
+    settings,
+};
 use crate::{
-    Error, Result,
+    Result,
     card::Card,
     golden::{Answer, Case, Operation},
-    loss::{cosine_affinity, mixture, reconstruct, second_order},
-    nn::unit,
-    params::out_of_range,
-    train::{Optimiser, Schedule},
+    loss::{cosine_affinity, mixture, second_order},
     trained::{Batch, Fitting, Loss, Shared, Trained},
 };
 
@@ -66,33 +68,12 @@ impl Loss for Params {
     }
 
     fn shared() -> Shared<Networks> {
-        let schedule = Schedule {
-            epochs: 200,
-            batch: 32,
-            optimiser: Optimiser::Sgd,
-            learning_rate: 0.01,
-            decay_every: 0,
-            decay: 1.0,
-            weight_decay: 5e-4,
-            clip: 0.0,
-            validate_every: 5,
-            ..Schedule::default()
-        };
-        Shared { options: Options::default(), schedule, negatives: None }
+        Shared { options: Options::default(), schedule: settings::schedule(200, 0.01), negatives: None }
     }
 
     fn check(&self, _: &Shared<Networks>) -> Result<()> {
-        for (key, value) in [("beta", self.beta), ("eta", self.eta)] {
-            if !(0.0..=1.0).contains(&value) {
-                return Err(out_of_range("djsrh", key, "a number in [0, 1]", value));
-            }
-        }
-        for (key, value) in [("mu", self.mu), ("lambda1", self.lambda1), ("lambda2", self.lambda2)] {
-            if !(value >= 0.0 && value.is_finite()) {
-                return Err(out_of_range("djsrh", key, "a number of at least 0", value));
-            }
-        }
-        Ok(())
+        settings::shares("djsrh", &[("beta", self.beta), ("eta", self.eta)])?;
+        settings::not_negative("djsrh", &[("mu", self.mu), ("lambda1", self.lambda1), ("lambda2", self.lambda2)])
     }
 
     fn head(&self, _: &mut Fitting<'_, Networks>) -> Result<()> {
@@ -103,7 +84,7 @@ impl Loss for Params {
         let [images, texts] = batch.affinity_features()?;
         let (_, target) = affinity(&images, &texts, self.beta, self.eta, self.mu, images.dim(0)?)?;
         let [images, texts] = batch.relaxed()?;
-        losses(&images, &texts, &target)?.total(self.lambda1, self.lambda2)
+        Cosines::of(&images, &texts)?.reconstruct(&target)?.total(self.lambda1, self.lambda2)
     }
 
     fn operations() -> Vec<Operation> {
@@ -119,23 +100,7 @@ fn affinity(images: &Tensor, texts: &Tensor, beta: f64, eta: f64, mu: f64, batch
     Ok((mixed, target))
 }
 
-/// The three terms of equation (4), unweighted.
-struct Losses {
-    image_image: Tensor,
-    image_text: Tensor,
-    text_text: Tensor,
-}
-
-fn losses(images: &Tensor, texts: &Tensor, target: &Tensor) -> Result<Losses> {
-    let (images, texts) = (unit(images)?, unit(texts)?);
-    Ok(Losses {
-        image_image: reconstruct(&images.matmul(&images.t()?)?, target)?,
-        image_text: reconstruct(&images.matmul(&texts.t()?)?, target)?,
-        text_text: reconstruct(&texts.matmul(&texts.t()?)?, target)?,
-    })
-}
-
-impl Losses {
+impl Reconstructions {
     /// Equation (4).
     fn total(&self, lambda1: f64, lambda2: f64) -> Result<Tensor> {
         Ok((((&self.image_image * lambda1)? + &self.image_text)? + (&self.text_text * lambda2)?)?)
@@ -144,33 +109,21 @@ impl Losses {
 
 /// Golden operation `hash.djsrh`.
 fn golden(case: &Case) -> Result<Answer> {
-    let feature = |name| case.get(name)?.tensor(DType::F64);
-    let code = |name| Ok::<_, Error>(Var::from_tensor(&case.get(name)?.tensor(DType::F64)?)?);
-    let (images, texts) = (code("in.code_image")?, code("in.code_text")?);
-    let (mixed, target) = affinity(
-        &feature("in.feat_image")?,
-        &feature("in.feat_text")?,
-        case.config("BETA")?,
-        case.config("ETA")?,
-        case.config("MU")?,
-        case.config("BATCH_SIZE")?,
-    )?;
-    let parts = losses(&images, &texts, &target)?;
+    case.only(&["BATCH_SIZE", "BETA", "ETA", "LAMBDA1", "LAMBDA2", "MU"])?;
+    let inputs = Inputs::read(case)?;
+    let [images, texts] = &inputs.features;
+    let (beta, eta, mu) = (case.config("BETA")?, case.config("ETA")?, case.config("MU")?);
+    let (mixed, target) = affinity(images, texts, beta, eta, mu, case.config("BATCH_SIZE")?)?;
+    let parts = Cosines::of(&inputs.codes[0], &inputs.codes[1])?.reconstruct(&target)?;
     let total = parts.total(case.config("LAMBDA1")?, case.config("LAMBDA2")?)?;
-    let gradients = total.backward()?;
-    let values = |tensor: &Tensor| -> Result<Vec<f64>> { Ok(tensor.flatten_all()?.to_vec1()?) };
-    let gradient = |code: &Var| -> Result<Vec<f64>> {
-        gradients.get(code).map_or_else(|| Err(Error::Numeric("djsrh: a code has no gradient".into())), values)
-    };
-    Ok(Answer::default()
+    let answer = Answer::default()
         .with("out.affinity", values(&target)?)
         .with("out.affinity_tilde", values(&mixed)?)
         .with("out.loss", values(&total)?)
         .with("out.loss_ii", values(&parts.image_image)?)
         .with("out.loss_it", values(&parts.image_text)?)
-        .with("out.loss_tt", values(&parts.text_text)?)
-        .with("grad.code_image", gradient(&images)?)
-        .with("grad.code_text", gradient(&texts)?))
+        .with("out.loss_tt", values(&parts.text_text)?);
+    inputs.with_gradients(answer, &total)
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! b = sign(o)                            the code                                     (3)
 //! ```
 //!
-//! A net is linear, or has one hidden layer with ReLU. The papers put it on top of an image network that they train or freeze; here
-//! features are given.
+//! A net is linear, or has one hidden layer with ReLU, perhaps with batch normalisation and dropout. Without `annealed`, `a_e` is 1.
+//! The papers put it on top of an image network that they train or freeze; here features are given.
 
 use std::{cell::OnceCell, path::Path};
 
@@ -44,6 +44,12 @@ pub struct Options {
     pub normalise: bool,
     /// Centre the features of the affinity.
     pub affinity_centre: bool,
+    /// Share of the hidden values that is dropped in training.
+    pub dropout: f64,
+    /// Batch normalisation between hidden layer and ReLU.
+    pub batch_norm: bool,
+    /// Whether the tanh of equation (2) sharpens from epoch to epoch.
+    pub annealed: bool,
 }
 
 impl Default for Options {
@@ -56,7 +62,17 @@ impl Default for Options {
             text: TextInput::Auto,
             normalise: true,
             affinity_centre: false,
+            dropout: 0.0,
+            batch_norm: false,
+            annealed: true,
         }
+    }
+}
+
+impl Options {
+    fn layers(&self) -> MlpSettings {
+        let Self { dropout, batch_norm: norm, .. } = *self;
+        MlpSettings { init: Init::Pytorch, fused: false, dropout, norm, ..MlpSettings::default() }
     }
 }
 
@@ -74,7 +90,7 @@ pub struct Shape {
 pub struct Networks {
     method: &'static str,
     shape: Shape,
-    centre: bool,
+    options: Options,
     image: Net,
     text: Net,
     /// Means of the training features, while training.
@@ -93,16 +109,8 @@ impl Batch<'_, Networks> {
     /// # Errors
     /// If they cannot be read.
     pub fn features(&self) -> Result<&[Tensor; 2]> {
-        let (body, items, train) = (self.body(), &self.items, self.training.train);
-        self.once(
-            |seen| &seen.features,
-            || {
-                let device = self.device();
-                let images = tensor(body.shape.image.gather(self.method, &train.images, &items.images)?, device)?;
-                let texts = tensor(body.shape.text.gather(self.method, &train.texts, &items.texts)?, device)?;
-                Ok([images, texts])
-            },
-        )
+        let (body, items) = (self.body(), &self.items);
+        self.once(|seen| &seen.features, || body.features(self.training, &items.images, &items.texts))
     }
 
     /// The features that affinities are built from: raw, or without the training mean.
@@ -110,30 +118,44 @@ impl Batch<'_, Networks> {
     /// # Errors
     /// As [`Batch::features`].
     pub fn affinity_features(&self) -> Result<[Tensor; 2]> {
-        let [images, texts] = self.features()?;
-        Ok(match &self.body().means {
-            Some([x, y]) if self.body().centre => [images.broadcast_sub(x)?, texts.broadcast_sub(y)?],
-            _ => [images.clone(), texts.clone()],
-        })
+        self.body().centred(self.features()?)
     }
 
-    /// Outputs of both networks, `[images, bits]` and `[texts, bits]`, equation (1).
+    /// What the networks read of raw features: centred and scaled, if they are.
     ///
     /// # Errors
     /// As [`Batch::features`].
-    pub fn outputs(&self) -> Result<[Tensor; 2]> {
+    pub fn inputs(&self) -> Result<[Tensor; 2]> {
         let [images, texts] = self.features()?;
-        Ok([self.body().image.forward(images)?, self.body().text.forward(texts)?])
+        let Networks { image, text, .. } = self.body();
+        Ok([image.standardise.forward(images)?, text.standardise.forward(texts)?])
     }
 
-    /// Relaxed codes of this epoch, equation (2).
+    /// Outputs of both networks for such inputs, `[images, bits]` and `[texts, bits]`, equation (1).
+    ///
+    /// # Errors
+    /// If the widths do not fit.
+    pub fn outputs_of(&self, [images, texts]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
+        let (body, mut stream) = (self.body(), self.stream());
+        let images = body.image.layers.forward(images, Some(&mut stream))?;
+        Ok([images, body.text.layers.forward(texts, Some(&mut stream))?])
+    }
+
+    /// Relaxed codes of outputs in this epoch, equation (2).
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn relax(&self, [images, texts]: [Tensor; 2]) -> Result<[Tensor; 2]> {
+        let sharpness = if self.body().options.annealed { ((self.epoch + 1) as f64).sqrt() } else { 1.0 };
+        Ok([(images * sharpness)?.tanh()?, (texts * sharpness)?.tanh()?])
+    }
+
+    /// Relaxed codes of the batch, equation (2). Where networks drop values, each call draws anew.
     ///
     /// # Errors
     /// As [`Batch::features`].
     pub fn relaxed(&self) -> Result<[Tensor; 2]> {
-        let sharpness = ((self.epoch + 1) as f64).sqrt();
-        let [images, texts] = self.outputs()?;
-        Ok([(images * sharpness)?.tanh()?, (texts * sharpness)?.tanh()?])
+        self.relax(self.outputs_of(&self.inputs()?)?)
     }
 }
 
@@ -146,10 +168,18 @@ impl Body for Networks {
     const SIMILARITY: Similarity<'static> = Similarity::Hamming;
 
     fn check(options: &Options, method: &str) -> Result<()> {
-        match options.bits {
-            1..=4096 => Ok(()),
-            bits => Err(out_of_range(method, "bits", "1 to 4096", bits)),
+        let Options { bits, image_hidden, text_hidden, dropout, batch_norm, .. } = *options;
+        if !(1..=4096).contains(&bits) {
+            return Err(out_of_range(method, "bits", "1 to 4096", bits));
         }
+        if !(0.0..1.0).contains(&dropout) {
+            return Err(out_of_range(method, "dropout", "a share in [0, 1)", dropout));
+        }
+        if image_hidden + text_hidden == 0 && (dropout > 0.0 || batch_norm) {
+            let expected = "a hidden layer for `dropout` and `batch_norm` to act on";
+            return Err(out_of_range(method, "text_hidden", expected, text_hidden));
+        }
+        Ok(())
     }
 
     fn fit(
@@ -172,12 +202,14 @@ impl Body for Networks {
         let image_widths = widths(&image_moments, options.image_hidden);
         let text_widths = widths(&text_moments, options.text_hidden);
         let shape = Shape { image, text, image_widths, text_widths };
-        let mut net = |name, widths, moments| Net::new(weights, name, widths, options.normalise.then_some(moments));
+        let settings = options.layers();
+        let mut net =
+            |name, widths, moments| Net::new(weights, name, widths, settings, options.normalise.then_some(moments));
         let image = net("image", &shape.image_widths, &image_moments)?;
         let text = net("text", &shape.text_widths, &text_moments)?;
         let device = weights.device();
         let means = Some([image_moments.mean_tensor(device)?, text_moments.mean_tensor(device)?]);
-        Ok(Self { method, shape, centre: options.affinity_centre, image, text, means })
+        Ok(Self { method, shape, options: options.clone(), image, text, means })
     }
 
     fn shape(&self) -> &Shape {
@@ -185,7 +217,7 @@ impl Body for Networks {
     }
 
     fn on(&self, weights: &mut Weights) -> Result<Self> {
-        Self::new(self.method, self.centre, self.shape.clone(), weights)
+        Self::new(self.method, &self.options, self.shape.clone(), weights)
     }
 
     fn encode_images(&self, images: &Images) -> Result<Codes> {
@@ -217,15 +249,47 @@ impl Body for Networks {
                 });
             }
         }
-        Self::new(method, options.affinity_centre, shape, weights)
+        Self::new(method, options, shape, weights)
     }
 }
 
 impl Networks {
-    fn new(method: &'static str, centre: bool, shape: Shape, weights: &mut Weights) -> Result<Self> {
-        let image = Net::new(weights, "image", &shape.image_widths, None)?;
-        let text = Net::new(weights, "text", &shape.text_widths, None)?;
-        Ok(Self { method, shape, centre, image, text, means: None })
+    fn new(method: &'static str, options: &Options, shape: Shape, weights: &mut Weights) -> Result<Self> {
+        let settings = options.layers();
+        let image = Net::new(weights, "image", &shape.image_widths, settings, None)?;
+        let text = Net::new(weights, "text", &shape.text_widths, settings, None)?;
+        Ok(Self { method, shape, options: options.clone(), image, text, means: None })
+    }
+
+    /// Code length.
+    pub fn bits(&self) -> usize {
+        self.options.bits
+    }
+
+    /// Lengths of the vectors of images and of texts.
+    pub fn widths(&self) -> [usize; 2] {
+        [self.shape.image_widths[0], self.shape.text_widths[0]]
+    }
+
+    /// Raw features of some training images and texts, `[images, p]` and `[texts, q]`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn features(&self, training: &Training<'_>, images: &[usize], texts: &[usize]) -> Result<[Tensor; 2]> {
+        let (shape, train, device) = (&self.shape, training.train, self.image.standardise.device());
+        let images = tensor(shape.image.gather(self.method, &train.images, images)?, device)?;
+        Ok([images, tensor(shape.text.gather(self.method, &train.texts, texts)?, device)?])
+    }
+
+    /// Raw features as affinities are built from them: as they are, or without the training mean.
+    ///
+    /// # Errors
+    /// If a tensor operation fails.
+    pub fn centred(&self, [images, texts]: &[Tensor; 2]) -> Result<[Tensor; 2]> {
+        Ok(match &self.means {
+            Some([x, y]) if self.options.affinity_centre => [images.broadcast_sub(x)?, texts.broadcast_sub(y)?],
+            _ => [images.clone(), texts.clone()],
+        })
     }
 }
 
@@ -237,9 +301,14 @@ struct Net {
 
 impl Net {
     /// Layers `widths[0] -> widths[1] -> ..`, initialised as PyTorch does, on inputs that `moments` standardise.
-    fn new(weights: &mut Weights, name: &str, widths: &[usize], moments: Option<&Moments>) -> Result<Self> {
+    fn new(
+        weights: &mut Weights,
+        name: &str,
+        widths: &[usize],
+        settings: MlpSettings,
+        moments: Option<&Moments>,
+    ) -> Result<Self> {
         let standardise = Standardise::in_weights(weights, name, widths[0], moments)?;
-        let settings = MlpSettings { init: Init::Pytorch, fused: false, ..MlpSettings::default() };
         Ok(Self { standardise, layers: Mlp::new(weights, name, widths, settings)? })
     }
 
@@ -279,7 +348,7 @@ mod tests {
     #[test]
     fn bits_are_the_signs_of_the_outputs() {
         let mut weights = Weights::new(Seed(1), &Device::Cpu);
-        let net = Net::new(&mut weights, "net", &[5, 7, 3], None).unwrap();
+        let net = Net::new(&mut weights, "net", &[5, 7, 3], Options::default().layers(), None).unwrap();
         let items = Matrix { rows: 600, cols: 5, data: (0..3000).map(|i| (i as f32).sin()).collect() };
         let gather = |chosen: &[usize]| {
             Ok(Matrix {
@@ -296,5 +365,36 @@ mod tests {
                 assert_eq!(bits.item(i)[0] >> b & 1 == 1, *value > 0.0);
             }
         }
+    }
+
+    #[test]
+    fn training_drops_values_and_normalises_by_the_batch_and_codes_do_not() {
+        let options = Options { dropout: 0.5, batch_norm: true, ..Options::default() };
+        let mut weights = Weights::new(Seed(1), &Device::Cpu);
+        let net = Net::new(&mut weights, "net", &[3, 40, 8], options.layers(), None).unwrap();
+        let rows = Tensor::new(&[[1f32, 2.0, 3.0], [-1.0, 0.5, 0.0], [2.0, 2.0, -1.0]], &Device::Cpu).unwrap();
+        let values = |x: Tensor| x.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let mut stream = Seed(2).stream(&["drop"]);
+        let mut trained = || values(net.layers.forward(&rows, Some(&mut stream)).unwrap());
+        assert_ne!(trained(), trained());
+        assert_eq!(values(net.forward(&rows).unwrap()), values(net.forward(&rows).unwrap()));
+        // Frozen weights keep the running moments that training moved.
+        let mut frozen = Weights::frozen(weights.snapshot().unwrap(), "here", &Device::Cpu);
+        let again = Net::new(&mut frozen, "net", &[3, 40, 8], options.layers(), None).unwrap();
+        assert_eq!(values(net.forward(&rows).unwrap()), values(again.forward(&rows).unwrap()));
+    }
+
+    #[test]
+    fn options_that_would_do_nothing_are_refused() {
+        let error = |options: Options| Networks::check(&options, "m").unwrap_err().to_string();
+        let linear = Options { image_hidden: 0, text_hidden: 0, ..Options::default() };
+        assert!(Networks::check(&linear, "m").is_ok());
+        assert!(
+            error(Options { batch_norm: true, ..linear.clone() })
+                .contains("a hidden layer for `dropout` and `batch_norm`")
+        );
+        assert!(error(Options { dropout: 0.5, ..linear }).contains("a hidden layer for"));
+        assert!(error(Options { dropout: 1.0, ..Options::default() }).contains("a share in [0, 1), found 1"));
+        assert!(error(Options { bits: 0, ..Options::default() }).contains("1 to 4096, found 0"));
     }
 }

@@ -7,14 +7,23 @@
 //! S~  = w_1 S_1 + w_2 S_2 + ..                   mixture of modalities    (2)
 //! S   = (1 - eta) S~ + eta / n S~ S~ᵀ            second order             (3)
 //! L   = mean over all entries of (C - S)²        reconstruction           (4)
+//! X   = (P + Pᵀ) / 2,  P = hat(S_1) hat(S_2)ᵀ    joint order, normalised  (5)
+//! X   = (P + Pᵀ) / 2,  P = S_1 S_2ᵀ / m          joint order, scaled      (6)
 //! ```
 //!
 //! `C` are cosines of codes. (1) to (3) are Su, Zhong and Zhang, "Deep Joint-Semantics Reconstructing Hashing", ICCV 2019, where
 //! `n` is the batch and the weights of (2) are `beta` and `1 - beta`; later methods weigh and combine the same matrices otherwise.
-//! An affinity is a target: it has no gradient, whatever its features have.
+//! (5) is Liu et al., "Joint-modal Distribution-based Similarity Hashing", SIGIR 2020: items are alike whose likenesses in one modality
+//! are those of the other item in the other. An affinity is a target: it has no gradient, whatever its features have.
+
+mod identity;
+#[cfg(test)]
+pub(crate) mod known;
 
 use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
 
+pub use self::identity::correlation_identity;
 use crate::{Error, Result, nn::unit};
 
 /// The cosines of all rows of `a [n, d]` with all rows of `b [m, d]`, `[n, m]`, with gradient.
@@ -66,6 +75,30 @@ pub fn second_order(affinity: &Tensor, share: f64, count: usize) -> Result<Tenso
     let affinity = affinity.detach();
     let second = affinity.matmul(&affinity.t()?)?;
     Ok(((affinity * (1.0 - share))? + (second * (share / count as f64))?)?)
+}
+
+/// How the product of two affinities is kept near the range of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Product {
+    /// Rows of unit length, equation (5).
+    Normalised,
+    /// Divided by the number of rows, equation (6).
+    Scaled,
+}
+
+/// Equation (5) or (6) for two affinities `[m, m]`: symmetric, and the same if they change places.
+///
+/// # Errors
+/// If the shapes differ or are no matrices.
+pub fn joint_order(first: &Tensor, second: &Tensor, product: Product) -> Result<Tensor> {
+    same("joint order", first, second)?;
+    let (first, second) = (first.detach(), second.detach());
+    let product = match product {
+        Product::Normalised => unit(&first)?.matmul(&unit(&second)?.t()?)?, // (5)
+        Product::Scaled => (first.matmul(&second.t()?)? / first.dim(0)? as f64)?, // (6)
+    };
+    Ok(((&product + product.t()?)? / 2.0)?)
 }
 
 /// Equation (4) for the cosines of codes and an affinity of the same shape, a scalar.
@@ -123,26 +156,29 @@ mod tests {
 
     #[test]
     fn an_independent_reference_gives_the_same_matrices() {
-        let folder = std::env::var_os("XMBENCH_GOLDEN").map_or_else(
-            || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into(),
-            std::path::PathBuf::from,
-        );
-        let file = folder.join("affinity_fixtures.json");
-        let Ok(text) = std::fs::read(&file) else {
-            println!("skipped: no {}", file.display());
-            return;
-        };
-        let known: serde_json::Value = serde_json::from_slice(&text).unwrap();
-        let matrix = |key: &str| -> Tensor {
-            let rows: Vec<Vec<f64>> = serde_json::from_value(known[key].clone()).unwrap();
-            Tensor::new(rows, &Device::Cpu).unwrap()
-        };
-        let [images, texts] = ["F_I", "F_T"].map(|key| cosine_affinity(&matrix(key)).unwrap());
-        assert_close(&images, &values(&matrix("S_I")));
-        assert_close(&texts, &values(&matrix("S_T")));
+        let Some(known) = known::Known::read() else { return };
+        let [images, texts] = known.features().map(|features| cosine_affinity(&features).unwrap());
+        assert_close(&images, &known.values("S_I"));
+        assert_close(&texts, &known.values("S_T"));
         let mixed = mixture(&[(&images, 0.9), (&texts, 1.0 - 0.9)]).unwrap();
         let target = (second_order(&mixed, 0.4, 4).unwrap() * 1.5).unwrap();
-        assert_close(&target, &values(&matrix("djsrh_mirflickr_beta0.9_eta0.4_mu1.5")));
+        assert_close(&target, &known.values("djsrh_mirflickr_beta0.9_eta0.4_mu1.5"));
+        let cross = joint_order(&images, &texts, Product::Normalised).unwrap();
+        let joint = mixture(&[(&images, 0.5), (&texts, 0.1), (&cross, 0.4)]).unwrap();
+        assert_close(&joint, &known.values("jdsh_mirflickr_unweighted"));
+    }
+
+    #[test]
+    fn joint_order_by_hand() {
+        let first = matrix(&[[3.0, 4.0], [0.0, 2.0]]);
+        let second = matrix(&[[1.0, 0.0], [0.0, 5.0]]);
+        // Unit rows (0.6, 0.8), (0, 1) against the axes.
+        assert_close(&joint_order(&first, &second, Product::Normalised).unwrap(), &[0.6, 0.4, 0.4, 1.0]);
+        // [[3, 20], [0, 10]] / 2, made symmetric; the same the other way around.
+        for (a, b) in [(&first, &second), (&second, &first)] {
+            assert_close(&joint_order(a, b, Product::Scaled).unwrap(), &[1.5, 5.0, 5.0, 5.0]);
+        }
+        assert!(joint_order(&first, &matrix(&[[1.0, 0.0]]), Product::Scaled).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod distance;
 mod distance_weighted;
 mod golden;
 mod hinge;
+mod nt_xent;
 mod order;
 mod relation;
 mod rows;
@@ -16,15 +17,20 @@ mod sampled;
 mod softmax;
 mod structure;
 #[cfg(test)]
-mod support;
+pub(crate) mod support;
 mod triplet_center;
 
-pub use affinity::{cosine_affinity, cosines, mixture, reconstruct, second_order};
+#[cfg(test)]
+pub(crate) use affinity::known;
+pub use affinity::{
+    Product, correlation_identity, cosine_affinity, cosines, joint_order, mixture, reconstruct, second_order,
+};
 pub use canonical::{CanonicalCorrelation, Correlated, Objective, canonical_correlation};
 pub use contrastive::{Margins, PairLoss, Reduction, contrastive, contrastive_pairs};
 pub use distance::squared_distances;
 pub use distance_weighted::DistanceWeighted;
 pub use hinge::hinge;
+pub use nt_xent::{Contrast, nt_xent};
 pub use order::{order_score, order_scores};
 pub use relation::{Relation, Relations};
 pub use sampled::sampled_hinge;

@@ -7,9 +7,9 @@ use crate::{
     Error, Result,
     golden::{Answer, Case, Operation},
     loss::{
-        CenterForm, Margins, PairLoss, Reduction, Relation, Relations, Structure, contrastive, contrastive_pairs,
-        info_nce, n_pair_rows, norm_penalty, own_center_nearest, squared_distances, structure_preserving,
-        triplet_center,
+        CenterForm, Contrast, Margins, PairLoss, Reduction, Relation, Relations, Structure, contrastive,
+        contrastive_pairs, info_nce, n_pair_rows, norm_penalty, nt_xent, own_center_nearest, squared_distances,
+        structure_preserving, triplet_center,
     },
     nn::unit,
 };
@@ -22,6 +22,7 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation { name: "loss.triplet_center", run: center, ignored: &[] },
         Operation { name: "loss.structure_preserving", run: structure, ignored: &[] },
         Operation { name: "loss.infonce", run: contrast, ignored: &[] },
+        Operation { name: "loss.duch_ntxent", run: two_views, ignored: &[] },
     ]
 }
 
@@ -185,4 +186,17 @@ fn contrast(case: &Case) -> Result<Answer> {
         .with("out.loss_i2t", values(&rows)?)
         .with("out.loss_t2i", values(&columns)?);
     with_gradients(answer, &loss, &[("grad.image", &images), ("grad.text", &texts)])
+}
+
+fn two_views(case: &Case) -> Result<Answer> {
+    case.only(&["eps", "temperature", "type"])?;
+    let contrast = match case.config::<String>("type")?.as_str() {
+        "orig" => Contrast::Orig,
+        "cross" => Contrast::Cross,
+        _ => return Err(case.unsupported("type", "orig or cross")),
+    };
+    let view = |name| Ok::<_, Error>(Var::from_tensor(&case.get(name)?.tensor(DType::F64)?)?);
+    let (x, y) = (view("in.x1")?, view("in.x2")?);
+    let loss = nt_xent(&x, &y, case.config("temperature")?, case.config("eps")?, contrast)?;
+    with_gradients(Answer::default().with("out.loss", values(&loss)?), &loss, &[("grad.x1", &x), ("grad.x2", &y)])
 }
