@@ -29,6 +29,11 @@ fn small(method: &dyn Method) -> toml::Table {
         reasoning_width = 32
         path_width = 16
         attention_width = 16
+        head_hidden = 64
+        head_width = 32
+        projection = 32
+        prototypes = 24
+        context_layers = 0
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");
     wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()

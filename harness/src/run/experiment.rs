@@ -240,6 +240,8 @@ builtin![
     "09-emoji-attention",
     "10-emoji-thresholds",
     "11-f8k-attention",
+    "12-emoji-dense",
+    "13-f8k-dense",
 ];
 
 impl Experiment {
