@@ -41,6 +41,7 @@ pub fn sources() -> &'static [Source] {
         planted::linear::SOURCE,
         planted::fragments::SOURCE,
         planted::clusters::SOURCE,
+        planted::sequences::SOURCE,
     ]
 }
 
@@ -82,7 +83,7 @@ mod tests {
     #[test]
     fn unknown_names_get_the_nearest() {
         let error = open("emojis", &toml::Table::new(), None).unwrap_err().to_string();
-        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, planted-linear, planted-fragments, planted-clusters, found `emojis`; did you mean `emoji`?");
+        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, planted-linear, planted-fragments, planted-clusters, planted-sequences, found `emojis`; did you mean `emoji`?");
         let error = open("emoji", &toml::toml! { label = "group" }, None).unwrap_err().to_string();
         insta::assert_snapshot!(error, @"option: expected one of labels, min_count, seed, split, found `label`; did you mean `labels`?");
     }

@@ -9,7 +9,7 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Collection, Dataset, Images, Texts, random::Seed};
 
-use crate::{Codes, Error, Result, Similarity, card::Card, golden::Operation};
+use crate::{AttentionMap, Codes, Error, Result, Similarity, card::Card, golden::Operation};
 
 /// A published way to align images and texts.
 ///
@@ -90,6 +90,15 @@ pub trait Matcher: Send + Sync {
 
     /// How the two kinds of code are compared.
     fn similarity(&self) -> Similarity<'_>;
+
+    /// How a method that gives each item one vector places a text's words among an image's fragments, where it has learnt to: maps
+    /// as those of [`PairScorer::attention`](crate::PairScorer::attention), words asking; nothing otherwise.
+    ///
+    /// # Errors
+    /// As [`Matcher::encode_images`].
+    fn attention(&self, _image: (&Images, usize), _text: (&Texts, usize)) -> Result<Vec<AttentionMap>> {
+        Ok(Vec::new())
+    }
 
     /// Writes everything that [`Method::load`] needs into `to`, a folder that exists.
     ///

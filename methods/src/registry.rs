@@ -1,6 +1,6 @@
 //! Every method, found by name.
 
-use crate::{Method, attention, correlation, golden::Operation, hashing, loss, metric, nn, relation};
+use crate::{Method, attention, correlation, dense, golden::Operation, hashing, loss, metric, nn, relation};
 
 /// Lists a family's methods: one line a method declares its module and puts it into `METHODS`.
 #[macro_export]
@@ -14,7 +14,15 @@ macro_rules! family {
 
 /// Every built-in method, family by family.
 pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
-    [correlation::METHODS, metric::METHODS, attention::METHODS, hashing::METHODS, relation::METHODS].into_iter().flatten().copied()
+    let families = [
+        correlation::METHODS,
+        metric::METHODS,
+        attention::METHODS,
+        dense::METHODS,
+        relation::METHODS,
+        hashing::METHODS,
+    ];
+    families.into_iter().flatten().copied()
 }
 
 /// The method of the given name.

@@ -33,6 +33,11 @@ fn small(method: &dyn Method) -> toml::Table {
         graph_hidden = 16
         discriminator = 16
         longer = "cut"
+        head_hidden = 64
+        head_width = 32
+        projection = 32
+        prototypes = 24
+        context_layers = 0
     };
     let known = method.resolve(&toml::Table::new()).expect("defaults are valid");
     wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()

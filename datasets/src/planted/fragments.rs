@@ -12,6 +12,7 @@ use crate::{
     Dataset, Error, Images, Labels, Matrix, OptionSpec, OptionValue, Result, Source, Subset,
     draft::Draft,
     options::Options,
+    planted::{Shown, Truth},
     random::{Seed, Stream},
     source::BUILT_IN,
 };
@@ -61,6 +62,25 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
     let (words, splits) = super::cut(&draft, sizes);
     let classes = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
     super::dataset(SOURCE.name, options, words, classes, splits)
+}
+
+/// Where the concepts of test images are, in a dataset of these options.
+///
+/// # Errors
+/// As [`crate::open`].
+pub fn truth(options: &toml::Table) -> Result<Truth> {
+    let options = Options::new(SOURCE.options, options)?;
+    let model = Model::new(&options)?;
+    let sizes = super::sizes(&options)?;
+    let shown = model.concept_sets(sizes.iter().sum())?;
+    let [_, _, test] = super::runs(sizes);
+    let items = test.into_iter().map(|item| {
+        let places = model.item(item).permutation(model.fragments);
+        let shown = shown[item].iter().zip(places);
+        shown.map(|(&concept, place)| Shown { concept, fragments: place..place + 1 }).collect()
+    });
+    let words = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
+    Ok(Truth { words, prototypes: model.image.clone(), noise: model.noise, items: items.collect() })
 }
 
 struct Model {
@@ -122,6 +142,11 @@ impl Model {
         Ok(sets)
     }
 
+    /// Random numbers of an item; the order of its regions comes first.
+    fn item(&self, item: usize) -> Stream {
+        self.seed.stream(&["planted-fragments", "item", &item.to_string()])
+    }
+
     fn draw(&self, shown: &[Vec<usize>]) -> Draft {
         let (width, regions) = (self.image.cols, self.fragments);
         let mut fragments = Matrix::zeros(shown.len(), regions * width);
@@ -129,7 +154,7 @@ impl Model {
         let mut text_global = Matrix::zeros(shown.len() * self.captions, self.text.cols);
         let mut captions = Vec::new();
         for (item, concepts) in shown.iter().enumerate() {
-            let mut stream = self.seed.stream(&["planted-fragments", "item", &item.to_string()]);
+            let mut stream = self.item(item);
             self.draw_regions(concepts, &mut stream, fragments.row_mut(item));
             mean_rows(fragments.row(item), global.row_mut(item));
             captions.push((0..self.captions).map(|_| caption(concepts, &mut stream)).collect());
@@ -225,6 +250,30 @@ mod tests {
             let sum: f32 = item.chunks(16).map(|region| region[3]).sum();
             assert!((global.row(0)[3] - sum / 6.0).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn the_truth_names_the_region_of_every_concept() {
+        let options = toml::toml! { noise = 0.0 train = 40 test = 30 };
+        let (dataset, truth) = (crate::open("planted-fragments", &options, None).unwrap(), truth(&options).unwrap());
+        let table = dataset.test.images.fragments.as_ref().unwrap();
+        assert!(truth.items.len() == 30 && (truth.chance(6) - 1.0 / 6.0).abs() < 1e-12);
+        let mut item = vec![0.0; 6 * 16];
+        for (image, shown) in truth.items.iter().enumerate() {
+            table.read(image, &mut item).unwrap();
+            let of: Vec<u32> = shown.iter().map(|shown| shown.concept as u32).collect();
+            assert_eq!(dataset.test.images.labels.as_ref().unwrap().of[image], of);
+            for shown in shown {
+                let place = shown.fragments.start;
+                assert_eq!(item[place * 16..(place + 1) * 16], *truth.prototypes.row(shown.concept));
+            }
+        }
+        assert_eq!(truth.optimum(&dataset.test.images).unwrap(), 1.0);
+        // With noise, some concepts look more like another region than like themselves.
+        let noisy = toml::toml! { noise = 3.0 train = 40 test = 30 };
+        let dataset = crate::open("planted-fragments", &noisy, None).unwrap();
+        let optimum = super::truth(&noisy).unwrap().optimum(&dataset.test.images).unwrap();
+        assert!(optimum > 0.3 && optimum < 0.95, "{optimum}");
     }
 
     #[test]

@@ -5,6 +5,10 @@ use crate::{Collection, Dataset, Hasher, Notice, OptionSpec, OptionValue, Result
 pub mod clusters;
 pub mod fragments;
 pub mod linear;
+pub mod sequences;
+mod truth;
+
+pub use truth::{Shown, Truth};
 
 const SEED: OptionSpec =
     OptionSpec { name: "seed", doc: "seed of the draw, a whole number", default: OptionValue::Integer(0) };

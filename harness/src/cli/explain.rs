@@ -314,15 +314,22 @@ fn figure(
     origin: &str,
 ) -> Result<Figure> {
     let card = method.card();
-    let Similarity::Pairwise(scorer) = matcher.similarity() else {
+    let (image, text) = if args.by == By::Text { (answer.item, query) } else { (query, answer.item) };
+    let maps = match matcher.similarity() {
+        Similarity::Pairwise(scorer) => {
+            let [images, texts] = &answer.codes;
+            scorer.attention(images, image, texts, text)?
+        }
+        // Trained on parts, though one vector is compared.
+        _ => matcher.attention((&dataset.test.images, image), (&dataset.test.texts, text))?,
+    };
+    if maps.is_empty() && !matches!(matcher.similarity(), Similarity::Pairwise(_)) {
         bail!(
-            "{} compares whole vectors: there is no attention to show; xmbench list methods names those of the family attention, which have some",
+            "{} compares whole vectors: there is no attention to show; xmbench list methods names those of the families attention and dense, \
+             which have some",
             card.name
         );
-    };
-    let (image, text) = if args.by == By::Text { (answer.item, query) } else { (query, answer.item) };
-    let [images, texts] = &answer.codes;
-    let maps = scorer.attention(images, image, texts, text)?;
+    }
     if maps.is_empty() {
         bail!(
             "{} has no weights between words and regions to show; scan, imram, san, uarda and show_attend_tell have some",

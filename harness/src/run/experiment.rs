@@ -245,6 +245,8 @@ builtin![
     "09-emoji-attention",
     "10-emoji-thresholds",
     "11-f8k-attention",
+    "12-emoji-dense",
+    "13-f8k-dense",
     "14-emoji-relations",
     "15-f8k-relations",
     "16-wiki-hashing",

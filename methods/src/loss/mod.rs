@@ -9,11 +9,13 @@ mod distance;
 mod distance_weighted;
 mod golden;
 mod hinge;
+pub mod matching;
 mod nt_xent;
 mod order;
 mod relation;
 mod rows;
 mod sampled;
+mod sinkhorn;
 mod softmax;
 mod structure;
 #[cfg(test)]
@@ -34,7 +36,8 @@ pub use nt_xent::{Contrast, nt_xent};
 pub use order::{order_score, order_scores};
 pub use relation::{Relation, Relations};
 pub use sampled::sampled_hinge;
-pub use softmax::{NPairForm, cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
+pub use sinkhorn::sinkhorn;
+pub use softmax::{NPairForm, against, cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
 pub use structure::{Structure, StructureTerms, structure_preserving};
 pub use triplet_center::{CenterForm, own_center_nearest, triplet_center};
 

@@ -6,10 +6,12 @@
 //! N-pair-mc    l_i = log(1 + sum_{j != i} exp(z_ij - z_ii))                  (1)
 //! N-pair-ovo   l_i = sum_{j != i} log(1 + exp(z_ij - z_ii))                  (2)
 //! InfoNCE      L = (mean of (1) over the rows + mean of (1) over the columns) / 2     (3)
+//! given        l_i = log(1 + sum_{j in N_i} exp(n_ij - p_i))                          (4)
 //! ```
 //!
 //! (1) and (2) are Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016. (3) is (1) in both
-//! directions; its scores are cosines over a temperature.
+//! directions; its scores are cosines over a temperature. (4) is (1) where each row brings its positive `p_i` and says which of the
+//! negatives `n_ij` count, such as those of a queue.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,17 @@ pub fn info_nce(logits: &Tensor, relations: &Relations) -> Result<[Tensor; 3]> {
     let rows = n_pair_rows(logits, relations)?.mean_all()?;
     let columns = n_pair_rows(&logits.t()?, &relations.t())?.mean_all()?;
     Ok([((&rows + &columns)? / 2.0)?, rows, columns])
+}
+
+/// Equation (4) of each row of `logits [n, 1 + m]`, `[n]`: the first column is the positive, and negative `j` (column `j + 1`)
+/// of row `i` takes part where `counts(i, j)`. A row without negatives has neither loss nor gradient.
+///
+/// # Errors
+/// If there is no row or no column.
+pub fn against(logits: &Tensor, counts: impl Fn(usize, usize) -> bool + Sync) -> Result<Tensor> {
+    by_row("contrast with given negatives", logits, |i, z, slope| {
+        log_one_plus(z, 0, |j| j > 0 && counts(i, j - 1), slope)
+    })
 }
 
 /// What N-pair adds, times a weight, instead of normalising: `mean_i (|a_i|² + |p_i|²) / 2` of `anchors` and `positives [n, d]`,
@@ -213,6 +226,23 @@ mod tests {
         let expected: f64 =
             entries.iter().zip([3, 1, 1, 0]).map(|(z, c)| z.iter().map(|z| z.exp()).sum::<f64>().ln() - z[c]).sum();
         assert!(close(scalar(&cross_entropy(&z, &[3, 1, 1, 0]).unwrap()), expected / 4.0));
+    }
+
+    #[test]
+    fn a_given_positive_meets_the_negatives_that_count() {
+        let (z, counts) = (normal("z", 3, 5), |i: usize, j: usize| i != 2 && (i + j) % 2 == 0);
+        let entries = z.to_vec2::<f64>().unwrap();
+        let found = values(&against(&z, counts).unwrap());
+        for (i, row) in entries.iter().enumerate() {
+            let sum: f64 = (0..4).filter(|&j| counts(i, j)).map(|j| row[j + 1].exp()).sum();
+            assert!(close(found[i], (1.0 + sum / row[0].exp()).ln()), "{found:?}");
+        }
+        assert_eq!(found[2], 0.0);
+        assert_gradients(&[z], |at| against(&at[0], counts).unwrap().sum_all().unwrap());
+        // Every other column against the first is a cross entropy.
+        let z = normal("z", 3, 5);
+        let all = scalar(&against(&z, |_, _| true).unwrap().mean_all().unwrap());
+        assert!(close(all, scalar(&cross_entropy(&z, &[0; 3]).unwrap())));
     }
 
     #[test]

@@ -266,6 +266,15 @@ impl Joint {
         Ok(self.project(rows, items, training)?.reshape((items.len(), regions, self.options.embedding))?)
     }
 
+    /// [`Joint::regions`] of given features `[total, width]`, such as altered ones: `[total, embedding]`.
+    ///
+    /// # Errors
+    /// Features of another width or not finite.
+    pub fn fragments(&self, rows: Matrix, training: Option<&mut Stream>) -> Result<Tensor> {
+        let each: Vec<usize> = (0..rows.rows).collect();
+        self.project(rows, &each, training)
+    }
+
     /// Image features, one or more rows an item, through the branch.
     fn project(&self, rows: Matrix, items: &[usize], training: Option<&mut Stream>) -> Result<Tensor> {
         check_rows(self.method, &rows, (self.shape.image_width, self.shape.image.need()), "image", items)?;

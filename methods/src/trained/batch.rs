@@ -119,13 +119,18 @@ impl<'a, B: Body> Batch<'a, B> {
         }
     }
 
+    /// Which texts are negatives of an image; those that do not belong to it, where the method has no choice.
+    pub fn negatives(&self) -> Negatives {
+        self.negatives.unwrap_or(Negatives::Others)
+    }
+
     /// What image `i` and text `j` of a batch of pairs are to each other: positives on the diagonal, and negatives as the
     /// parameter says.
     ///
     /// # Errors
     /// If negatives go by classes and there are none.
     pub fn relations(&self) -> Result<Relations> {
-        let negatives = self.negatives.unwrap_or(Negatives::Others);
+        let negatives = self.negatives();
         let pairs = &self.training.train.pairs;
         let labels = match negatives {
             Negatives::Classes => Some(self.labels()?),

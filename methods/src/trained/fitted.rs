@@ -6,7 +6,7 @@ use xmbench_datasets::{Images, Texts};
 
 use super::{Batch, Body, Fitting, Loss, Settings};
 use crate::{
-    Codes, Error, Matcher, Result, Run, Similarity, Training,
+    AttentionMap, Codes, Error, Matcher, Result, Run, Similarity, Training,
     nn::Weights,
     params::to_table,
     train::{Model, Phase, Sampler, Step},
@@ -130,6 +130,10 @@ impl<L: Loss> Matcher for Fitted<L> {
 
     fn similarity(&self) -> Similarity<'_> {
         self.settings.loss.similarity(&self.head)
+    }
+
+    fn attention(&self, image: (&Images, usize), text: (&Texts, usize)) -> Result<Vec<AttentionMap>> {
+        self.settings.loss.attention(&self.head, &self.body, image, text)
     }
 
     fn save(&self, to: &Path) -> Result<()> {

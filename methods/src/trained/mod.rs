@@ -36,7 +36,7 @@ pub use self::{
     ranking::Ranking,
 };
 use crate::{
-    Codes, Matcher, Method, Result, Run, Similarity, Training,
+    AttentionMap, Codes, Matcher, Method, Result, Run, Similarity, Training,
     card::Card,
     golden::Operation,
     nn::Weights,
@@ -162,6 +162,20 @@ pub trait Loss: Clone + Default + Serialize + DeserializeOwned + Send + Sync + '
     /// How codes are compared.
     fn similarity<'a>(&'a self, _head: &'a Self::Head) -> Similarity<'a> {
         <Self::Body as Body>::SIMILARITY
+    }
+
+    /// What vectors of an image's fragments and of a text's words say of each other, where codes are of whole items.
+    ///
+    /// # Errors
+    /// As [`Matcher::attention`].
+    fn attention(
+        &self,
+        _head: &Self::Head,
+        _body: &Self::Body,
+        _image: (&Images, usize),
+        _text: (&Texts, usize),
+    ) -> Result<Vec<AttentionMap>> {
+        Ok(Vec::new())
     }
 
     /// What a table says beside a row with these parameters, beside what it says of its negatives.

@@ -1,0 +1,158 @@
+use candle_core::Device;
+use toml::toml;
+use xmbench_datasets::planted::{fragments, sequences};
+
+use super::*;
+use crate::{
+    Method,
+    dense::placed::{accuracy, all_equal, codes, copes, first_loss, fit_on, one_word, open, small},
+    trained::planted::{fit, planted, recall},
+};
+
+/// Each word is placed at the frame of its highest similarity, against the planted time.
+#[test]
+fn words_are_found_at_their_planted_time() {
+    let options = toml! { train = 400 val = 0 test = 60 };
+    let (dataset, truth) = (open("planted-sequences", &options), sequences::truth(&options).unwrap());
+    let (chance, optimum) = (truth.chance(12), truth.optimum(&dataset.test.images).unwrap());
+    let find = |options: toml::Table| accuracy(&*fit_on(&LOC_VTP, &dataset, options), &dataset, &truth, 0);
+    let found = find(toml! { epochs = 10 });
+    let coarse = find(toml! { epochs = 10 fine_weight = 0.0 warp_weight = 0.0 });
+    println!("chance {chance:.3}, coarse {coarse:.3}, fine {found:.3}, optimum {optimum:.3}");
+    assert!((chance - 1.0 / 6.0).abs() < 1e-9 && optimum > 0.99);
+    assert!(found > 0.8, "{found}");
+}
+
+#[test]
+fn words_find_their_planted_regions() {
+    let options = toml! { train = 400 val = 0 test = 60 };
+    let (dataset, truth) = (open("planted-fragments", &options), fragments::truth(&options).unwrap());
+    let found = accuracy(&*fit_on(&LOC_VTP, &dataset, toml! { epochs = 10 }), &dataset, &truth, 0);
+    let (chance, optimum) = (truth.chance(6), truth.optimum(&dataset.test.images).unwrap());
+    println!("chance {chance:.3}, found {found:.3}, optimum {optimum:.3}");
+    assert!(optimum > 0.99 && found > 0.7, "{found}");
+}
+
+#[test]
+fn planted_pairs_are_learnt_in_every_form() {
+    let (train, test) = (planted("train", 160), planted("test", 40));
+    for options in [
+        toml! {},
+        toml! { fine_negatives = "sentence" clip_match = "released" matches = 1 order = "shuffle" },
+        toml! { normalise = true temperature = 0.07 },
+    ] {
+        let matcher = fit(&LOC_VTP, &train, small(&LOC_VTP, options.clone())).unwrap();
+        let recall = recall(&*matcher, &test);
+        println!("{options:?}: recall at 1 {recall}");
+        // Chance is 0.025.
+        assert!(recall > 0.2, "{options:?}: recall at 1 {recall}");
+    }
+}
+
+#[test]
+fn every_weight_is_felt_in_proportion() {
+    let train = planted("train", 12);
+    for weight in ["fine_weight", "warp_weight", "order_weight"] {
+        let at = |value: f64| {
+            let mut options = toml! { fine_weight = 0.0 warp_weight = 0.0 order_weight = 0.0 projection_dropout = 0.0 };
+            options.insert(weight.into(), value.into());
+            first_loss(&LOC_VTP, &train, options)
+        };
+        let [none, one, two] = [0.0, 1.0, 2.0].map(at);
+        assert!(one - none > 0.1 && ((two - one) - (one - none)).abs() < 1e-4 * two, "{weight}: {none} {one} {two}");
+    }
+}
+
+#[test]
+fn every_option_is_felt() {
+    let train = planted("train", 40);
+    let at = |options: toml::Table| {
+        let options = small(&LOC_VTP, toml! { epochs = 3 }.into_iter().chain(options).collect());
+        codes(&*fit(&LOC_VTP, &train, options).unwrap(), &train)
+    };
+    let plain = at(toml! {});
+    for options in [
+        toml! { projection_dropout = 0.0 },
+        toml! { temperature = 2.0 },
+        toml! { normalise = true },
+        toml! { fine_temperature = 0.2 },
+        toml! { matches = 1 },
+        toml! { clip_match = "released" },
+        toml! { fine_negatives = "sentence" },
+        toml! { order = "shuffle" },
+        toml! { negatives = "paper" },
+        toml! { warp = "released" },
+    ] {
+        assert!(at(options.clone()) != plain, "{options:?}");
+    }
+    assert!(at(toml! { fine_negatives = "sentence" }) != at(toml! { fine_negatives = "sentence" draws = 2 }));
+}
+
+/// The raster of boxes in reverse is another order than the given one, and only then does it matter.
+#[test]
+fn regions_are_taken_row_by_row() {
+    let boxes = [[0.5, 0.5, 1.0, 1.0], [0.0, 0.5, 0.5, 1.0], [0.5, 0.0, 1.0, 0.5], [0.0, 0.0, 0.5, 0.5]];
+    assert_eq!(raster(&boxes), [3, 2, 1, 0]);
+    let mut train = planted("train", 40);
+    let at = |train: &xmbench_datasets::Collection, order: &str| {
+        codes(&*fit(&LOC_VTP, train, small(&LOC_VTP, toml! { epochs = 2 region_order = order })).unwrap(), train)
+    };
+    assert!(at(&train, "raster") == at(&train, "given"));
+    let three = [[0.0, 0.6, 1.0, 1.0], [0.0, 0.3, 1.0, 0.6], [0.0, 0.0, 1.0, 0.3f32]];
+    train.images.boxes = Some((0..40).flat_map(|_| three).collect());
+    assert!(at(&train, "raster") != at(&train, "given"));
+}
+
+#[test]
+fn soft_targets_have_known_values() {
+    let value = |x: &Tensor| x.to_scalar::<f64>().unwrap();
+    // Whatever is all the same has uniform targets and costs the logarithm of the batch.
+    let same = Tensor::full(0.3f64, (5, 4), &Device::Cpu).unwrap();
+    assert!((value(&coarse(&same, &same, 1.0).unwrap()) - 5f64.ln()).abs() < 1e-12);
+    // Two pairs, v = s = the axes times a: logits and targets are softmax(a^2, 0).
+    let axes = Tensor::new(&[[2f64, 0.0], [0.0, 2.0]], &Device::Cpu).unwrap();
+    let p = 1.0 / (1.0 + (-4f64).exp());
+    let entropy = -(p * p.ln() + (1.0 - p) * (1.0 - p).ln());
+    assert!((value(&coarse(&axes, &axes, 1.0).unwrap()) - entropy).abs() < 1e-12);
+}
+
+#[test]
+fn small_batches_and_poor_texts_are_coped_with() {
+    let train = planted("train", 20);
+    copes(&LOC_VTP, &train, toml! { batch = 2 });
+    for options in [toml! {}, toml! { fine_negatives = "sentence" }] {
+        copes(&LOC_VTP, &one_word(train.clone()), options.clone());
+        copes(&LOC_VTP, &all_equal(train.clone()), options);
+    }
+    // Three fragments an image, one word a text: there is no third word.
+    let options = small(&LOC_VTP, toml! { warp = "released" });
+    let error = fit(&LOC_VTP, &one_word(train.clone()), options).err().unwrap().to_string();
+    assert!(error.contains("word 2 of each text") && error.contains("warp = \"own\""), "{error}");
+    // A text of one word is the same the other way round: the order costs nothing.
+    let at = |weight: f64| {
+        let options = toml! { order_weight = weight projection_dropout = 0.0 };
+        first_loss(&LOC_VTP, &one_word(train.clone()), options)
+    };
+    assert_eq!(at(0.0), at(5.0));
+}
+
+#[test]
+fn wrong_parameters_are_named() {
+    for (table, text) in [
+        (toml! { projection = 0 }, "projection"),
+        (toml! { matches = 0 }, "matches"),
+        (toml! { temperature = -1 }, "temperature"),
+        (toml! { fine_weight = -1 }, "fine_weight"),
+        (toml! { projection_dropout = 1.0 }, "projection_dropout"),
+        (toml! { draws = 5 }, "draws"),
+        (toml! { warp = "none" }, "warp"),
+        (toml! { image_pooling = "gpo" }, "image_pooling"),
+        (toml! { image = "auto" }, "image"),
+        (toml! { batch = 1 }, "batch"),
+    ] {
+        let message = LOC_VTP.resolve(&table).unwrap_err().to_string();
+        assert!(message.contains(&format!("`{text}`")), "{message}");
+    }
+    let resolved = LOC_VTP.resolve(&toml! { fine_weight = 0 warp_weight = 0 }).unwrap();
+    assert!(LOC_VTP.remark(&resolved).unwrap().contains("wholes alone"));
+}
