@@ -22,9 +22,9 @@
 //!
 //! The released code has two base models. What is not here: VSRN's graph convolutions, its GRU over regions and its captioner; CAMERA's
 //! gated self-attention with boxes, its twelve views and their diversity loss; BERT. In their place stand the encoders of VSE++ on fragments
-//! and words (read both ways), and for (4) a Transformer of `context_layers` layers over an image's regions. Word vectors are states of the
-//! recurrence, so that they know their context in (2) and (3) already, and are the z of texts. Padding, which counts as locals there, is
-//! not here.
+//! and words (read both ways), and for (4) a Transformer of `context_layers` layers over an image's regions, which knows their order. Word
+//! vectors are states of the recurrence, so that they know their context in (2) and (3) already, and are the z of texts. Padding, which
+//! counts as locals there, is not here.
 //!
 //! `fragment_norm`: the models' `l2norm` scales by default along the first axis behind the batch, which of `[B, k, d]` is the regions: each
 //! channel of an image is divided by its length over the regions ("channel"). "fragment" is what was meant, each region to unit length;

@@ -2,7 +2,10 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use super::{dense, matches, queue::enqueue};
+use super::{
+    queue::enqueue,
+    terms::{dense, matches},
+};
 use crate::{
     Result,
     dense::nce,

@@ -68,13 +68,14 @@ impl Queue {
         Ok(ids.into_iter().map(|id| (id[0] >= 0.0).then(|| [id[0] as usize, id[1] as usize])).collect())
     }
 
-    /// Writes the keys of a step, `[b, d]` a lane, and their images and texts.
-    pub fn push(&self, keys: &[Tensor; LANES], ids: &[[usize; 2]]) -> Result<()> {
+    /// Writes the keys of a step, `[b, d]` a lane, and their images and texts; a lane without keys stays as it is.
+    pub fn push(&self, keys: &[Option<Tensor>; LANES], ids: &[[usize; 2]]) -> Result<()> {
         // Exact up to 2^24.
-        let ids: Vec<f32> = ids.iter().flatten().map(|&id| id as f32).collect();
-        let ids = Tensor::from_vec(ids, (keys[0].dim(0)?, 2), self.ids.device())?;
+        let rows: Vec<f32> = ids.iter().flatten().map(|&id| id as f32).collect();
+        let ids = Tensor::from_vec(rows, (ids.len(), 2), self.ids.device())?;
         let at = self.next.as_detached_tensor().to_vec1::<f32>()?[0] as usize;
         for (lane, keys) in self.lanes.iter().zip(keys) {
+            let Some(keys) = keys else { continue };
             lane.set(&enqueue(&lane.as_detached_tensor(), &keys.detach(), at)?.0)?;
         }
         let (ids, next) = enqueue(&self.ids.as_detached_tensor(), &ids, at)?;
@@ -114,8 +115,11 @@ mod tests {
         let queue = Queue::new(&mut weights, [("a", 3), ("b", 3), ("c", 2), ("d", 2)], 5, true).unwrap();
         let norms = queue.keys(0).sqr().unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
         assert!(norms.iter().all(|norm| (norm - 1.0).abs() < 1e-6) && queue.ids().unwrap() == [None; 5]);
-        let keys = [3, 3, 2, 2].map(|d| Tensor::ones((2, d), DType::F32, &Device::Cpu).unwrap());
+        let drawn = queue.keys(2).to_vec2::<f32>().unwrap();
+        let keys = [Some(3), Some(3), None, Some(2)]
+            .map(|d| d.map(|d| Tensor::ones((2, d), DType::F32, &Device::Cpu).unwrap()));
         queue.push(&keys, &[[4, 9], [0, 1]]).unwrap();
+        assert_eq!(queue.keys(2).to_vec2::<f32>().unwrap(), drawn);
         assert_eq!(queue.ids().unwrap(), [Some([4, 9]), Some([0, 1]), None, None, None]);
         assert_eq!(queue.keys(3).to_vec2::<f32>().unwrap()[1], [1.0, 1.0]);
         assert_ne!(queue.keys(3).to_vec2::<f32>().unwrap()[2], [1.0, 1.0]);

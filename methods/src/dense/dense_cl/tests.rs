@@ -12,7 +12,7 @@ use crate::{
 fn planted_pairs_are_learnt_in_every_form() {
     let (train, test) = (planted("train", 160), planted("test", 40));
     for options in [
-        toml! {},
+        toml::Table::new(),
         toml! { global_heads = false },
         toml! { queue = 64 momentum_heads = 0.9 },
         toml! { views = "image" },
@@ -95,7 +95,7 @@ fn every_option_is_felt() {
         let options = small(&DENSE_CL, toml! { epochs = 3 warmup = 0 }.into_iter().chain(options).collect());
         codes(&*fit(&DENSE_CL, &train, options).unwrap(), &train)
     };
-    let plain = at(toml! {});
+    let plain = at(toml::Table::new());
     for options in [
         toml! { temperature = 0.1 },
         toml! { queue = 32 },

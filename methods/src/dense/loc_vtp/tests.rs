@@ -37,7 +37,7 @@ fn words_find_their_planted_regions() {
 fn planted_pairs_are_learnt_in_every_form() {
     let (train, test) = (planted("train", 160), planted("test", 40));
     for options in [
-        toml! {},
+        toml::Table::new(),
         toml! { fine_negatives = "sentence" clip_match = "released" matches = 1 order = "shuffle" },
         toml! { normalise = true temperature = 0.07 },
     ] {
@@ -70,7 +70,7 @@ fn every_option_is_felt() {
         let options = small(&LOC_VTP, toml! { epochs = 3 }.into_iter().chain(options).collect());
         codes(&*fit(&LOC_VTP, &train, options).unwrap(), &train)
     };
-    let plain = at(toml! {});
+    let plain = at(toml::Table::new());
     for options in [
         toml! { projection_dropout = 0.0 },
         toml! { temperature = 2.0 },
@@ -120,7 +120,7 @@ fn soft_targets_have_known_values() {
 fn small_batches_and_poor_texts_are_coped_with() {
     let train = planted("train", 20);
     copes(&LOC_VTP, &train, toml! { batch = 2 });
-    for options in [toml! {}, toml! { fine_negatives = "sentence" }] {
+    for options in [toml::Table::new(), toml! { fine_negatives = "sentence" }] {
         copes(&LOC_VTP, &one_word(train.clone()), options.clone());
         copes(&LOC_VTP, &all_equal(train.clone()), options);
     }

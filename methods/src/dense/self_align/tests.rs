@@ -17,7 +17,7 @@ fn dot(a: &[f32], b: &[f32]) -> f64 {
 fn planted_pairs_are_learnt_in_every_form() {
     let (train, test) = (planted("train", 160), planted("test", 40));
     for options in [
-        toml! {},
+        toml::Table::new(),
         toml! { concept_weight = 0.0 },
         toml! { context_weight = 0.0 enlarged = false },
         toml! { concept_weight = 0.0 context_weight = 0.0 enlarged = false },
@@ -101,7 +101,7 @@ fn every_option_is_felt() {
         let options = small(&SELF_ALIGN, toml! { epochs = 3 }.into_iter().chain(options).collect());
         codes(&*fit(&SELF_ALIGN, &train, options).unwrap(), &train)
     };
-    let plain = at(toml! {});
+    let plain = at(toml::Table::new());
     for options in [
         toml! { enlarged = false },
         toml! { prototypes = 12 },
@@ -199,7 +199,7 @@ fn many_prototypes_small_batches_and_poor_texts_are_coped_with() {
     // 6 regions a batch.
     copes(&SELF_ALIGN, &train, toml! { batch = 2 prototypes = 100 });
     copes(&SELF_ALIGN, &one_word(train.clone()), toml! { prototype_freeze = 0 });
-    copes(&SELF_ALIGN, &all_equal(train), toml! {});
+    copes(&SELF_ALIGN, &all_equal(train), toml::Table::new());
 }
 
 #[test]
