@@ -37,7 +37,8 @@ use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Texts};
 
 use self::{
-    cells::{Locals, Sizes, largest},
+    cells::{Locals, Sizes},
+    columns::largest,
     network::Dime,
 };
 use crate::{
@@ -55,7 +56,9 @@ use crate::{
 };
 
 mod cells;
+mod columns;
 mod golden;
+mod modulate;
 mod network;
 mod router;
 
