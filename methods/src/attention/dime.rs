@@ -38,7 +38,8 @@ use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Texts};
 
 use self::{
-    cells::{Locals, Sizes, largest},
+    cells::{Locals, Sizes},
+    columns::largest,
     network::Dime,
     padding::Padding,
 };
@@ -57,7 +58,9 @@ use crate::{
 };
 
 mod cells;
+mod columns;
 mod golden;
+mod modulate;
 mod network;
 mod padding;
 mod router;

@@ -23,21 +23,24 @@
 use candle_core::{DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
+use self::gate::gated;
 use crate::{
     AttentionMap, Result, Similarity,
     card::Card,
     golden::{Answer, Case, Operation},
     nn::{
-        Finish, Init, Lengths, Scaling, Weights,
+        Activation, Finish, Init, Lengths, Linear, Scaling, Weights,
         cross::{
             Aggregation, Attention, Block, Direction, Interaction, InteractionScorer, Norm, Padded, Pairing, Relevance,
-            Side, attended, golden::values, interact, norms, relevance_from_grams, similarities,
+            Side, attended_plus, golden::values, interact, norms, relevance_from_grams, similarities,
         },
         l2n,
     },
     params::out_of_range,
     trained::{Attended, Batch, Fitting, Loss, Ranking, Shared, Trained},
 };
+
+mod gate;
 
 /// The method.
 pub static IMRAM: Trained<Params> = Trained::new();
@@ -205,12 +208,16 @@ impl Memory {
     /// `Wa v` of both layers for the vectors that answer.
     fn answering(&self, items: &Padded) -> Result<Vec<Tensor>> {
         let (v, d) = (items.vectors(), items.vectors().dim(2)?);
-        Ok(vec![half(&self.gate, d, v)?, half(&self.update, d, v)?])
+        let layer = |layer: &[Tensor; 2]| -> Result<Tensor> { Ok(items.with(&half(layer, d, v)?)?.vectors().clone()) };
+        Ok(vec![layer(&self.gate)?, layer(&self.update)?])
     }
 
     /// `Wq q + b` of both layers for the vectors that ask.
     fn asking(&self, items: &Tensor) -> Result<Vec<Tensor>> {
-        let layer = |layer: &[Tensor; 2]| -> Result<Tensor> { Ok(half(layer, 0, items)?.broadcast_add(&layer[1])?) };
+        let layer = |[weight, bias]: &[Tensor; 2]| {
+            let half = weight.narrow(0, 0, bias.dim(0)?)?;
+            Linear::from_parts(half, bias.clone()).activated(items, Activation::Identity)
+        };
         Ok(vec![layer(&self.gate)?, layer(&self.update)?])
     }
 }
@@ -274,11 +281,8 @@ impl Recurrent {
                     made.iter().map(|made| Ok(made.reshape((n, m, q, d))?)).collect::<Result<Vec<_>>>()?
                 }
             };
-            let of_layer = |layer: usize| -> Result<Tensor> {
-                Ok(attended(&weights, &contexts.with(&answering[1 + layer])?)?.broadcast_add(&of_queries[layer])?)
-            };
-            let (gate, update) = (candle_nn::ops::sigmoid(&of_layer(0)?)?, of_layer(1)?.tanh()?); // (3)
-            let next = (&update + (gate * now.0.broadcast_sub(&update)?)?)?; // (4)
+            let of_layer = |at: usize| attended_plus(&weights, &answering[1 + at], &of_queries[at]);
+            let next = gated(&of_layer(0)?, &of_layer(1)?, &now.0)?; // (3), (4)
             let next = if self.memory_norm { l2n(&next)? } else { next };
             now = (next.clone(), similarities(contexts, &next)?);
         }

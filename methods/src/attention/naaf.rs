@@ -40,7 +40,7 @@ use crate::{
         Finish, Lengths, Scaling, Weights,
         cross::{
             Aggregation, Attention, Block, Direction, Interaction, InteractionScorer, Norm, Padded, Pairing, Relevance,
-            Side, golden::values, interact, project, similarities, soften, threshold::largest,
+            Side, golden::values, interact, project, similarities, soften, soften_positive, threshold::largest,
         },
     },
     params::out_of_range,
@@ -237,7 +237,7 @@ impl NegativeAware {
         };
         let attention = Attention { norm: Norm::ClippedL2norm, lambda_softmax: self.lambda_softmax };
         let relevant = attention.weights(&s, asked, seen)?;
-        Ok(Looked { exceeding: exceeding(&(&h * self.lambda_softmax)?, seen)?, s, h, relevant }) // (2)
+        Ok(Looked { exceeding: soften_positive(&(&h * self.lambda_softmax)?, seen)?, s, h, relevant }) // (2)
     }
 
     /// `neg`, `pos` and `rel` of every word, `[images, texts, words]`.
@@ -253,20 +253,6 @@ impl NegativeAware {
         let positive = (inner / square.maximum(EPS * EPS)?.sqrt()?)?; // (3)
         Ok([negative, positive, (relevant * s)?.sum(D::Minus1)?]) // (4)
     }
-}
-
-/// Equation (2) of `logits [N, M, q, c]`: the weights of those above 0, which are 0 where none is.
-fn exceeding(logits: &Tensor, seen: Option<&Tensor>) -> Result<Tensor> {
-    let mut above = logits.gt(0.0)?;
-    if let Some(seen) = seen {
-        above = above.broadcast_mul(seen)?;
-    }
-    let none = logits.zeros_like()?;
-    // Not below 0, so that the small constant keeps its place where nothing is large.
-    let peak = above.where_cond(logits, &none)?.detach().max_keepdim(D::Minus1)?;
-    let terms = above.where_cond(&logits.broadcast_sub(&peak)?, &(&none + f64::NEG_INFINITY)?)?.exp()?;
-    let total = (terms.sum_keepdim(D::Minus1)? + (peak.neg()?.exp()? * EPS)?)?;
-    Ok(terms.broadcast_div(&total)?)
 }
 
 /// The words of some texts, `[total, d]`, with the threshold of their text as one more value, `[total, d + 1]`.

@@ -25,6 +25,7 @@ use candle_core::{D, DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Texts};
 
+use self::logits::hidden_logits;
 use crate::{
     AttentionMap, Codes, Error, Fragments, Result, Similarity,
     card::Card,
@@ -40,6 +41,8 @@ use crate::{
     params::out_of_range,
     trained::{Attended, Batch, Body, Fitting, Loss, Ranking, Shared, Trained},
 };
+
+mod logits;
 
 /// The method.
 pub static SAN: Trained<Params> = Trained::new();
@@ -246,18 +249,21 @@ impl Layer {
         Ok(Self { seen, seen_bias, asked, logit })
     }
 
-    /// Logits `[N, M, 1, c]` of `seen [N, c, width]` for `asked [.., 1, width]` of the pairs.
+    /// Logits `[N, M, 1, c]` of `seen [N, c, width]` for `asked [M, 1, width]` or `[N, M, 1, width]`.
     fn logits(&self, form: Form, seen: &Tensor, asked: &Tensor) -> Result<Tensor> {
-        let seen = seen.unsqueeze(1)?;
-        let asked = if asked.rank() == 3 { asked.unsqueeze(0)? } else { asked.clone() };
-        let h = match form {
-            Form::Paper => seen.broadcast_add(&asked)?.tanh()?,
-            Form::Theano => seen.tanh()?.broadcast_add(&asked.tanh()?)?,
-        };
-        let (n, m, c, width) = h.dims4()?;
-        let logits = h.reshape((n * m * c, width))?.matmul(&self.logit[0])?.broadcast_add(&self.logit[1])?;
-        let logits = logits.reshape((n, m, 1, c))?;
-        Ok(if form == Form::Theano { logits.tanh()? } else { logits })
+        match form {
+            Form::Paper => {
+                Ok(hidden_logits(seen, &asked.squeeze(D::Minus2)?, &self.logit[0])?.broadcast_add(&self.logit[1])?)
+            }
+            Form::Theano => {
+                // A layer over a sum: of the parts, each once an item.
+                let part = |of: &Tensor| -> Result<Tensor> {
+                    Ok(of.tanh()?.broadcast_matmul(&self.logit[0])?.squeeze(D::Minus1)?)
+                };
+                let (seen, asked) = (part(seen)?.unsqueeze(1)?.unsqueeze(1)?, part(asked)?.unsqueeze(D::Minus1)?);
+                Ok(seen.broadcast_add(&asked)?.broadcast_add(&self.logit[1])?.tanh()?)
+            }
+        }
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn flat(t: &Tensor) -> Vec<f64> {
 }
 
 /// Largest difference of two tensors.
-pub(super) fn distance(a: &Tensor, b: &Tensor) -> f64 {
+pub(crate) fn distance(a: &Tensor, b: &Tensor) -> f64 {
     let (a, b) = (flat(a), flat(b));
     assert_eq!(a.len(), b.len());
     a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
@@ -61,6 +61,6 @@ pub(super) fn fill(weights: &Weights) {
 }
 
 /// Runs on that many threads.
-pub(super) fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+pub(crate) fn on_threads<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
 }

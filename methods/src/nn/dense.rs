@@ -155,7 +155,7 @@ impl Dense {
 }
 
 /// `a(x W + b)` for `x [n, in]`, `W [in, out]`, `b [out]`.
-fn dense(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
+pub(super) fn dense(x: &Tensor, weight: &Tensor, bias: &Tensor, activation: Activation) -> Result<Tensor> {
     if !x.device().is_cpu() {
         return activation.apply(&x.matmul(weight)?.broadcast_add(bias)?);
     }

@@ -1,6 +1,6 @@
 use candle_core::Tensor;
 
-use super::{Weights, l2n, unit};
+use super::{Activation, Weights, dense::dense, l2n, unit};
 use crate::Result;
 
 /// How a vector is scaled.
@@ -115,15 +115,32 @@ impl Linear {
             Matrix::Plain(w) => w.clone(),
             Matrix::Normalised { v, g } => v.broadcast_mul(&g.broadcast_div(&v.sqr()?.sum_all()?.sqrt()?)?)?,
         };
-        // One flat product: batched ones run on one thread.
-        let (input, output) = matrix.dims2()?;
-        let rows = x.elem_count() / input.max(1);
-        let mut shape = x.dims().to_vec();
-        let y = x.reshape((rows, input))?.matmul(&matrix)?.broadcast_add(&self.bias)?;
-        shape.pop();
-        shape.push(output);
-        Ok(y.reshape(shape)?)
+        along(x, &matrix, |x| Ok(x.matmul(&matrix)?.broadcast_add(&self.bias)?))
     }
+
+    /// [`Linear::forward`] and a nonlinearity as one operation, as [`Dense`](super::Dense) has it: the same numbers but for rounding, in
+    /// less time on the CPU.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
+        match &self.matrix {
+            Matrix::Plain(matrix) => along(x, matrix, |x| dense(x, matrix, &self.bias, activation)),
+            Matrix::Normalised { .. } => activation.apply(&self.forward(x)?),
+        }
+    }
+}
+
+/// A map of rows along the last dimension.
+fn along(x: &Tensor, matrix: &Tensor, map: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    // One flat product: batched ones run on one thread.
+    let (input, output) = matrix.dims2()?;
+    let rows = x.elem_count() / input.max(1);
+    let mut shape = x.dims().to_vec();
+    let y = map(&x.reshape((rows, input))?)?;
+    shape.pop();
+    shape.push(output);
+    Ok(y.reshape(shape)?)
 }
 
 /// Image vectors to the joint space: a linear layer, then a scaling, then perhaps absolute values.

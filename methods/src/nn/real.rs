@@ -229,6 +229,22 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
+/// What a function makes of the values of contiguous tensors, all of f32 or all of f64; the name is for the error.
+macro_rules! together {
+    ($name:literal, $f:expr, $(($x:ident, $layout:ident)),*) => {
+        match ($($x),*) {
+            ($(candle_core::CpuStorage::F32($x)),*) => {
+                candle_core::CpuStorage::F32($f($($crate::nn::real::contiguous($x, $layout)?),*))
+            }
+            ($(candle_core::CpuStorage::F64($x)),*) => {
+                candle_core::CpuStorage::F64($f($($crate::nn::real::contiguous($x, $layout)?),*))
+            }
+            _ => candle_core::bail!("{}: expected tensors of f32, or all of f64", $name),
+        }
+    };
+}
+pub(crate) use together;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -104,10 +104,9 @@ impl Transformer {
             return Ok(x.clone());
         }
         let mask = lengths.mask(lengths.longest(), x.device())?;
-        let hidden = heads::hidden(&mask, x)?;
         let mut y = ((x * (self.width as f64).sqrt())? + self.positions(lengths, x)?)?; // (1)
         for layer in &self.layers {
-            let seen = self.attend(&layer.attention.forward(&layer.norms[0].forward(&y)?)?, lengths, &hidden)?;
+            let seen = self.attend(&layer.attention.forward(&layer.norms[0].forward(&y)?)?, lengths, &mask)?;
             y = (y + layer.output.forward(&seen)?)?; // (2)
             let wide = layer.wide.forward(&layer.norms[1].forward(&y)?)?;
             y = (y + layer.narrow.forward(&wide)?)?; // (3)
@@ -116,11 +115,10 @@ impl Transformer {
     }
 
     /// `a v` of equation (2), heads one behind the other, `[total, w]`, from `[total, 3w]`.
-    fn attend(&self, qkv: &Tensor, lengths: &Lengths, hidden: &Tensor) -> Result<Tensor> {
-        let (texts, steps, each) = (lengths.len(), lengths.longest(), self.width / self.heads);
-        let padded = lengths.pad(qkv, steps)?.reshape((texts, steps, 3, self.heads, each))?;
-        let part = |which| padded.narrow(2, which, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        lengths.unpad(&heads::attend([&part(0)?, &part(1)?, &part(2)?], Some(hidden))?)
+    fn attend(&self, qkv: &Tensor, lengths: &Lengths, real: &Tensor) -> Result<Tensor> {
+        let padded = lengths.pad(qkv, lengths.longest())?;
+        let part = |which: usize| padded.narrow(2, which * self.width, self.width)?.contiguous();
+        lengths.unpad(&heads::attend([&part(0)?, &part(1)?, &part(2)?], self.heads, Some(real))?)
     }
 
     /// `P` of equation (1), `[total, w]`.

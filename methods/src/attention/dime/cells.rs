@@ -2,12 +2,15 @@
 
 use candle_core::{D, Tensor};
 
-use super::router::Router;
+use super::{
+    modulate::{guide, modulate},
+    router::Router,
+};
 use crate::{
     Result,
     nn::{
-        Linear, Weights,
-        cross::{Attention, Norm, Padded, attended, floored_root, keep, similarities, soften},
+        Activation, Linear, Weights,
+        cross::{Attention, Norm, Padded, attended, similarities},
         heads,
     },
 };
@@ -33,44 +36,18 @@ impl Locals {
     }
 }
 
-/// The mean over the real vectors, `[n, M, d]`.
-pub(super) fn mean(locals: &Locals) -> Result<Tensor> {
-    match locals.mask()? {
-        None => Ok(locals.vectors.mean(2)?),
-        Some(mask) => {
-            let count = mask.to_dtype(locals.vectors.dtype())?.sum(2)?.maximum(1.0)?;
-            Ok(keep(Some(&mask), &locals.vectors, 0.0)?.sum(2)?.broadcast_div(&count)?)
-        }
-    }
-}
-
-/// The largest value of each column over the real vectors, `[n, M, d]`; of equal ones the first has the gradient.
-pub(super) fn largest(locals: &Locals) -> Result<Tensor> {
-    let first = keep(locals.mask()?.as_ref(), &locals.vectors.detach(), f64::NEG_INFINITY)?.argmax_keepdim(2)?;
-    Ok(locals.vectors.contiguous()?.gather(&first.contiguous()?, 2)?.squeeze(2)?)
-}
-
-/// `x / max(|x|, 1e-12)` along dimension 2 of `[n, M, q, d]`, over what the mask keeps. A zero vector stays zero and passes no gradient.
-fn unit_along(x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let squares = keep(mask, x, 0.0)?.sqr()?.sum_keepdim(2)?;
-    let there = squares.gt(0.0)?.to_dtype(x.dtype())?;
-    Ok(x.broadcast_mul(&(floored_root(&squares)?.maximum(1e-12)?.recip()? * there)?)?)
-}
-
 /// Equation (3): the other side's global vector says which local ones count.
 pub(super) struct Guidance(Linear);
 
 impl Guidance {
     /// The part that does not depend on the other side, `[.., d]`.
     pub fn mapped(&self, vectors: &Tensor) -> Result<Tensor> {
-        self.0.forward(vectors)
+        self.0.activated(vectors, Activation::Identity)
     }
 
     /// The vectors, guided by `global [N, d]`: `[N, M, q, d]`.
     pub fn forward(&self, locals: &Locals, mapped: &Tensor, global: &Tensor) -> Result<Tensor> {
-        let guided = mapped.broadcast_mul(&global.unsqueeze(1)?.unsqueeze(1)?)?;
-        let guided = unit_along(&guided, locals.mask()?.as_ref())?;
-        Ok((guided + 1.0)?.broadcast_mul(&locals.vectors)?)
+        guide(&locals.vectors, mapped, global, locals.real.as_ref())
     }
 }
 
@@ -88,17 +65,16 @@ impl Reasoning {
         let x = &locals.vectors;
         let (n, m, q, d) = x.dims4()?;
         let part = |layer: &Linear| -> Result<Tensor> {
-            let y = layer.forward(x)?.reshape((n * m, q, self.heads, d / self.heads))?;
-            Ok(y.transpose(1, 2)?.contiguous()?)
+            Ok(layer.activated(x, Activation::Identity)?.reshape((n * m, q, d))?)
         };
         let [query, key, value] = &self.parts;
-        let hidden = match &locals.real {
-            Some(real) => Some(heads::hidden(&real.broadcast_as((n, m, q))?.reshape((n * m, q))?, x)?),
+        let real = match &locals.real {
+            Some(real) => Some(real.broadcast_as((n, m, q))?.reshape((n * m, q))?),
             None => None,
         };
-        let seen = heads::attend([&part(query)?, &part(key)?, &part(value)?], hidden.as_ref())?;
+        let seen = heads::attend([&part(query)?, &part(key)?, &part(value)?], self.heads, real.as_ref())?;
         let y = (x + seen.reshape(x.shape())?)?;
-        Ok((&y + self.narrow.forward(&self.wide.forward(&y)?.relu()?)?)?)
+        Ok((&y + self.narrow.activated(&self.wide.activated(&y, Activation::Relu)?, Activation::Identity)?)?)
     }
 }
 
@@ -125,7 +101,8 @@ impl Refinement {
     /// Both layers over context vectors, `[N, c, d]`: since attention weights sum to 1, a layer over what is seen is what is seen of the
     /// layer's outputs.
     pub fn prepared(&self, contexts: &Tensor) -> Result<[Tensor; 2]> {
-        Ok([self.scale.forward(contexts)?, self.shift.forward(contexts)?])
+        let layer = |layer: &Linear| layer.activated(contexts, Activation::Identity);
+        Ok([layer(&self.scale)?, layer(&self.shift)?])
     }
 
     /// The vectors, refined: `[N, M, q, d]`.
@@ -134,19 +111,16 @@ impl Refinement {
         let queries = if x.dim(0)? == 1 { x.squeeze(0)? } else { x.clone() };
         let weights = self.weights(&similarities(context.items, &queries)?, locals, context.seen)?;
         let see = |of: &Tensor| attended(&weights, &Padded::full(of)?);
-        let scaled = see(scale)?.tanh()?.broadcast_mul(x)?;
-        let y = self.inner.forward(&(scaled + see(shift)?)?)?.relu()?;
-        Ok(self.outer.forward(&y)?.broadcast_add(x)?)
+        let y = self.inner.activated(&modulate(x, &see(scale)?, &see(shift)?)?, Activation::Relu)?;
+        Ok(self.outer.activated(&y, Activation::Identity)?.broadcast_add(x)?)
     }
 
     /// Attention weights `[N, M, q, c]`, as [`Attention::weights`] but for the released code's other floor below a norm.
     fn weights(&self, s: &Tensor, locals: &Locals, seen: Option<&Tensor>) -> Result<Tensor> {
-        if self.attention.norm != Norm::ClippedL2norm {
-            return self.attention.weights(s, locals.real.as_ref(), seen);
+        match self.attention.norm {
+            Norm::ClippedL2norm => self.attention.floored_weights(s, locals.real.as_ref(), seen),
+            _ => self.attention.weights(s, locals.real.as_ref(), seen),
         }
-        let clipped = Attention { norm: Norm::Clipped, ..self.attention }.normalise(s, None)?;
-        let unit = unit_along(&clipped, locals.mask()?.as_ref())?;
-        soften(&(unit * self.attention.lambda_softmax)?, seen)
     }
 }
 

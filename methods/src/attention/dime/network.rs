@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 
 use super::{
-    cells::{Context, Layer, Locals, Sizes, largest, mean, scores},
+    cells::{Context, Layer, Locals, Sizes, scores},
+    columns::{largest, mean},
     router::{Paths, mix},
 };
 use crate::{

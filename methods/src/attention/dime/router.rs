@@ -2,7 +2,7 @@
 
 use candle_core::{D, Tensor};
 
-use super::cells::{Locals, mean};
+use super::{cells::Locals, columns::mean};
 use crate::{
     Result,
     nn::{Linear, Weights},

@@ -34,13 +34,16 @@
 //! similarities(contexts, queries)                 S                 (1)
 //! Attention::normalise, Attention::weights        A, W              (2), (3)
 //! soften(logits, seen)                            W                 (3) of logits that are no inner products
+//! soften_positive(logits, seen)                   W                 of those above 0 alone
 //! attended(weights, contexts)                     a                 (4)
+//! attended_plus(weights, contexts, base)          a + base          (4), as a layer over both sides adds them up
 //! relevance(queries, attended)                    r, direct         (5)
 //! project(s, weights, grams)                      Q · a, |a|²       (7)
 //! relevance_from_grams(s, weights, grams, norms)  r, without a      (7), (5)
 //! Relevance::aggregate(r, asked)                  scores            (6)
 //! ```
 //!
+//! On the CPU each of (2) with (3), (4) and (7) is one operation with its gradient.
 //! [`CrossAttention::pair_scores`] is these put together. Queries that are refined step by step differ from pair to pair
 //! (`[N, M, q, d]`), and the vectors they began as are what `relevance` compares with what they saw. A threshold before the softmax
 //! is a mask multiplied into `seen` (a mask for each query, as [`Masked`] has it; [`threshold`] finds where to put it); after it, weights are multiplied by one, or queries left out of `asked`. An attention that is
@@ -54,6 +57,7 @@
 
 mod backward;
 mod composed;
+pub(crate) mod fused;
 pub(crate) mod golden;
 mod kernel;
 #[cfg(test)]
@@ -82,9 +86,12 @@ pub use op::batch_scores;
 pub use padded::{Padded, norms};
 pub use pairs::{Block, Interaction, InteractionScorer, Pairing, Side, fragments, interact, padded};
 pub use real::Real;
+pub(crate) use real::vectorised;
 pub use scorer::CrossScorer;
 pub use stack::Stack;
-pub use tensors::{attended, project, relevance, relevance_from_grams, similarities, soften};
+pub use tensors::{
+    attended, attended_plus, project, relevance, relevance_from_grams, similarities, soften, soften_positive,
+};
 pub(crate) use tensors::{floored_root, keep};
 
 /// Which side asks.

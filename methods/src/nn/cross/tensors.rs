@@ -11,7 +11,10 @@
 
 use candle_core::{D, Tensor};
 
-use super::{Aggregation, Attention, EPS, Norm, Padded, Relevance, SLOPE};
+use super::{
+    Aggregation, Attention, EPS, Norm, Padded, Relevance, SLOPE,
+    fused::{self, Rule, weigh},
+};
 use crate::{Error, Result};
 
 /// Equation (1): the inner products of all query vectors with all context vectors, `[N, M, q, c]`. The queries are
@@ -44,7 +47,31 @@ pub fn similarities(contexts: &Padded, queries: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If the mask does not fit.
 pub fn soften(logits: &Tensor, seen: Option<&Tensor>) -> Result<Tensor> {
+    if logits.device().is_cpu() && logits.rank() == 4 {
+        return Ok(weigh(Rule::PLAIN, logits, None, seen)?);
+    }
     softmax(logits, 3, seen)
+}
+
+/// The softmax over the context of those of the `logits [N, M, q, c]` that are above 0, with `1e-8` for one more logit of 0 that
+/// nobody has: all weights are 0 where none is.
+///
+/// # Errors
+/// If the mask does not fit.
+pub fn soften_positive(logits: &Tensor, seen: Option<&Tensor>) -> Result<Tensor> {
+    if logits.device().is_cpu() {
+        return Ok(weigh(Rule { positive: true, ..Rule::PLAIN }, logits, None, seen)?);
+    }
+    let mut above = logits.gt(0.0)?;
+    if let Some(seen) = seen {
+        above = above.broadcast_mul(seen)?;
+    }
+    let none = logits.zeros_like()?;
+    // Not below 0, so that the small constant keeps its place where nothing is large.
+    let peak = above.where_cond(logits, &none)?.detach().max_keepdim(D::Minus1)?;
+    let terms = above.where_cond(&logits.broadcast_sub(&peak)?, &(&none + f64::NEG_INFINITY)?)?.exp()?;
+    let total = (terms.sum_keepdim(D::Minus1)? + (peak.neg()?.exp()? * EPS)?)?;
+    Ok(terms.broadcast_div(&total)?)
 }
 
 /// Equation (4): the attended vectors `[N, M, q, d]` for `weights [N, M, q, c]`.
@@ -61,6 +88,17 @@ pub fn attended(weights: &Tensor, contexts: &Padded) -> Result<Tensor> {
         )));
     }
     Ok(weights.reshape((n, m * q, c))?.matmul(contexts.vectors())?.reshape((n, m, q, d))?)
+}
+
+/// [`attended`] and a vector beside each, `base [M, q, d]` or `[N, M, q, d]`, added.
+///
+/// # Errors
+/// If the shapes do not fit.
+pub fn attended_plus(weights: &Tensor, contexts: &Tensor, base: &Tensor) -> Result<Tensor> {
+    if weights.device().is_cpu() {
+        return Ok(fused::attended_plus(weights, contexts, base)?);
+    }
+    Ok(attended(weights, &Padded::full(contexts)?)?.broadcast_add(base)?)
 }
 
 /// Equation (5) from attended vectors `[N, M, q, d]`: the cosine of each query vector, `[M, q, d]` or `[N, M, q, d]`, with what it
@@ -89,6 +127,9 @@ pub fn relevance_from_grams(s: &Tensor, weights: &Tensor, grams: &Tensor, norms:
 /// If the shapes do not fit.
 pub fn project(s: &Tensor, weights: &Tensor, grams: &Tensor) -> Result<[Tensor; 2]> {
     let (n, m, q, c) = weights.dims4()?;
+    if weights.device().is_cpu() {
+        return Ok(fused::project(s, weights, grams)?);
+    }
     let spread = weights.reshape((n, m * q, c))?.matmul(grams)?.reshape(weights.shape())?;
     Ok([(weights * s)?.sum(D::Minus1)?, (weights * spread)?.sum(D::Minus1)?])
 }
@@ -129,7 +170,33 @@ impl Attention {
     /// # Errors
     /// If a mask does not fit.
     pub fn weights(&self, s: &Tensor, asked: Option<&Tensor>, seen: Option<&Tensor>) -> Result<Tensor> {
+        if s.device().is_cpu() {
+            return Ok(weigh(Rule { attention: *self, ..Rule::PLAIN }, s, asked, seen)?);
+        }
         soften(&(self.normalise(s, asked)? * self.lambda_softmax)?, seen)
+    }
+
+    /// [`Attention::weights`], but that an L2 norm divides as `max(norm, 1e-12)`; a row of zeros then passes no gradient. The other
+    /// norms are the same.
+    ///
+    /// # Errors
+    /// If a mask does not fit.
+    pub fn floored_weights(&self, s: &Tensor, asked: Option<&Tensor>, seen: Option<&Tensor>) -> Result<Tensor> {
+        let squares = matches!(self.norm, Norm::L2norm | Norm::ClippedL2norm);
+        if s.device().is_cpu() {
+            return Ok(weigh(Rule { attention: *self, floored: squares, ..Rule::PLAIN }, s, asked, seen)?);
+        }
+        if !squares {
+            return self.weights(s, asked, seen);
+        }
+        let clipped = Self { norm: if self.norm.clips() { Norm::Clipped } else { Norm::NoNorm }, ..*self };
+        let x = clipped.normalise(s, None)?;
+        let mask = asked.map(|asked| asked.unsqueeze(3)).transpose()?;
+        let x = keep(mask.as_ref(), &x, 0.0)?;
+        let squares = x.sqr()?.sum_keepdim(2)?;
+        let there = squares.gt(0.0)?.to_dtype(x.dtype())?;
+        let unit = x.broadcast_mul(&(floored_root(&squares)?.maximum(1e-12)?.recip()? * there)?)?;
+        soften(&(unit * self.lambda_softmax)?, seen)
     }
 }
 
