@@ -47,15 +47,21 @@ pub(crate) fn attend([q, k, v]: [&Tensor; 3], heads: usize, real: Option<&Tensor
     let part = |x: &Tensor| x.reshape((items, steps, heads, each))?.transpose(1, 2)?.contiguous();
     let scores = (part(q)?.matmul(&part(k)?.transpose(2, 3)?.contiguous()?)? * (1.0 / (each as f64).sqrt()))?;
     let scores = match real {
-        // Nothing is left of a weight this far below the others.
-        Some(real) => {
-            scores.broadcast_add(&real.to_dtype(v.dtype())?.affine(1e9, -1e9)?.unsqueeze(1)?.unsqueeze(1)?)?
-        }
+        Some(real) => scores.broadcast_add(&hidden(real, v)?)?,
         None => scores,
     };
     // `softmax_last_dim` passes no gradient on.
     let seen = ops::softmax(&scores, D::Minus1)?.matmul(&part(v)?)?;
     Ok(seen.transpose(1, 2)?.contiguous()?.reshape((items, steps, w))?)
+}
+
+/// What hides the steps behind an item's end where `real [items, steps]` is 0, `[items, 1, 1, steps]`, in the type of `like`.
+///
+/// # Errors
+/// If a tensor operation fails.
+pub(super) fn hidden(real: &Tensor, like: &Tensor) -> Result<Tensor> {
+    // Nothing is left of a weight this far below the others.
+    Ok(real.to_dtype(like.dtype())?.affine(1e9, -1e9)?.unsqueeze(1)?.unsqueeze(1)?)
 }
 
 struct Heads {
