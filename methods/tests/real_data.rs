@@ -16,8 +16,12 @@ fn open(name: &str, needed: &str) -> Option<Dataset> {
 }
 
 fn fit(method: &str, dataset: &Dataset, params: &toml::Table) -> Box<dyn Matcher> {
+    fit_from(1, method, dataset, params)
+}
+
+fn fit_from(seed: u64, method: &str, dataset: &Dataset, params: &toml::Table) -> Box<dyn Matcher> {
     let (stop, mut silent) = (AtomicBool::new(false), Silent);
-    let mut run = Run::new(Seed(1), &mut silent, &stop);
+    let mut run = Run::new(Seed(seed), &mut silent, &stop);
     registry::find(method).expect("registered").fit(&Training::of(dataset), params, &mut run).expect("fits")
 }
 
@@ -196,7 +200,8 @@ fn gallery_maps(matcher: &dyn Matcher, dataset: &Dataset) -> [f64; 4] {
     maps
 }
 
-/// An independent NumPy run of CMFH, with unified codes of the gallery and with codes of one modality.
+/// An independent NumPy run of CMFH, with unified codes of the gallery and with codes of one modality, against the mean over five starts: the
+/// factorisation begins at random, and one start can lie a few hundredths from another.
 #[test]
 fn cmfh_on_wikipedia_is_that_of_a_re_run() {
     let Some(dataset) = open("wiki", "wiki") else { return };
@@ -209,8 +214,9 @@ fn cmfh_on_wikipedia_is_that_of_a_re_run() {
         ("unified", 64, [0.2699, 0.6318, 0.2345, 0.5271]),
     ] {
         let params = toml::Table::from_iter([("bits".into(), bits.into()), ("codes".into(), codes.into())]);
-        let maps = gallery_maps(&*fit("cmfh", &dataset, &params), &dataset);
-        println!("wikipedia: CMFH, {codes}, {bits} bits {maps:.4?}, expected {expected:.4?}");
+        let starts = [1, 2, 3, 4, 5].map(|seed| gallery_maps(&*fit_from(seed, "cmfh", &dataset, &params), &dataset));
+        let maps = [0, 1, 2, 3].map(|at| starts.iter().map(|maps| maps[at]).sum::<f64>() / starts.len() as f64);
+        println!("wikipedia: CMFH, {codes}, {bits} bits {maps:.4?} of {starts:.4?}, expected {expected:.4?}");
         for (found, expected) in maps.into_iter().zip(expected) {
             assert!((found - expected).abs() < 0.03, "{codes}, {bits} bits: {maps:?}, expected {expected:?}");
         }

@@ -16,7 +16,7 @@ fn planted_pairs_are_learnt_in_every_form() {
         toml! { global_heads = false },
         toml! { queue = 64 momentum_heads = 0.9 },
         toml! { views = "image" },
-        toml! { views = "image" queue = 64 },
+        toml! { views = "image" queue = 64 epochs = 30 },
     ] {
         let matcher = fit(&DENSE_CL, &train, small(&DENSE_CL, options.clone())).unwrap();
         let recall = recall(&*matcher, &test);
