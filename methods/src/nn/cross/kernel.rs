@@ -12,12 +12,19 @@ use super::{
     Attention, Contexts, CrossAttention, Real, Stack,
     panel::{Context, Panel, Scratch, aggregate, attend, sum_squares},
 };
-use crate::linalg::gemm::{Mat, MatMut, gemm_serial};
+use crate::{
+    linalg::gemm::{Mat, MatMut, gemm_serial},
+    nn::panels::Panels,
+};
 
-/// Context vectors a block: the block of similarities stays in the second-level cache.
+/// Context vectors a block of the way back.
 pub(super) const CONTEXT_BLOCK: usize = 384;
-/// Query vectors a block.
+/// Query vectors a block of the way back.
 pub(super) const QUERY_BLOCK: usize = 640;
+/// Context vectors a tile: these (up to 1024 long), their similarities and a panel of queries stay in a second-level cache of 1 MiB.
+const TILE_CONTEXTS: usize = 144;
+/// Query vectors a tile.
+const TILE_QUERIES: usize = 320;
 
 /// Scores of every context item against every query item, `[contexts.items(), queries.items()]`.
 pub fn scores<T: Real>(
@@ -60,22 +67,31 @@ pub(super) fn tiles<T: Real, S: Default, R: Copy + Default + Send>(
     one: impl Fn(&mut S, &Tile<'_, T>, &mut [R]) + Sync,
 ) -> Vec<R> {
     let norms = norms(queries);
-    let query_blocks = queries.blocks(QUERY_BLOCK);
-    let tasks: Vec<(Range<usize>, Range<usize>)> = contexts
-        .blocks(CONTEXT_BLOCK)
+    // Laid out once for all contexts; a product lays its right side out at every call.
+    let query_blocks: Vec<(Range<usize>, Panels<'_, T>)> = queries
+        .blocks(TILE_QUERIES)
         .into_iter()
-        .flat_map(|rows| query_blocks.iter().map(move |columns| (rows.clone(), columns.clone())))
+        .map(|columns| {
+            let asked = queries.slice(columns.clone());
+            (columns, Panels::new(asked.data, asked.dim, asked.vectors(), true))
+        })
+        .collect();
+    let tasks: Vec<(Range<usize>, &(Range<usize>, Panels<'_, T>))> = contexts
+        .blocks(TILE_CONTEXTS)
+        .into_iter()
+        .flat_map(|rows| query_blocks.iter().map(move |columns| (rows.clone(), columns)))
         .collect();
     let parts: Vec<Vec<R>> = tasks
         .par_iter()
         .map_init(
             || (Vec::new(), S::default()),
-            |(similarities, scratch), (rows, columns)| {
+            |(similarities, scratch), (rows, (columns, panels))| {
                 let (block, asked) = (contexts.slice(rows.clone()), queries.slice(columns.clone()));
                 let width = asked.vectors();
                 let first = queries.span(columns.start).start;
+                similarities.clear();
                 similarities.resize(block.vectors() * width, T::ZERO);
-                similarity(block, asked, similarities);
+                panels.add_product(block.vectors(), block.data, block.dim, similarities, width); // (1)
                 let mut part = vec![R::default(); rows.len() * columns.len()];
                 for (i, part) in part.chunks_exact_mut(columns.len()).enumerate() {
                     let span = block.span(i);
@@ -93,7 +109,7 @@ pub(super) fn tiles<T: Real, S: Default, R: Copy + Default + Send>(
         )
         .collect();
     let mut out = vec![R::default(); contexts.items() * queries.items()];
-    for ((rows, columns), part) in tasks.iter().zip(&parts) {
+    for ((rows, (columns, _)), part) in tasks.iter().zip(&parts) {
         for (i, row) in rows.clone().zip(part.chunks_exact(columns.len())) {
             out[i * queries.items() + columns.start..][..columns.len()].copy_from_slice(row);
         }

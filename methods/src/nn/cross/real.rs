@@ -5,7 +5,8 @@ use candle_core::WithDType;
 use crate::linalg::gemm::Float;
 
 /// f32, in which methods compute, or f64, in which their gradients are checked.
-pub trait Real: WithDType + Float + Default + std::fmt::Debug {
+#[allow(private_bounds, reason = "the types are those of this crate")]
+pub trait Real: crate::nn::real::Real + WithDType + Float + Default + std::fmt::Debug {
     /// From f64.
     fn of(value: f64) -> Self;
     /// Exponential; relative error below 2e-7 for f32, in which anything below -87 becomes `exp(-87)`.
