@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_given_positive_meets_the_negatives_that_count() {
-        let (z, counts) = (normal("z", 3, 5), |i: usize, j: usize| i != 2 && (i + j) % 2 == 0);
+        let (z, counts) = (normal("z", 3, 5), |i: usize, j: usize| i != 2 && (i + j).is_multiple_of(2));
         let entries = z.to_vec2::<f64>().unwrap();
         let found = values(&against(&z, counts).unwrap());
         for (i, row) in entries.iter().enumerate() {

@@ -9,7 +9,7 @@ use crate::{
 
 /// Column `k` of the Hadamard matrix of order 8: balanced and orthogonal to the others for `k` from 1.
 fn sign(i: usize, k: usize) -> f64 {
-    if (i & k).count_ones() % 2 == 0 { 1.0 } else { -1.0 }
+    if (i & k).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn directions_solve_the_generalised_eigenproblem() {
     // Cyy^-1 Cyx Wx, equation (2).
     let mut solved = multiply(cyx.as_ref(), wx.weights.as_ref());
     Cholesky::new(cyy.as_ref()).unwrap().solve(solved.as_mut());
-    let (left, right) = (&cyx.transpose() * &solved, &cxx * &wx.weights);
+    let (left, right) = (cyx.transpose() * &solved, &cxx * &wx.weights);
     for k in 0..3 {
         for i in 0..4 {
             assert!((left[(i, k)] - rho[k].powi(2) * right[(i, k)]).abs() < 1e-9, "equation (1), {i}, {k}");

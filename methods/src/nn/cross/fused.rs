@@ -322,7 +322,7 @@ vectorised! {
                 row.iter_mut().for_each(|x| *x = if *x > T::ZERO { *x } else { low });
             }
             let top = *top;
-            row.iter_mut().for_each(|x| *x = *x - top);
+            row.iter_mut().for_each(|x| *x -= top);
         }
         // What was left out is far below its peak, or nothing is left and the sum says so.
         w.iter_mut().for_each(|x| *x = if *x <= T::of(0.5 * LOW) { T::ZERO } else { x.exp() });
@@ -373,7 +373,7 @@ vectorised! {
                     *along += a * ds;
                 }
             }
-            let rows = ds.chunks_exact_mut(c).zip(a.chunks_exact(c).zip(s.chunks_exact(c))).enumerate();
+            let rows = ds.chunks_exact_mut(c).zip(a.chunks_exact(c).zip(s.chunks_exact(c)));
             match norm {
                 Norm::L2norm | Norm::ClippedL2norm => {
                     for (along, norm) in along.iter_mut().zip(norms.iter_mut()) {
@@ -381,7 +381,7 @@ vectorised! {
                         *along = if *norm <= least { T::ZERO } else { *along * (below / *norm) };
                         *norm = if rule.floored && *norm == T::ZERO { T::ZERO } else { T::ONE / below };
                     }
-                    for (_, (ds, (a, _))) in rows {
+                    for (ds, (a, _)) in rows {
                         for (ds, (&a, (&along, &scale))) in ds.iter_mut().zip(a.iter().zip(along.iter().zip(norms.iter()))) {
                             *ds = (*ds - a * along) * scale;
                         }
@@ -389,7 +389,7 @@ vectorised! {
                 }
                 Norm::L1norm | Norm::ClippedL1norm => {
                     norms.iter_mut().for_each(|norm| *norm = T::ONE / (*norm + eps));
-                    for (i, (ds, (_, s))) in rows {
+                    for (i, (ds, (_, s))) in rows.enumerate() {
                         let counts = masks.asked(i);
                         for (ds, (&s, (&along, &scale))) in ds.iter_mut().zip(s.iter().zip(along.iter().zip(norms.iter()))) {
                             let signed = if s > T::ZERO {
@@ -404,7 +404,7 @@ vectorised! {
                     }
                 }
                 _ => {
-                    for (_, (ds, (a, _))) in rows {
+                    for (ds, (a, _)) in rows {
                         for (ds, (&a, &along)) in ds.iter_mut().zip(a.iter().zip(along.iter())) {
                             *ds = a * (*ds - along);
                         }

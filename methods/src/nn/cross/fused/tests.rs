@@ -83,7 +83,7 @@ fn floored_and_positive_weights_are_those_of_their_formulas() {
             assert!((positive[at(n, m, q, c)] - expected).abs() < 1e-14);
         }
     }
-    follows_differences(&[s.clone()], |at| {
+    follows_differences(std::slice::from_ref(&s), |at| {
         weighted(&of(Norm::ClippedL2norm).floored_weights(&at[0], Some(&asked), Some(&seen)).unwrap())
     });
     follows_differences(&[s], |at| weighted(&soften_positive(&at[0], Some(&seen)).unwrap()));
