@@ -173,7 +173,7 @@ pub fn split(dataset: &Dataset, split: Split) -> Result<&Collection, Failure> {
 /// the training split after every epoch would take longer than the epoch.
 ///
 /// # Errors
-/// As [`Encoded::add`] and [`Encoded::evaluate`].
+/// If the matcher cannot encode the split, its codes are not finite, or the protocol asks for what the split lacks.
 pub fn validate(matcher: &dyn Matcher, collection: &Collection, protocol: &Protocol) -> Result<f64, Error> {
     let mut codes = Coded::default();
     codes.add(matcher, collection)?;
