@@ -213,7 +213,9 @@ fn cmfh_on_wikipedia_is_that_of_a_re_run() {
         ("unified", 32, [0.2535, 0.6278, 0.2184, 0.5043]),
         ("unified", 64, [0.2699, 0.6318, 0.2345, 0.5271]),
     ] {
-        let params = toml::Table::from_iter([("bits".into(), bits.into()), ("codes".into(), codes.into())]);
+        // The program that was run weighs `mu` = 100 by `a_t` in equation (4), which is half of it.
+        let mut params = toml::toml! { mu = 50.0 };
+        params.extend([("bits".into(), bits.into()), ("codes".into(), codes.into())]);
         let starts = [1, 2, 3, 4, 5].map(|seed| gallery_maps(&*fit_from(seed, "cmfh", &dataset, &params), &dataset));
         let maps = [0, 1, 2, 3].map(|at| starts.iter().map(|maps| maps[at]).sum::<f64>() / starts.len() as f64);
         println!("wikipedia: CMFH, {codes}, {bits} bits {maps:.4?} of {starts:.4?}, expected {expected:.4?}");
