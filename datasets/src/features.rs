@@ -1,6 +1,11 @@
 use std::{fmt, sync::Arc};
 
+use rayon::prelude::*;
+
 use crate::Result;
+
+/// Fewer values than these are not worth a thread.
+const VALUES_A_TASK: usize = 1 << 14;
 
 /// A dense row-major matrix of f32, `[rows, cols]`.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -56,8 +61,12 @@ impl dyn Features {
     /// As [`Features::read`].
     pub fn gather(&self, items: &[usize]) -> Result<Matrix> {
         let mut out = Matrix::zeros(items.len(), self.fragments() * self.width());
-        for (i, &item) in items.iter().enumerate() {
-            self.read(item, out.row_mut(i))?;
+        let width = out.cols.max(1);
+        let read = |(row, &item): (&mut [f32], &usize)| self.read(item, row);
+        let rows = out.data.par_chunks_mut(width).zip(items).with_min_len(VALUES_A_TASK.div_ceil(width));
+        if rows.map(read).any(|read| read.is_err()) {
+            // Of several errors the first item's is told, whichever thread was faster.
+            out.data.chunks_mut(width).zip(items).try_for_each(read)?;
         }
         Ok(out)
     }

@@ -268,6 +268,8 @@ fn short_long_and_empty_items_are_compared_alike_in_any_company() {
             let texts = matcher.encode_texts(&texts).unwrap_or_else(|error| panic!("{name}: {error}"));
             let together = scores(matcher.similarity(), &images, &texts);
             let Similarity::Pairwise(scorer) = matcher.similarity() else { panic!("{name} compares fragments") };
+            let measures = scorer.measures(&images, &texts).unwrap();
+            assert!(measures.iter().map(|(name, _)| name).eq(&method.card().measures), "{name}: {measures:?}");
             for (i, row) in together.iter().enumerate() {
                 for (j, &score) in row.iter().enumerate() {
                     let mut alone = [0.0];

@@ -76,7 +76,7 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
     let images = Images {
         ids: items.iter().map(|item| item.emoji.as_str().to_owned()).collect(),
         global: Some(Arc::new(small)),
-        fragments: Some(Arc::new(pixels::Windows(pictures, items.len()))),
+        fragments: Some(Arc::new(pixels::Windows::new(pictures, items.len()))),
         boxes: Some(items.iter().flat_map(|_| pixels::boxes()).collect()),
         labels: Some(labels),
         pictures: Some(Arc::new(move |item| draw.picture(item))),

@@ -61,7 +61,7 @@ fn a_known_emoji_is_what_it_should_be() {
 fn windows_see_ink_edges_and_place() {
     let items = item::items();
     let at = items.iter().position(|item| item.emoji.name() == "red square").unwrap();
-    let windows = pixels::Windows(pixels::Pictures::decode(&items[at..=at]), 1);
+    let windows = pixels::Windows::new(pixels::Pictures::decode(&items[at..=at]), 1);
     let mut all = vec![0.0; 36 * 327];
     crate::Features::read(&windows, 0, &mut all).unwrap();
     // The window of row 2, column 3 is inside the square: even colour, no edges.

@@ -15,7 +15,7 @@ const NOISY: f64 = 0.25;
 const FEWEST: [(f64, usize); 3] = [(0.5, 1), (0.95, 20), (0.99, 100)];
 
 /// Where the columns of two stages stand: behind the queries.
-const STAGES: usize = 8;
+const STAGES: usize = 9;
 
 /// What a section cost; `None` where nothing was timed.
 pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
@@ -25,14 +25,16 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
     };
     let staged = phased("first stage") || phased("second stage");
     let mut heads = vec![
-        ("", "fit s", "fit s"),
+        ("training", "fit s", "fit s"),
+        ("training", "step ms", "step ms"),
         ("encode items/s", "images", "encode images/s"),
         ("encode items/s", "texts", "encode texts/s"),
         ("", "index s", "index s"),
         ("single query ms", "p50", "query p50 ms"),
         ("single query ms", "p95", "query p95 ms"),
         ("single query ms", "p99", "query p99 ms"),
-        ("", "batch queries/s", "batch queries/s"),
+        ("all queries at once", "queries/s", "batch queries/s"),
+        ("all queries at once", "pairs/s", "batch pairs/s"),
         ("bytes an item", "image", "bytes/image"),
         ("bytes an item", "text", "bytes/text"),
         ("", "peak memory", "peak memory"),
@@ -58,7 +60,8 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         notes: vec![
             Note::word(
                 "Time",
-                "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up",
+                "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up; a step is of \
+                 one batch, validation apart; queries are texts that ask for images, pairs each of them with every image",
             ),
             Note::word("Made by", results::made_by(manifest)),
         ],
@@ -94,6 +97,7 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
     let peak = trials.trials.iter().map(|trial| trial.peak_memory).max().filter(|peak| *peak > 0);
     let mut cells = vec![
         total("fit"),
+        timed(&steps(trials), 0.5),
         rate("encode images"),
         rate("encode texts"),
         total("index"),
@@ -101,6 +105,7 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
         timed(&single, 0.95),
         timed(&single, 0.99),
         rate("query batch"),
+        timed(&pairs(trials), 0.5),
         size(0),
         size(1),
         number(peak.map(|peak| peak as f64), words::bytes),
@@ -111,6 +116,28 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
     }
     let kind = if trials.control == Control::None { RowKind::Result } else { RowKind::Control };
     Row { kind, name: trials.name.clone(), marks: Vec::new(), cells }
+}
+
+/// Milliseconds of a step of every epoch, sorted.
+fn steps(trials: &Trials<'_>) -> Vec<f64> {
+    let all = trials.trials.iter().flat_map(|trial| {
+        let fit = trial.timings.iter().find(|timing| timing.phase == "fit");
+        let pairs = fit.map_or(0, |timing| timing.items) as f64;
+        trial.history.iter().map(move |epoch| 1e3 * epoch.seconds * epoch.pairs as f64 / pairs)
+    });
+    stats::sorted(&all.filter(|value| value.is_finite() && *value > 0.0).collect::<Vec<_>>())
+}
+
+/// Pairs of a text and an image that are compared in a second, sorted; none where a first stage leaves most of them out.
+fn pairs(trials: &Trials<'_>) -> Vec<f64> {
+    let all = trials.trials.iter().flat_map(|trial| {
+        let of = |phase| trial.timings.iter().find(move |timing| timing.phase == phase);
+        let gallery = of("index").filter(|_| of("first stage").is_none()).map(|timing| timing.items);
+        let batch = gallery.and(of("query batch"));
+        let samples = batch.into_iter().flat_map(|timing| timing.seconds.iter().map(|seconds| (timing.items, seconds)));
+        samples.map(move |(queries, seconds)| (queries * gallery.unwrap_or(0)) as f64 / seconds)
+    });
+    stats::sorted(&all.filter(|value| value.is_finite()).collect::<Vec<_>>())
 }
 
 /// All samples of a phase, each turned into what the column shows.

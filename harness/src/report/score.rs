@@ -6,7 +6,7 @@ use crate::record::{Control, section::Section};
 use crate::stats::{
     self, Interval,
     bootstrap::{self, Draws, Sample},
-    metric::{Kind, Metric},
+    metric::Metric,
 };
 
 /// A row's score.
@@ -86,10 +86,10 @@ impl<'a> Scores<'a> {
         Some(Score { values, mean, deviation, interval, best: false, ties: ties.map(|(a, b)| [a, b]), sample })
     }
 
-    /// Codes of one length compete with each other; how much a shortlist holds is no merit. Controls do not compete, and a row that was selected on the test
-    /// split does so among its like alone.
+    /// Codes of one length compete with each other; how much a shortlist holds, or where a threshold lies, is no merit. Controls do not
+    /// compete, and a row that was selected on the test split does so among its like alone.
     fn mark_best(&self, scores: &mut [Option<Score>], metric: &Metric) {
-        if metric.kind == Kind::Share {
+        if !metric.is_contested() {
             return;
         }
         let rows = &self.section.rows;

@@ -113,21 +113,15 @@ impl<'a> Bench<'a> {
         trial.position = plan.iter().map(|planned| planned.position + 1).max().unwrap_or(0);
         self.progress.begin(&name(&trial));
         if self.is_recorded(&trial)? {
+            let recorded = self.store.get(&trial.key());
+            recorded.map_or(Ok(()), |trial| self.columns_are_known(plan, &trial.metrics))?;
             summary.recorded += 1;
             self.progress.skip(1);
             return Ok(());
         }
         match execute::chance(&self.experiment.protocol, self.dataset) {
             Ok(numbers) => {
-                let held = [Direction::I2t, Direction::T2i].map(|direction| format!("{direction} {IN_SHORTLIST}"));
-                let staged = held.iter().filter(|_| plan.iter().any(|planned| planned.method() == RERANK));
-                let known: Vec<&String> = numbers.metrics.keys().chain(staged).collect();
-                for column in &self.experiment.columns {
-                    if !known.contains(&column) {
-                        let hint = super::nearest(column, known.iter().map(|name| name.as_str()));
-                        bail!("experiment {}: its protocol gives no metric `{column}`{hint}", self.experiment.name);
-                    }
-                }
+                self.columns_are_known(plan, &numbers.metrics)?;
                 self.progress.end(&headline(&self.experiment.columns, &numbers));
                 take(&mut trial, numbers);
                 summary.done += 1;
@@ -140,6 +134,19 @@ impl<'a> Bench<'a> {
             }
         }
         Ok(self.store.add(trial)?)
+    }
+
+    /// Every column of the table is a metric of the protocol or a measure of a row.
+    fn columns_are_known(&self, plan: &[Planned], metrics: &BTreeMap<String, f64>) -> Result<()> {
+        let held = [Direction::I2t, Direction::T2i].map(|direction| format!("{direction} {IN_SHORTLIST}"));
+        let staged = held.iter().filter(|_| plan.iter().any(|planned| planned.method() == RERANK));
+        let measured = plan.iter().flat_map(|planned| planned.measures());
+        let known: Vec<&String> = metrics.keys().chain(staged).chain(measured).collect();
+        let Some(unknown) = self.experiment.columns.iter().find(|column| !known.contains(column)) else {
+            return Ok(());
+        };
+        let hint = super::nearest(unknown, known.iter().map(|name| name.as_str()));
+        bail!("experiment {}: its protocol gives no metric `{unknown}`{hint}", self.experiment.name)
     }
 
     /// Whether the trial's numbers are there, be it from another experiment.

@@ -68,6 +68,14 @@ impl Combined {
 }
 
 impl Planned {
+    /// What the method's pair scorer measures beside the scores.
+    pub fn measures(&self) -> &[String] {
+        match &self.job {
+            Job::Fit { method, .. } => &method.card().measures,
+            Job::Combine(_) => &[],
+        }
+    }
+
     /// What a recording calls the method: its name, [`record::ENSEMBLE`](crate::record::ENSEMBLE) or
     /// [`record::RERANK`](crate::record::RERANK).
     pub fn method(&self) -> &str {

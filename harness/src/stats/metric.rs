@@ -27,6 +27,8 @@ pub enum Kind {
     /// A share in percent in which rows do not compete: of queries that a shortlist holds, a bound on a second stage; of vectors that
     /// a mask keeps.
     Share,
+    /// A number in which rows do not compete: a threshold that was learnt.
+    Threshold,
     /// Another fraction: MAP@k, precision@k, nDCG@k.
     Fraction,
     /// A number of which nothing is known but that more is better.
@@ -48,6 +50,7 @@ impl Metric {
             _ if lower == "rsum" => Kind::RecallSum,
             _ if lower == "map@all" => Kind::MeanAveragePrecision,
             _ if lower == IN_SHORTLIST || lower.starts_with("kept ") => Kind::Share,
+            _ if lower == "threshold" => Kind::Threshold,
             _ if lower == "medr" || lower == "meanr" => Kind::Rank,
             _ if fraction => Kind::Fraction,
             _ => Kind::Other,
@@ -69,6 +72,11 @@ impl Metric {
         }
     }
 
+    /// Whether a row can be the best by it.
+    pub fn is_contested(&self) -> bool {
+        !matches!(self.kind, Kind::Share | Kind::Threshold)
+    }
+
     /// Whether smaller values are better.
     pub fn less_is_better(&self) -> bool {
         self.kind == Kind::Rank
@@ -87,7 +95,7 @@ impl Metric {
         match self.kind {
             Kind::Recall(_) | Kind::RecallSum | Kind::Share | Kind::Rank => 1,
             Kind::MeanAveragePrecision | Kind::Fraction => 3,
-            Kind::Other => 2,
+            Kind::Threshold | Kind::Other => 2,
         }
     }
 
@@ -114,6 +122,10 @@ mod tests {
         assert_eq!((recall.short(), recall.format(-0.04).as_str()), ("R@10", "0.0"));
         assert_eq!(Metric::parse("t2i MAP@all").kind, Kind::MeanAveragePrecision);
         assert_eq!(Metric::parse("t2i MAP@50").kind, Kind::Fraction);
+        assert!(
+            ["kept queries", "threshold", "i2t in shortlist"].iter().all(|name| !Metric::parse(name).is_contested())
+        );
+        assert!(Metric::parse("rsum").is_contested());
         assert!(Metric::parse("t2i MedR").less_is_better());
         assert_eq!(Metric::parse("i2t in shortlist").format(41.25), "41.2");
         assert_eq!(Metric::parse("total correlation").short(), "total correlation");

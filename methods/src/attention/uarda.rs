@@ -5,7 +5,7 @@
 //! S(image, text)                   by stacked cross attention under the threshold t, see `nn::cross::Masked`          (1)
 //! X+ = { max_j s_ij }              of all u_i of each item whose own partner no negative outscores, with it            (2)
 //! X- = { max_j s_ij }              of the same u_i with the negative of the lowest score                              (3)
-//! t* = [boundary(X+, X-, alpha)]   cut to [0, 1], see `nn::cross::threshold`                                          (4)
+//! t* = [boundary(X+, X-, alpha)]+  between the two means, see `nn::cross::threshold`; without one there, the t of the first step (4)
 //! t  <- r t* + (1 - r) t           with the rate r; t begins at -1, below every similarity                            (5)
 //! L = sum_b [margin + max_c S_bc - S_bb]+ + [margin + max_c S_cb - S_bb]+                                             (6)
 //! ```
@@ -14,8 +14,9 @@
 //! by analogy: the softmax of SCAN with its factor 20, `alpha`, the rate, the number of samples, the schedule.
 //!
 //! Samples are gathered from batch to batch until there are more than `threshold_samples` in (2); then comes an estimate, and gathering
-//! begins anew. With large batches that is one a batch. An estimate without a threshold (a discriminant that is not above 0) changes
-//! nothing. A batch is scored with the threshold of the batches before it; a matcher keeps the last one and learns none. Before the first
+//! begins anew. With large batches that is one a batch. While (2) and (3) are hardly apart it is cheapest to accept nothing at all: the
+//! boundary lies above nearly every similarity, or nowhere, and a model under it has no gradient and never moves again. A boundary that is
+//! not between the means tells nothing apart, and (4) takes the masks back. A batch is scored with the threshold of the batches before it; a matcher keeps the last one and learns none. Before the first
 //! estimate, and in the first `masks_from` epochs, nothing is masked in training: a model whose similarities are all below a threshold has
 //! no gradient, so that masks at 0 from the first step on can end a training before it begins. `threshold_start = 0` with
 //! `threshold_rate = 0` is a fixed threshold.
@@ -184,11 +185,10 @@ impl Loss for Params {
         let before = known.chunks_exact(3).map(|x| Normal { count: x[0], mean: x[1], squares: x[2] });
         let mut both: Vec<Normal> = before.zip(found).map(|(before, found)| before.and(found)).collect();
         if both[0].count > self.threshold_samples as f64 {
-            if let Some(estimate) = boundary(&both[0], &both[1], self.alpha) {
-                let (rate, before) = (self.threshold_rate, values(&head.threshold)?[0]);
-                let threshold = rate * estimate.clamp(0.0, 1.0) + (1.0 - rate) * before; // (4), (5)
-                head.threshold.set(&Tensor::new(&[threshold as f32], head.threshold.device())?)?;
-            }
+            let estimate = estimate(&both[0], &both[1], self.alpha).unwrap_or(self.threshold_start); // (4)
+            let (rate, before) = (self.threshold_rate, values(&head.threshold)?[0]);
+            let threshold = rate * estimate + (1.0 - rate) * before; // (5)
+            head.threshold.set(&Tensor::new(&[threshold as f32], head.threshold.device())?)?;
             both.fill(Normal::default());
         }
         let state: Vec<f32> = both.iter().flat_map(|x| [x.count as f32, x.mean as f32, x.squares as f32]).collect();
@@ -206,6 +206,11 @@ impl Loss for Params {
     fn remark(&self) -> Option<String> {
         (!self.content_mask && !self.query_mask).then(|| "without masks, so that the threshold plays no part".into())
     }
+}
+
+/// Equation (4), if the boundary lies between the means.
+fn estimate(matching: &Normal, others: &Normal, alpha: f64) -> Option<f64> {
+    boundary(matching, others, alpha).filter(|t| (others.mean..=matching.mean).contains(t)).map(|t| t.max(0.0))
 }
 
 /// What is kept beside the encoders.

@@ -88,6 +88,24 @@ fn the_threshold_moves_from_batch_to_batch_and_samples_wait_for_enough() {
 }
 
 #[test]
+fn an_estimate_lies_between_the_means_or_is_none() {
+    let normal = |mean: f64, deviation: f64| Normal { count: 101.0, mean, squares: 100.0 * deviation * deviation };
+    // Equal deviations d: the boundary is the middle and d² ln(alpha) / (m+ - m-) more.
+    let found = estimate(&normal(0.6, 0.1), &normal(0.2, 0.1), 2.0).unwrap();
+    assert!((found - (0.4 + 0.01 * 2f64.ln() / 0.4)).abs() < 1e-9, "{found}");
+    // Hardly apart, it lies 3.4 deviations above both means: to accept nothing costs least.
+    let near = [normal(0.32, 0.1), normal(0.3, 0.1)];
+    let beyond = boundary(&near[0], &near[1], 2.0).unwrap();
+    assert!(beyond > 0.6, "{beyond}");
+    assert_eq!(estimate(&near[0], &near[1], 2.0), None);
+    // The other way round, or with hardly a cost: below both.
+    assert_eq!(estimate(&near[0], &near[1], 0.1), None);
+    assert_eq!(estimate(&normal(0.2, 0.1), &normal(0.6, 0.2), 1.0), None);
+    // No threshold is below 0.
+    assert_eq!(estimate(&normal(0.0, 0.1), &normal(-0.6, 0.1), 1.0), Some(0.0));
+}
+
+#[test]
 fn masks_may_wait_until_encoders_are_worth_masking() {
     let (train, test) = (planted("train", 160), planted("test", 40));
     let fixed = toml::toml! { threshold_start = 0.0 threshold_rate = 0.0 warmup = 3 };

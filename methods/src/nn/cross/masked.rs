@@ -392,7 +392,11 @@ impl PairScorer for MaskedScorer {
         for start in (0..images.len()).step_by(COUNTED) {
             kept += self.kept(images, start..(start + COUNTED).min(images.len()), texts, 0..texts.len())?;
         }
-        Ok(vec![("kept queries", 100.0 * kept.query_fraction()), ("kept pairs", 100.0 * kept.pair_fraction())])
+        Ok(vec![
+            ("kept queries", 100.0 * kept.query_fraction()),
+            ("kept pairs", 100.0 * kept.pair_fraction()),
+            ("threshold", self.settings.threshold),
+        ])
     }
 
     fn attention(&self, images: &Codes, image: usize, texts: &Codes, text: usize) -> Result<Vec<AttentionMap>> {
