@@ -4,7 +4,11 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{Error, Result, halves, idx, mat, mfeat, npy};
+use crate::{
+    Error, Result, halves, idx,
+    mat::{ArrayInfo, MatFile},
+    mfeat, npy,
+};
 
 /// What a path was recognised as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,13 +119,12 @@ fn file(path: &Path) -> Result<Inspection> {
             next: "name it train_ims.npy beside train_caps.txt to use it as a precomp folder".into(),
         });
     }
-    if head.starts_with(b"MATLAB 5") {
-        let parsed = mat::read(path)?;
-        let line = |array: &matfile::Array| format!("{} {:?} {}", array.name(), array.size(), mat::kind(array.data()));
+    if head.starts_with(b"MATLAB ") || head.starts_with(b"\x89HDF") {
+        let parsed = MatFile::open(path)?;
         return Ok(Inspection {
             kind: "mat",
-            because: "it begins with `MATLAB 5`".into(),
-            content: parsed.arrays().iter().map(line).collect(),
+            because: format!("it begins as a MAT-file of version {}", parsed.version()),
+            content: parsed.infos().iter().map(ArrayInfo::to_string).collect(),
             next: "raw_features.mat of a wiki folder has I_tr, T_tr, I_te and T_te".into(),
         });
     }
@@ -149,7 +152,7 @@ fn file(path: &Path) -> Result<Inspection> {
         },
         Err(_) => Inspection {
             kind: "unknown",
-            because: "neither the beginning of a .npy nor of a MAT v5 file, and no text in UTF-8".into(),
+            because: "neither the beginning of a .npy nor of a MAT-file, and no text in UTF-8".into(),
             content: vec![format!("{} bytes", text.len())],
             next: "convert it with numpy.save".into(),
         },

@@ -1,14 +1,14 @@
 //! Wikipedia featured articles (Rasiwasia et al., ACM MM 2010): 2866 documents of 10 classes, a 128-d SIFT histogram and a 10-d topic
 //! proportion each, 2173 for training and 693 for testing.
 //!
-//! `raw_features.mat` (MAT v5) holds `I_tr`, `T_tr`, `I_te`, `T_te`, a document a row; the third tab-separated column of the list files is the
+//! `raw_features.mat` (a MAT-file) holds `I_tr`, `T_tr`, `I_te`, `T_te`, a document a row; the third tab-separated column of the list files is the
 //! class, 1 to 10, named by `categories.list`.
 
 use std::path::Path;
 
 use crate::{
     Collection, Dataset, Error, Hasher, Labels, Matrix, Notice, OptionSpec, OptionValue, Result, Source, draft::twins,
-    mat, npy, options::Options, precomp::lines, source::folder,
+    mat::MatFile, npy, options::Options, precomp::lines, source::folder,
 };
 
 pub(crate) const SOURCE: Source = Source {
@@ -40,9 +40,9 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     let classes: Vec<String> =
         lines(&folder.join("categories.list"))?.into_iter().filter(|line| !line.is_empty()).collect();
     let path = folder.join(FEATURES);
-    let features = mat::read(&path)?;
+    let features = MatFile::open(&path)?;
     let part = |suffix: &str, list: &str| -> Result<Part> {
-        let matrix = |side: &str| mat::matrix(&path, &features, &format!("{side}_{suffix}"));
+        let matrix = |side: &str| features.matrix(&format!("{side}_{suffix}"));
         let (image, text) = (matrix("I")?, matrix("T")?);
         let (ids, labels) = documents(&folder.join(list), classes.len())?;
         for (name, rows) in [(format!("I_{suffix}"), image.rows), (format!("T_{suffix}"), text.rows)] {
