@@ -12,6 +12,9 @@ pub enum Split {
     Val,
     /// What numbers are reported on.
     Test,
+    /// What is searched where that is more than the training split: all items but the queries. Where a dataset has none, the
+    /// training split.
+    Database,
 }
 
 impl fmt::Display for Split {
@@ -20,6 +23,7 @@ impl fmt::Display for Split {
             Self::Train => "train",
             Self::Val => "val",
             Self::Test => "test",
+            Self::Database => "database",
         })
     }
 }
@@ -118,15 +122,29 @@ pub struct Dataset {
     pub val: Option<Collection>,
     /// What numbers are reported on.
     pub test: Collection,
+    /// What queries of the test split search in protocols that ask for it; absent where that is the training split.
+    pub database: Option<Collection>,
 }
 
 impl Dataset {
+    /// The splits that it has of its own, in the order of [`Split`].
+    pub fn splits(&self) -> impl Iterator<Item = (Split, &Collection)> {
+        let own = [
+            (Split::Train, Some(&self.train)),
+            (Split::Val, self.val.as_ref()),
+            (Split::Test, Some(&self.test)),
+            (Split::Database, self.database.as_ref()),
+        ];
+        own.into_iter().filter_map(|(split, collection)| Some((split, collection?)))
+    }
+
     /// A split, if the dataset has it.
     pub fn split(&self, split: Split) -> Option<&Collection> {
         match split {
             Split::Train => Some(&self.train),
             Split::Val => self.val.as_ref(),
             Split::Test => Some(&self.test),
+            Split::Database => Some(self.database.as_ref().unwrap_or(&self.train)),
         }
     }
 }

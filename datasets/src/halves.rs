@@ -97,6 +97,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
         val: if held.is_empty() { None } else { Some(train.select(held)) },
         train: train.select(kept),
         test: test.select(all),
+        database: None,
     })
 }
 

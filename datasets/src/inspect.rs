@@ -4,16 +4,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::{
-    Error, Result, halves, idx,
-    mat::{ArrayInfo, MatFile},
-    mfeat, npy,
-};
+use crate::{Error, Result, halves, idx, labelled, mat::MatFile, mfeat, npy};
 
 /// What a path was recognised as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// `precomp folder`, `wiki folder`, `mnist folder`, `mfeat folder`, `npy`, `mat`, `idx`, `captions`, or `unknown`.
+    /// `precomp folder`, `wiki folder`, `mnist folder`, `mfeat folder`, `features folder`, `features file`, `npy`, `mat`, `idx`, `captions`, or `unknown`.
     pub kind: &'static str,
     /// Why: what was seen that tells.
     pub because: String,
@@ -70,10 +66,18 @@ fn folder(path: &Path) -> Result<Inspection> {
             content,
             next: format!("xmbench data audit mfeat path={name} image={image} text={text}"),
         }
+    } else if let Some(content) = labelled::guesses(path).ok().and_then(|(lines, complete)| complete.then_some(lines)) {
+        Inspection {
+            kind: "features folder",
+            because: "arrays of images, texts and labels by their names".into(),
+            content,
+            next: format!("xmbench data audit features path={name}"),
+        }
     } else {
         Inspection {
             kind: "unknown",
-            because: "no train_ims.npy with train_caps.txt, no raw_features.mat with categories.list, no MNIST, no two views mfeat-*"
+            because: "no train_ims.npy with train_caps.txt, no raw_features.mat with categories.list, no MNIST, no two views mfeat-*, no arrays named as images, \
+                      texts and labels"
                 .into(),
             content,
             next: "see `xmbench data get` for the layouts".into(),
@@ -120,12 +124,20 @@ fn file(path: &Path) -> Result<Inspection> {
         });
     }
     if head.starts_with(b"MATLAB ") || head.starts_with(b"\x89HDF") {
-        let parsed = MatFile::open(path)?;
-        return Ok(Inspection {
-            kind: "mat",
-            because: format!("it begins as a MAT-file of version {}", parsed.version()),
-            content: parsed.infos().iter().map(ArrayInfo::to_string).collect(),
-            next: "raw_features.mat of a wiki folder has I_tr, T_tr, I_te and T_te".into(),
+        let version = MatFile::open(path)?.version();
+        let (content, complete) = labelled::guesses(path)?;
+        let because = format!("it begins as a MAT-file of version {version}");
+        return Ok(if complete {
+            Inspection {
+                kind: "features file",
+                because: format!("{because}, and has images, texts and labels by their names"),
+                content,
+                next: format!("xmbench data audit features path={}", path.display()),
+            }
+        } else {
+            let next = "raw_features.mat of a wiki folder has I_tr, T_tr, I_te and T_te; a features file has labels as well, or \
+                        names them by options";
+            Inspection { kind: "mat", because, content, next: next.into() }
         });
     }
     if head.starts_with(&idx::GZIP) || head.starts_with(&[0, 0, 8]) {

@@ -14,6 +14,7 @@ mod features;
 mod halves;
 mod idx;
 mod inspect;
+mod labelled;
 mod labels;
 mod mat;
 mod mfeat;

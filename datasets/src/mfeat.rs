@@ -107,6 +107,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
         train,
         val: if counts[1] == 0 { None } else { Some(val) },
         test,
+        database: None,
     })
 }
 

@@ -6,7 +6,7 @@ use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Matrix, Result};
 
 /// A `.npy` file of floating-point numbers in C order, mapped into memory and read a row at a time.
 #[derive(Debug)]
@@ -172,6 +172,73 @@ pub(crate) fn digest(path: &Path) -> Result<[u8; 32]> {
     let map = map(path)?;
     let pieces: Vec<[u8; 32]> = map.par_chunks(16 << 20).map(|piece| Sha256::digest(piece).into()).collect();
     Ok(Sha256::digest(pieces.concat()).into())
+}
+
+/// A vector (as a column) or matrix of any real type in either order, in memory: labels come as whole numbers.
+///
+/// # Errors
+/// If the file cannot be read, is no `.npy` file, has another number of axes or bytes than it says, or holds NaN or infinity.
+pub(crate) fn matrix(path: &Path) -> Result<Matrix> {
+    let map = map(path)?;
+    let (header, start) = header(path, &map)?;
+    let (rows, cols) = match header.shape()[..] {
+        [rows] => (rows as usize, 1),
+        [rows, cols] => (rows as usize, cols as usize),
+        _ => {
+            let found = format!("{:?}", header.shape());
+            return Err(Error::content(path, "header", "one or two axes", found, "save a vector an item"));
+        }
+    };
+    let number: Option<(usize, fn(&[u8]) -> f32)> = match header.dtype() {
+        DType::Plain(plain) if plain.endianness() != Endianness::Big => real(plain.type_char(), plain.num_bytes()),
+        _ => None,
+    };
+    let Some((each, number)) = number else {
+        let found = format!("`{}`", descr(&header));
+        return Err(Error::content(path, "header", "real numbers, least significant byte first", found, REWRITE));
+    };
+    let bytes = &map[start..];
+    if bytes.len() as u128 != rows as u128 * cols as u128 * each as u128 {
+        let expected = format!("{rows} x {cols} values of {each} bytes");
+        let next = "the copy is incomplete or damaged: get the file again";
+        return Err(Error::content(path, "", expected, format!("{} bytes", bytes.len()), next));
+    }
+    let mut out = Matrix::zeros(rows, cols);
+    let fortran = header.order() == Order::Fortran;
+    for (at, value) in bytes.chunks_exact(each).map(number).enumerate() {
+        let (row, col) = if fortran { (at % rows, at / rows) } else { (at / cols, at % cols) };
+        if !value.is_finite() {
+            let place = format!("row {row}, column {col}");
+            let next = "compute the values again";
+            return Err(Error::content(path, place, "a finite number", value.to_string(), next));
+        }
+        out.row_mut(row)[col] = value;
+    }
+    Ok(out)
+}
+
+/// Bytes of a type and what they stand for.
+fn real(kind: TypeChar, bytes: Option<usize>) -> Option<(usize, fn(&[u8]) -> f32)> {
+    macro_rules! read {
+        ($type:ty) => {
+            |bytes: &[u8]| <$type>::from_le_bytes(bytes.try_into().expect("a value has all its bytes")) as f32
+        };
+    }
+    let read: fn(&[u8]) -> f32 = match (kind, bytes?) {
+        (TypeChar::Bool, 1) | (TypeChar::Uint, 1) => |bytes| f32::from(bytes[0]),
+        (TypeChar::Int, 1) => read!(i8),
+        (TypeChar::Int, 2) => read!(i16),
+        (TypeChar::Int, 4) => read!(i32),
+        (TypeChar::Int, 8) => read!(i64),
+        (TypeChar::Uint, 2) => read!(u16),
+        (TypeChar::Uint, 4) => read!(u32),
+        (TypeChar::Uint, 8) => read!(u64),
+        (TypeChar::Float, 2) => |bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        (TypeChar::Float, 4) => read!(f32),
+        (TypeChar::Float, 8) => read!(f64),
+        _ => return None,
+    };
+    Some((bytes?, read))
 }
 
 /// The parsed header and the position of the first value.

@@ -91,6 +91,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
         train: train.collection(&vocabulary),
         val: val.map(|part| part.collection(&vocabulary)),
         test: test.collection(&vocabulary),
+        database: None,
     })
 }
 

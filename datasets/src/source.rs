@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use crate::{
-    Dataset, Error, OptionSpec, Result, emoji, halves, mfeat, options, options::Options, planted, precomp, wiki,
+    Dataset, Error, OptionSpec, Result, emoji, halves, labelled, mfeat, options, options::Options, planted, precomp,
+    wiki,
 };
 
 /// Where a dataset comes from: what `xmbench data list` prints of it.
@@ -38,6 +39,11 @@ pub fn sources() -> &'static [Source] {
         wiki::SOURCE,
         halves::SOURCE,
         mfeat::SOURCE,
+        labelled::SOURCES[0],
+        labelled::SOURCES[1],
+        labelled::SOURCES[2],
+        labelled::SOURCES[3],
+        labelled::SOURCES[4],
         planted::linear::SOURCE,
         planted::fragments::SOURCE,
         planted::clusters::SOURCE,
@@ -83,7 +89,7 @@ mod tests {
     #[test]
     fn unknown_names_get_the_nearest() {
         let error = open("emojis", &toml::Table::new(), None).unwrap_err().to_string();
-        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, planted-linear, planted-fragments, planted-clusters, planted-sequences, found `emojis`; did you mean `emoji`?");
+        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, features, mirflickr25k, nuswide10, nuswide21, coco, planted-linear, planted-fragments, planted-clusters, planted-sequences, found `emojis`; did you mean `emoji`?");
         let error = open("emoji", &toml::toml! { label = "group" }, None).unwrap_err().to_string();
         insta::assert_snapshot!(error, @"option: expected one of labels, min_count, seed, split, found `label`; did you mean `labels`?");
     }

@@ -102,6 +102,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
         train: select(kept),
         val: if held.is_empty() { None } else { Some(select(held)) },
         test: twins(test_ids, test_image, test_text, Some(Labels { classes: classes.len(), of: test_labels })),
+        database: None,
         classes,
     })
 }

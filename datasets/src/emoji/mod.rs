@@ -99,6 +99,7 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
         train: draft.cut(&train, &vocabulary),
         val: Some(draft.cut(&val, &vocabulary)),
         test: draft.cut(&test, &vocabulary),
+        database: None,
     })
 }
 

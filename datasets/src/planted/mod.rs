@@ -82,5 +82,6 @@ fn dataset(
         train,
         val: Some(val).filter(|val| !val.images.is_empty()),
         test,
+        database: None,
     })
 }

@@ -94,7 +94,10 @@ fn listing() -> String {
 }
 
 fn how_to_get(name: Option<&str>) -> Result<String> {
-    let chosen: Vec<&Source> = sources().iter().filter(|source| name.is_none_or(|name| source.name == name)).collect();
+    // `nuswide` is the beginning of two.
+    let wanted = |source: &&Source| name.is_none_or(|name| !name.is_empty() && source.name.starts_with(name));
+    let exact: Vec<&Source> = sources().iter().filter(|source| name == Some(source.name)).collect();
+    let chosen = if exact.is_empty() { sources().iter().filter(wanted).collect() } else { exact };
     if let (Some(name), true) = (name, chosen.is_empty()) {
         let hint = crate::run::nearest(name, sources().iter().map(|source| source.name));
         bail!("no dataset `{name}`{hint}; `xmbench data list` shows them all");
@@ -127,7 +130,8 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
             let split = serde_json::from_value::<Split>(json!(split)).ok()?;
             Some((split, n.parse::<usize>().ok()?))
         });
-        let (split, n) = parsed.with_context(|| format!("`{entry}`: expected SPLIT=N with train, val or test"))?;
+        let (split, n) =
+            parsed.with_context(|| format!("`{entry}`: expected SPLIT=N with train, val, test or database"))?;
         sizes.insert(split, n);
     }
     let dataset = open(named)?;
@@ -148,10 +152,7 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
 }
 
 fn show(dataset: &Dataset, as_json: bool) {
-    let splits: Vec<_> = [Split::Train, Split::Val, Split::Test]
-        .into_iter()
-        .filter_map(|split| dataset.split(split).map(|collection| (split, collection)))
-        .collect();
+    let splits: Vec<_> = dataset.splits().collect();
     if as_json {
         let sizes: serde_json::Map<String, serde_json::Value> = splits
             .iter()

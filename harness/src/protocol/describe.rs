@@ -20,6 +20,10 @@ impl fmt::Display for Protocol {
                 write!(f, "pairs: {gallery}; {} = best-ranked own item, percent", list("R", cutoffs))?;
             }
             Task::Category { gallery, cutoffs, denominator } => {
+                let gallery = match gallery {
+                    Split::Database => "database (all but the queries; train where the dataset has none)".to_string(),
+                    split => split.to_string(),
+                };
                 write!(f, "category: queries {}, gallery {gallery}, relevant = shares a class; MAP@all", self.split)?;
                 if !cutoffs.is_empty() {
                     let divisor = match denominator {

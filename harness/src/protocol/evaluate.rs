@@ -56,6 +56,11 @@ impl Protocol {
             Err(Error::option(format!("protocol, `{name}`"), expected, found, "correct the experiment's protocol")
                 .into())
         };
+        for (name, split) in [("split", self.split), ("select_on", self.select_on)] {
+            if split == Split::Database {
+                return wrong(name, "train, val or test: a database is searched and asks nothing", split.to_string());
+            }
+        }
         let (cutoffs, folds) = match &self.task {
             Task::Pairs { cutoffs, folds } => (cutoffs, *folds),
             Task::Category { cutoffs, .. } => (cutoffs, 1),

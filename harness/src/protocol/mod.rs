@@ -78,7 +78,8 @@ pub enum Task {
     },
     /// Find items of the other kind that share a class with the query.
     Category {
-        /// The gallery: the scored split itself, or `train` as in the hashing literature.
+        /// The gallery: the scored split itself, `train`, or `database`, which is all but the queries where a dataset tells it from its
+        /// training split, as in the hashing literature.
         #[serde(default = "test")]
         gallery: Split,
         /// Cutoffs of MAP@k, precision@k and nDCG@k.

@@ -316,7 +316,11 @@ pub fn data(section: &Section<'_>) -> String {
 /// Number of queries and of gallery items.
 fn sizes(section: &Section<'_>) -> String {
     let protocol = section.protocol;
-    let size = |split: Split| section.data.sizes.get(&split.to_string());
+    let size = |split: Split| {
+        // A dataset without a database is searched in its training split.
+        let fallback = (split == Split::Database).then_some(Split::Train);
+        [Some(split), fallback].into_iter().flatten().find_map(|split| section.data.sizes.get(&split.to_string()))
+    };
     let gallery = match protocol.task {
         Task::Pairs { .. } => protocol.split,
         Task::Category { gallery, .. } => gallery,

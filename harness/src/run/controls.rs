@@ -46,6 +46,7 @@ mod tests {
             train: collection(100),
             val: Some(collection(50)),
             test: collection(50),
+            database: None,
         };
         let mixed = shuffled(&dataset, Seed(1));
         assert_eq!(mixed.test.pairs, dataset.test.pairs);

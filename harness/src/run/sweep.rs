@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::atomic::AtomicBool};
 
 use anyhow::{Context, Result};
 use candle_core::Device;
-use xmbench_datasets::{Dataset, Split};
+use xmbench_datasets::Dataset;
 
 use super::{
     Experiment, Planned, Profile, Progress,
@@ -152,11 +152,9 @@ fn note_of(experiment: &Experiment) -> ExperimentNote {
 }
 
 fn note_of_dataset(dataset: &Dataset) -> DatasetNote {
-    let splits = [Split::Train, Split::Val, Split::Test].into_iter();
-    let sizes = splits.filter_map(|split| {
-        let collection = dataset.split(split)?;
-        Some((split.to_string(), [collection.images.len(), collection.texts.len()]))
-    });
+    let sizes = dataset
+        .splits()
+        .map(|(split, collection)| (split.to_string(), [collection.images.len(), collection.texts.len()]));
     DatasetNote {
         variant: dataset.variant.clone(),
         checksum: dataset.checksum.to_string(),
