@@ -119,10 +119,13 @@ impl Options {
     }
 }
 
-/// A whole number where the default has a fraction becomes one with a fraction, so that `1` and `1.0` are one option.
+/// A whole number where the default has a fraction becomes one with a fraction, so that `1` and `1.0` are one option; true and false
+/// become words.
 fn like(default: &toml::Value, given: &toml::Value) -> toml::Value {
     match (default, given) {
         (toml::Value::Float(_), toml::Value::Integer(number)) => toml::Value::Float(*number as f64),
+        // `transposed = true` is the word: an option that takes words says which.
+        (toml::Value::String(_), toml::Value::Boolean(yes)) => toml::Value::String(yes.to_string()),
         _ => given.clone(),
     }
 }

@@ -91,6 +91,12 @@ pub trait Matcher: Send + Sync {
     /// How the two kinds of code are compared.
     fn similarity(&self) -> Similarity<'_>;
 
+    /// Whether items that it was fitted on have one code, made of their image and their text, whichever of them is encoded. A
+    /// query that finds such a code finds one that knows the query's own modality; other rows do not compare.
+    fn unified(&self) -> bool {
+        false
+    }
+
     /// How a method that gives each item one vector places a text's words among an image's fragments, where it has learnt to: maps
     /// as those of [`PairScorer::attention`](crate::PairScorer::attention), words asking; nothing otherwise.
     ///

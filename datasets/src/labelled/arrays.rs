@@ -62,7 +62,8 @@ impl Store {
         for word in options.text("transposed", &[])?.split(',').map(str::trim).filter(|word| !word.is_empty()) {
             match Role::EACH.into_iter().find(|role| role.word() == word) {
                 Some(role) => drop(transposed.insert(role)),
-                None if word == "all" => transposed.extend(Role::EACH),
+                None if ["all", "true"].contains(&word) => transposed.extend(Role::EACH),
+                None if word == "false" => {}
                 None => return Err(crate::options::unknown("transposed", word, &["images", "texts", "labels", "all"])),
             }
         }

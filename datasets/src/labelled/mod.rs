@@ -97,7 +97,7 @@ const fn options(path: &'static str, split: &'static str, queries: i64, train: i
         number("train", "items of the database that are trained on; 0 for all of it", train),
         text(
             "transposed",
-            "arrays that hold a column an item: any of images, texts, labels, between commas, or all",
+            "arrays that hold a column an item: any of images, texts, labels, between commas, or true for all",
             "",
         ),
         OptionSpec {

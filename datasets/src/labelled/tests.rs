@@ -136,6 +136,22 @@ fn axes_are_never_guessed() {
     let mut unknown = options();
     unknown.insert("transposed".into(), "label".into());
     assert!(message(root.path(), unknown).contains("did you mean `labels`?"));
+    // All of them, as numpy's users write arrays for MATLAB.
+    write(
+        &path,
+        &[
+            array("IAll", &[&[0., 1., 2.], &[3., 4., 5.]]),
+            array("TAll", &[&[6., 7., 8.]]),
+            array("LAll", &[&[1., 1., 0.], &[0., 0., 1.]]),
+        ],
+    );
+    let whole_file = || toml::toml! { path = "a.mat" split = "first" queries = 1 };
+    assert!(message(root.path(), whole_file()).ends_with("set transposed = \"images,texts,labels\""));
+    let mut turned = whole_file();
+    turned.insert("transposed".into(), true.into());
+    let found = open(root.path(), turned).unwrap();
+    assert_eq!(values(&found.database.as_ref().unwrap().images.global), [1., 4., 2., 5.]);
+    assert_eq!(classes_of(&found.test), [vec![0]]);
     // Nothing agrees.
     write(&path, &[whole()[0].clone(), whole()[1].clone(), array("LAll", &[&[1., 0., 1.]])]);
     insta::assert_snapshot!(message(root.path(), options()), @"DIR/a.mat: expected a row an item, as many in images, texts and labels, found IAll [6, 2] double, TAll [6, 1] double, LAll [1, 3] double; take the arrays from the same source, or name them by the options images, texts and labels");

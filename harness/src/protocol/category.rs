@@ -29,10 +29,12 @@ pub struct Settings<'a> {
 /// What one query contributes.
 #[derive(Clone)]
 struct Contribution {
-    /// MAP@all, then MAP, P and nDCG of each cutoff.
+    /// MAP@all and MAP@R, then MAP, P and nDCG of each cutoff.
     metrics: Vec<Bounds>,
     /// 11 and 101 levels of recall, then every depth.
     curves: [Vec<f64>; 3],
+    /// Of binary codes, precision and recall within each Hamming radius from 0 on.
+    within: Option<[Vec<f64>; 2]>,
     standing: (usize, usize, usize),
 }
 
@@ -40,7 +42,12 @@ impl Settings<'_> {
     /// Metric names, in the order of [`Contribution::metrics`].
     fn names(self) -> Vec<String> {
         let cut = self.cutoffs.iter().flat_map(|k| ["MAP", "P", "nDCG"].map(|name| format!("{name}@{k}")));
-        std::iter::once("MAP@all".to_string()).chain(cut).take(if self.brief { 1 } else { usize::MAX }).collect()
+        ["MAP@all", "MAP@R"]
+            .map(str::to_string)
+            .into_iter()
+            .chain(cut)
+            .take(if self.brief { 1 } else { usize::MAX })
+            .collect()
     }
 
     fn contribution(self, ranking: &Ranking, depths: &[usize]) -> Contribution {
@@ -56,9 +63,14 @@ impl Settings<'_> {
         };
         if self.brief {
             let value = under(self.ties).average_precision();
-            return Contribution { metrics: vec![Bounds::sure(value)], curves: Default::default(), standing };
+            return Contribution {
+                metrics: vec![Bounds::sure(value)],
+                curves: Default::default(),
+                within: None,
+                standing,
+            };
         }
-        let mut metrics = vec![each(&Ranking::average_precision)];
+        let mut metrics = vec![each(&Ranking::average_precision), each(&Ranking::average_precision_at_r)];
         for &k in self.cutoffs {
             let cut = k.min(ranking.items());
             let expected = ranking.average_precision_at(k, self.denominator);
@@ -72,7 +84,7 @@ impl Settings<'_> {
         let full = ruled.precision_at_recall(&levels(100));
         let interpolated = ruled.best_precision_from_recall(&levels(10));
         let depths = depths.iter().map(|&n| ruled.hits_at(n) / n as f64).collect();
-        Contribution { metrics, curves: [interpolated, full, depths], standing }
+        Contribution { metrics, curves: [interpolated, full, depths], within: None, standing }
     }
 
     /// Means over the queries of one direction, and their records.
@@ -91,6 +103,10 @@ impl Settings<'_> {
             contributions.iter().for_each(|one| mean.add(one.metrics[i], share));
             tally.add(Some(direction), name, mean, 1.0);
             tally.add(None, name, mean, 0.5);
+            // MAP@all stands in the queries themselves.
+            if i > 0 {
+                tally.keep(direction, name, contributions.iter().map(|one| one.metrics[i].under(self.ties)).collect());
+            }
         }
         if !self.brief {
             let depths: Vec<f64> = depths(gallery).into_iter().map(|n| n as f64).collect();
@@ -99,6 +115,14 @@ impl Settings<'_> {
             for (i, (name, axis)) in axes.into_iter().enumerate() {
                 let mean = |at: usize| share * contributions.iter().map(|one| one.curves[i][at]).sum::<f64>();
                 tally.curve(direction, name, axis.iter().enumerate().map(|(at, &x)| [x, mean(at)]).collect(), 1.0);
+            }
+            let within: Option<Vec<&[Vec<f64>; 2]>> = contributions.iter().map(|one| one.within.as_ref()).collect();
+            for (within, (i, name)) in
+                within.iter().flat_map(|all| [all, all]).zip(["precision@radius", "recall@radius"].iter().enumerate())
+            {
+                let radii = within.first().map_or(0, |one| one[i].len());
+                let mean = |radius: usize| share * within.iter().map(|one| one[i][radius]).sum::<f64>();
+                tally.curve(direction, name, (0..radii).map(|radius| [radius as f64, mean(radius)]).collect(), 1.0);
             }
         }
         let query = |(i, one): (usize, &Contribution)| Query {
@@ -112,6 +136,26 @@ impl Settings<'_> {
         };
         contributions.iter().enumerate().map(query).collect()
     }
+}
+
+/// Precision and recall among the items within each Hamming radius from 0 to `bits`: a lookup in a table of codes, which knows no
+/// ties. A radius that holds nothing has precision 0, and a query without relevant items recall 0.
+fn within(distances: &[u32], bits: usize, relevant: &[bool]) -> [Vec<f64>; 2] {
+    let mut at = vec![(0usize, 0usize); bits + 1];
+    for (&distance, &relevant) in distances.iter().zip(relevant) {
+        let (items, hits) = &mut at[distance as usize];
+        *items += 1;
+        *hits += usize::from(relevant);
+    }
+    let all = at.iter().map(|(_, hits)| hits).sum::<usize>().max(1) as f64;
+    let (mut items, mut hits) = (0, 0);
+    let mut out = [Vec::with_capacity(bits + 1), Vec::with_capacity(bits + 1)];
+    for (more, found) in at {
+        (items, hits) = (items + more, hits + found);
+        out[0].push(hits as f64 / items.max(1) as f64);
+        out[1].push(hits as f64 / all);
+    }
+    out
 }
 
 /// Levels of recall from 0 to 1.
@@ -143,11 +187,17 @@ pub fn evaluate(
                 .map(|query| {
                     let (i, relevant) = (query - range.start, relevance.of(query));
                     let row = i * gallery..(i + 1) * gallery;
-                    let ranking = match rows {
-                        Rows::Real(values) => Ranking::of_scores(&values[row], &relevant),
-                        Rows::Distances { bits, values } => Ranking::of_distances(&values[row], *bits, &relevant),
-                    };
-                    settings.contribution(&ranking, &depths)
+                    match rows {
+                        Rows::Real(values) => {
+                            settings.contribution(&Ranking::of_scores(&values[row], &relevant), &depths)
+                        }
+                        Rows::Distances { bits, values } => {
+                            let distances = &values[row];
+                            let ranking = Ranking::of_distances(distances, *bits, &relevant);
+                            let within = (!settings.brief).then(|| within(distances, *bits, &relevant));
+                            Contribution { within, ..settings.contribution(&ranking, &depths) }
+                        }
+                    }
                 })
                 .collect();
             out.extend(block);

@@ -24,7 +24,11 @@ impl fmt::Display for Protocol {
                     Split::Database => "database (all but the queries; train where the dataset has none)".to_string(),
                     split => split.to_string(),
                 };
-                write!(f, "category: queries {}, gallery {gallery}, relevant = shares a class; MAP@all", self.split)?;
+                write!(
+                    f,
+                    "category: queries {}, gallery {gallery}, relevant = shares a class; MAP@all, MAP@R",
+                    self.split
+                )?;
                 if !cutoffs.is_empty() {
                     let divisor = match denominator {
                         Denominator::Relevant => "all relevant items",

@@ -24,18 +24,22 @@ pub const IN_SHORTLIST: &str = "in shortlist";
 /// What a protocol measured.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evaluation {
-    /// Metrics by name. Pairs: `i2t R@1` and `rsum` in percent, `i2t MedR`, `i2t MeanR`. Category: `i2t MAP@all`, `i2t MAP@50`,
-    /// `i2t P@50`, `i2t nDCG@50` as fractions, and without a direction the mean of both. Likewise `t2i`. Correlation: `correlation`,
+    /// Metrics by name. Pairs: `i2t R@1` and `rsum` in percent, `i2t MedR`, `i2t MeanR`. Category: `i2t MAP@all`, `i2t MAP@R`,
+    /// `i2t MAP@50`, `i2t P@50`, `i2t nDCG@50` as fractions, and without a direction the mean of both. Likewise `t2i`. Correlation: `correlation`,
     /// the sum over the dimensions. With two stages, except for correlation, `i2t in shortlist` in percent.
     pub metrics: BTreeMap<String, f64>,
     /// Pessimistic and optimistic value of each metric that ties move: the ends over all orders of tied items.
     pub envelope: BTreeMap<String, [f64; 2]>,
     /// Curves by name. Pairs: `i2t recall@n` as (n, percent). Category: `i2t precision-recall` as (recall, interpolated precision)
-    /// at 11 levels, `i2t precision-recall full` not interpolated at 101, `i2t precision@n` as (n, precision). Correlation:
+    /// at 11 levels, `i2t precision-recall full` not interpolated at 101, `i2t precision@n` as (n, precision), and of binary codes
+    /// `i2t precision@radius` and `i2t recall@radius` as (Hamming radius, mean over queries). Correlation:
     /// `correlation by dimension` as (dimension from 1, Pearson correlation).
     pub curves: BTreeMap<String, Vec<[f64; 2]>>,
     /// Outcome of every query; none for correlation.
     pub queries: Vec<Query>,
+    /// Category: what each query contributes to a metric under the protocol's tie rule, by the metric's name with its direction, in the
+    /// order of that direction's queries. MAP@all is in `queries`.
+    pub values: BTreeMap<String, Vec<f64>>,
 }
 
 impl Protocol {

@@ -168,8 +168,7 @@ fn map(case: &Case) -> Result<Answer> {
         if short == "map_all" {
             answer = answer.with(name, [over(&Ranking::average_precision)]);
         } else if short == "map_at_R" {
-            let at_r = |ranking: &Ranking| ranking.average_precision_at(ranking.relevant(), Denominator::Relevant);
-            answer = answer.with(name, [over(&at_r)]);
+            answer = answer.with(name, [over(&Ranking::average_precision_at_r)]);
         } else if let Some(k) = cut("map_first_k_relevant_") {
             let values: Vec<f64> = relevance.iter().map(|row| first_k_relevant(&ranks(row), k)).collect();
             answer = answer.with(name, [mean(&values)]);

@@ -149,6 +149,12 @@ impl Ranking {
         self.average_precision_at(self.items, Denominator::Relevant)
     }
 
+    /// Expected average precision of the first R items, R being the number of relevant ones, over R: MAP@R of metric learning; 0
+    /// without any.
+    pub fn average_precision_at_r(&self) -> f64 {
+        self.average_precision_at(self.relevant, Denominator::Relevant)
+    }
+
     /// Expected average precision of the first `k`; 0 without relevant items.
     pub fn average_precision_at(&self, k: usize, denominator: Denominator) -> f64 {
         let (mut sum, mut hits) = (0.0, 0.0);

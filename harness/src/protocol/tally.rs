@@ -47,9 +47,15 @@ impl Bounds {
 pub struct Tally {
     metrics: BTreeMap<String, Bounds>,
     curves: BTreeMap<String, Vec<[f64; 2]>>,
+    values: BTreeMap<String, Vec<f64>>,
 }
 
 impl Tally {
+    /// Keeps what each query of a direction contributes to a metric.
+    pub fn keep(&mut self, direction: Direction, metric: &str, values: Vec<f64>) {
+        self.values.insert(format!("{direction} {metric}"), values);
+    }
+
     /// Adds a share of a metric, of a direction unless it is over both.
     pub fn add(&mut self, direction: Option<Direction>, metric: &str, value: Bounds, share: f64) {
         let name = direction.map_or_else(|| metric.to_string(), |direction| format!("{direction} {metric}"));
@@ -90,7 +96,7 @@ impl Tally {
         let metrics = self.metrics.iter().map(|(name, bounds)| (name.clone(), bounds.under(ties))).collect();
         let moved = self.metrics.into_iter().filter(|(_, bounds)| bounds.pessimistic != bounds.optimistic);
         let envelope = moved.map(|(name, bounds)| (name, [bounds.pessimistic, bounds.optimistic])).collect();
-        Evaluation { metrics, envelope, curves: self.curves, queries }
+        Evaluation { metrics, envelope, curves: self.curves, queries, values: self.values }
     }
 }
 

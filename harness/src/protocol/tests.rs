@@ -305,6 +305,21 @@ fn category_by_hand() {
     assert!(close(found.metrics["i2t MAP@2"], (1.0 + 0.25) / 2.0));
     assert_eq!(found.envelope["i2t MAP@2"], [0.5, 0.75]);
     assert!(close(found.metrics["i2t P@2"], (0.5 + 0.25) / 2.0));
+    // Within R: image 0 has 1 of its 2 at rank 1; image 1 has 1, which is not first.
+    assert!(close(found.metrics["i2t MAP@R"], (0.5 + 0.0) / 2.0));
+    // Every metric is the mean of what its queries contribute.
+    assert_eq!(found.values["i2t MAP@2"], [1.0, 0.25]);
+    for (name, values) in &found.values {
+        assert!(close(found.metrics[name], values.iter().sum::<f64>() / 2.0), "{name}");
+    }
+    assert_eq!(found.values.len(), 2 * 4);
+    // Radius by radius, image 0 finds 1, 3, 4, 4, 4 items with 1, 1, 2, 2, 2 of its 2; image 1 finds 0, 0, 1, 3, 4 with 0, 0, 0, 1, 1 of
+    // its 1.
+    let curve = |name: &str| found.curves[name].iter().map(|[_, y]| *y).collect::<Vec<f64>>();
+    let precision = [0.5, 1.0 / 6.0, 0.25, 5.0 / 12.0, 0.375];
+    assert!(curve("i2t precision@radius").iter().zip(precision).all(|(a, b)| close(*a, b)));
+    assert_eq!(curve("i2t recall@radius"), [0.25, 0.25, 0.5, 1.0, 1.0]);
+    assert_eq!(found.curves["t2i recall@radius"].last(), Some(&[4.0, 1.0]));
     // Text 0 (class 69): image 1 at distance 1 is second. Text 1 (class 1): distances 2, 1, 2: ranks 2 or 3.
     assert!(close(found.metrics["t2i MAP@all"], (0.5 + 5.0 / 12.0) / 2.0));
     assert!(close(found.metrics["MAP@all"], (found.metrics["i2t MAP@all"] + found.metrics["t2i MAP@all"]) / 2.0));
@@ -339,6 +354,50 @@ fn a_query_without_relevant_items_counts_nothing() {
     }
     assert!(found.envelope.is_empty());
     assert_eq!((found.queries[1].better, found.queries[1].tied, found.queries[1].own), (1, 0, 0));
+}
+
+/// A `.npy` file of f32.
+fn npy(path: &std::path::Path, rows: usize, values: &[f32]) {
+    let mut header =
+        format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {}), }}", values.len() / rows);
+    header.extend(std::iter::repeat_n(' ', 117 - header.len()));
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(header.bytes().chain([b'\n']));
+    bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// From files to numbers: items without a class, a class that no gallery item has, and codes that are all the same.
+#[test]
+fn degenerate_labels_and_codes_give_the_numbers_of_chance() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("features");
+    std::fs::create_dir(&folder).unwrap();
+    // Queries: of class 0, of none, of class 2, which is nowhere else. Database: 0, 0 and 1, none, 1, none.
+    let labels = [[1, 0, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0], [0, 0, 0]];
+    npy(&folder.join("labels.npy"), 8, &labels.concat().iter().map(|&of| of as f32).collect::<Vec<_>>());
+    for name in ["images.npy", "texts.npy"] {
+        npy(&folder.join(name), 8, &(0..8).map(|i| i as f32).collect::<Vec<_>>());
+    }
+    let options = [("split", toml::Value::from("first")), ("queries", 3.into()), ("train", 2.into())];
+    let options = options.map(|(key, value)| (key.to_string(), value)).into_iter().collect();
+    let dataset = xmbench_datasets::open("features", &options, Some(root.path())).unwrap();
+    let protocol = category_protocol(Split::Database);
+    let (queries, gallery) = (&dataset.test, dataset.split(protocol.gallery()).unwrap());
+    assert_eq!((queries.images.len(), gallery.images.len(), dataset.train.images.len()), (3, 5, 2));
+    let same = |n: usize| Codes::Binary(Bits { bits: 8, words: vec![0b1010_0110; n] });
+    let (three, five) = (same(3), same(5));
+    let side = |collection, codes| Side { collection, images: one(codes), texts: one(codes) };
+    let found = evaluate(&protocol, side(queries, &three), side(gallery, &five), Similarity::Hamming).unwrap();
+    assert_eq!(found.metrics, chance(&protocol, queries, gallery).unwrap().metrics);
+    assert!(found.metrics.values().all(|value| value.is_finite()));
+    // The first query has 2 of 5: P@2 is 2 / 5; the two others count 0.
+    assert!(close(found.metrics["i2t P@2"], 0.4 / 3.0));
+    assert_eq!(found.values["i2t P@2"], [0.4, 0.0, 0.0]);
+    assert_eq!(found.envelope["i2t P@2"], [0.0, 1.0 / 3.0]);
+    // Everything lies within radius 0.
+    assert_eq!(found.curves["i2t recall@radius"], (0..=8).map(|r| [f64::from(r), 1.0 / 3.0]).collect::<Vec<_>>());
+    assert_eq!(found.queries.iter().filter(|query| query.own == 0).count(), 4);
 }
 
 #[test]
@@ -440,6 +499,7 @@ fn bad_input_is_named() {
         with(Task::Pairs { cutoffs: vec![], folds: 1 }),
         with(Task::Pairs { cutoffs: vec![5, 5], folds: 1 }),
         with(Task::Pairs { cutoffs: vec![1], folds: 0 }),
+        Protocol { select_on: Split::Database, ..pairs_protocol(1) }.check().unwrap_err().to_string(),
     ];
     insta::assert_snapshot!(messages.join("\n"), @r"
     image 1 of the scored split: expected at least one text that belongs to it, found none; drop it from the split or add its pair
@@ -450,6 +510,7 @@ fn bad_input_is_named() {
     protocol, `cutoffs`: expected at least one number, found none; correct the experiment's protocol
     protocol, `cutoffs`: expected different numbers, found [5, 5]; correct the experiment's protocol
     protocol, `folds`: expected at least 1, found 0; correct the experiment's protocol
+    protocol, `select_on`: expected train, val or test: a database is searched and asks nothing, found database; correct the experiment's protocol
     ");
 }
 
@@ -457,10 +518,12 @@ fn bad_input_is_named() {
 fn protocols_describe_themselves() {
     let five = Protocol { select_on: Split::Test, ..pairs_protocol(5) };
     let worst = Protocol { ties: Ties::Pessimistic, ..category_protocol(Split::Train) };
-    insta::assert_snapshot!(format!("{}\n{five}\n{worst}", pairs_protocol(1)), @r"
+    let database = category_protocol(Split::Database);
+    insta::assert_snapshot!(format!("{}\n{five}\n{worst}\n{database}", pairs_protocol(1)), @r"
     pairs: gallery the whole test split; R@1, R@2 = best-ranked own item, percent; ties: expected value over all orders; selected on val
     pairs: mean of 5 consecutive folds of the test split, gallery the fold; R@1, R@2 = best-ranked own item, percent; ties: expected value over all orders; selected on test †
-    category: queries test, gallery train, relevant = shares a class; MAP@all, MAP@2 over hits within k, P@2, nDCG@2; queries without relevant items count 0; ties: worst order; selected on val
+    category: queries test, gallery train, relevant = shares a class; MAP@all, MAP@R, MAP@2 over hits within k, P@2, nDCG@2; queries without relevant items count 0; ties: worst order; selected on val
+    category: queries test, gallery database (all but the queries; train where the dataset has none), relevant = shares a class; MAP@all, MAP@R, MAP@2 over hits within k, P@2, nDCG@2; queries without relevant items count 0; ties: expected value over all orders; selected on val
     ");
 }
 

@@ -89,7 +89,7 @@ pub struct ExperimentNote {
     pub analysis: String,
     /// Metrics that the table shows, in order: `i2t R@1`.
     pub columns: Vec<String>,
-    /// Plots to draw: `recall`, `pr`, `topn`, `bits`, `sweep`, `pareto`, `training`, `rerank`.
+    /// Plots to draw: `recall`, `pr`, `topn`, `radius`, `bits`, `sweep`, `pareto`, `training`, `rerank`.
     pub plots: Vec<String>,
     /// Values that the experiment states in advance.
     pub expected: Vec<Expected>,
@@ -190,6 +190,13 @@ pub struct Trial {
     pub bytes_per_item: [f64; 2],
     /// Outcome of every query.
     pub queries: Vec<Query>,
+    /// What each query contributes to a metric, by the metric's name with its direction, in the order of that direction's queries:
+    /// `i2t MAP@50`. Those that `queries` give in closed form are not here.
+    #[serde(default)]
+    pub values: BTreeMap<String, Vec<f64>>,
+    /// Whether items that the row was fitted on have codes of both their modalities.
+    #[serde(default)]
+    pub unified: bool,
 }
 
 impl Trial {

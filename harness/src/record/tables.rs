@@ -1,7 +1,7 @@
 //! Trials as Parquet: one table a kind of row, joined by the column `key`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::Read,
     path::{Path, PathBuf},
@@ -98,6 +98,7 @@ fn heads(trials: &[&Trial]) -> DataFrame {
                 })
                 .collect::<Vec<_>>(),
         ),
+        Column::new("unified".into(), trials.iter().map(|t| t.unified).collect::<Vec<_>>()),
         Column::new("peak_memory".into(), trials.iter().map(|t| t.peak_memory).collect::<Vec<_>>()),
         Column::new("image_bytes".into(), trials.iter().map(|t| t.bytes_per_item[0]).collect::<Vec<_>>()),
         Column::new("text_bytes".into(), trials.iter().map(|t| t.bytes_per_item[1]).collect::<Vec<_>>()),
@@ -138,6 +139,8 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
             peak_memory: table.large("peak_memory", row)?,
             bytes_per_item: [table.float("image_bytes", row)?, table.float("text_bytes", row)?],
             queries: Vec::new(),
+            values: BTreeMap::new(),
+            unified: table.has("unified") && table.flag("unified", row)?,
         };
         trials.insert(trial.key(), trial);
     }
@@ -189,7 +192,7 @@ fn queries(trials: &[&Trial]) -> DataFrame {
     let number = |name: &str, of: fn(&Query) -> u32| {
         Column::new(name.into(), rows.iter().map(|(_, q)| of(q)).collect::<Vec<_>>())
     };
-    frame(vec![
+    let mut columns = vec![
         Column::new("key".into(), rows.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>()),
         Column::new("direction".into(), rows.iter().map(|(_, query)| query.direction.to_string()).collect::<Vec<_>>()),
         number("query", |q| q.query),
@@ -201,10 +204,33 @@ fn queries(trials: &[&Trial]) -> DataFrame {
             "average_precision".into(),
             rows.iter().map(|(_, query)| query.average_precision).collect::<Vec<_>>(),
         ),
-    ])
+    ];
+    let names: BTreeSet<&str> =
+        trials.iter().flat_map(|trial| trial.values.keys()).filter_map(|name| Some(name.split_once(' ')?.1)).collect();
+    columns.extend(names.into_iter().map(|name| {
+        let cells: Vec<Option<f64>> = trials.iter().flat_map(|trial| cells(trial, name)).collect();
+        Column::new(format!("{VALUE}{name}").into(), cells)
+    }));
+    frame(columns)
+}
+
+/// Columns of the queries that hold what a query contributes to a metric begin so.
+const VALUE: &str = "value ";
+
+/// What each query of a trial contributes to a metric, given without its direction; empty cells where that was not kept.
+fn cells(trial: &Trial, metric: &str) -> Vec<Option<f64>> {
+    let of = |direction: Direction| {
+        trial.values.get(&format!("{direction} {metric}")).map(|values| values.iter().copied()).into_iter().flatten()
+    };
+    let (mut i2t, mut t2i) = (of(Direction::I2t), of(Direction::T2i));
+    let next = |query: &Query| if query.direction == Direction::I2t { i2t.next() } else { t2i.next() };
+    trial.queries.iter().map(next).collect()
 }
 
 fn read_queries(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
+    let columns = table.frame.get_column_names();
+    let metrics: Vec<String> =
+        columns.into_iter().filter_map(|name| Some(name.strip_prefix(VALUE)?.to_string())).collect();
     for row in 0..table.height() {
         if let Some(trial) = trials.get_mut(table.str("key", row)?) {
             trial.queries.push(Query {
@@ -220,6 +246,12 @@ fn read_queries(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<(
                 own: table.small("own", row)?,
                 average_precision: table.float("average_precision", row)?,
             });
+            for metric in &metrics {
+                if let Some(value) = table.maybe_float(&format!("{VALUE}{metric}"), row)? {
+                    let name = format!("{} {metric}", table.str("direction", row)?);
+                    trial.values.entry(name).or_default().push(value);
+                }
+            }
         }
     }
     Ok(())
@@ -403,6 +435,11 @@ impl Table {
 
     fn large(&self, name: &str, row: usize) -> Result<u64> {
         let column = self.column(name)?.u64().map_err(|error| self.damaged("whole numbers", first_line(&error)))?;
+        self.some(name, row, column.get(row))
+    }
+
+    fn flag(&self, name: &str, row: usize) -> Result<bool> {
+        let column = self.column(name)?.bool().map_err(|error| self.damaged("true or false", first_line(&error)))?;
         self.some(name, row, column.get(row))
     }
 

@@ -57,6 +57,8 @@ fn trial(label: &str, seed: u64) -> Trial {
         peak_memory: 1 << 40,
         bytes_per_item: [4.0, 4.5],
         queries: vec![query, Query { direction: Direction::T2i, average_precision: 0.25, ..query }],
+        values: BTreeMap::from([("i2t MAP@50".into(), vec![1.0 / 3.0]), ("t2i P@5".into(), vec![0.5])]),
+        unified: true,
     }
 }
 
@@ -79,7 +81,7 @@ fn everything_comes_back_from_journal_and_tables() {
     let folder = tempfile::tempdir().unwrap();
     let mut failed = trial("b", 1);
     failed.outcome = Outcome::Failed { reason: "loss is NaN at step 3".into() };
-    (failed.metrics, failed.queries, failed.timings) = Default::default();
+    (failed.metrics, failed.queries, failed.timings, failed.values) = Default::default();
     let wanted = [trial("a", 1), trial("a", 10), failed];
     let mut store = Store::open(folder.path(), manifest()).unwrap();
     for trial in wanted.iter().rev() {
@@ -113,7 +115,7 @@ fn sealing_twice_writes_the_same_bytes() {
 fn tables_and_journals_of_earlier_versions_read() {
     let folder = tempfile::tempdir().unwrap();
     let mut old = trial("a", 1);
-    (old.selected, old.remark) = Default::default();
+    (old.selected, old.remark, old.values, old.unified) = Default::default();
     old.history.iter_mut().for_each(|epoch| epoch.pairs = 0);
     let mut store = Store::open(folder.path(), manifest()).unwrap();
     store.add(old.clone()).unwrap();
@@ -122,12 +124,19 @@ fn tables_and_journals_of_earlier_versions_read() {
     let text = fs::read_to_string(&path).unwrap();
     let (_, body) = text.split_once('\n').unwrap();
     let body = body.replace("remark = \"\"\n", "").replace("[selected]\n", "").replace("pairs = 0\n", "");
-    assert!(!body.contains("remark") && !body.contains("selected") && !body.contains("pairs = "));
+    let body = body.replace("[values]\n", "").replace("unified = false\n", "");
+    assert!(
+        !body.contains("values")
+            && !body.contains("unified")
+            && !body.contains("remark")
+            && !body.contains("selected")
+            && !body.contains("pairs = ")
+    );
     fs::write(&path, format!("# xmbench trial, sha256 {}\n{body}", digest(&body))).unwrap();
     same(&store::read(folder.path()).unwrap().trials[0], &old);
 
     store.seal().unwrap();
-    for (table, columns) in [("trials", &["remark", "selected"][..]), ("history", &["pairs"])] {
+    for (table, columns) in [("trials", &["remark", "selected", "unified"][..]), ("history", &["pairs"])] {
         let path = folder.path().join(table).with_extension("parquet");
         let mut frame = ParquetReader::new(fs::File::open(&path).unwrap()).finish().unwrap();
         columns.iter().for_each(|column| drop(frame.drop_in_place(column).unwrap()));

@@ -258,6 +258,7 @@ fn notes(
 ) -> Vec<Note> {
     let mut notes = vec![Note::word("Protocol", section.protocol.to_string()), Note::word("Data", data(section))];
     notes.push(Note::word("Seeds", seeds(section)));
+    notes.extend(gallery_codes(section).map(|text| Note::word("Gallery codes", text)));
     notes.extend(budget(section).map(|text| Note::word("Budget", text)));
     notes.push(Note::word("Made by", made_by(manifest)));
     if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
@@ -339,6 +340,24 @@ fn sizes(section: &Section<'_>) -> String {
     let queries = queries.map(|[i, t]| format!("{i} image and {t} text queries"));
     let gallery = size(gallery).map(|[i, t]| format!("gallery of {i} images and {t} texts"));
     words::join(&[queries.unwrap_or_default(), gallery.unwrap_or_default()])
+}
+
+/// Of what the codes that are searched were made, where classes decide and a gallery may hold items that were trained on.
+fn gallery_codes(section: &Section<'_>) -> Option<String> {
+    let Task::Category { gallery, .. } = section.protocol.task else { return None };
+    let rows = section.rows.iter().filter(|row| row.control == Control::None && !row.trials.is_empty());
+    let (unified, others): (Vec<_>, Vec<_>) = rows.partition(|row| row.trials.iter().any(|trial| trial.unified));
+    let names: BTreeSet<&str> = unified.iter().map(|row| row.label).collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    Some(match (gallery == section.protocol.split, unified.is_empty(), others.is_empty()) {
+        (_, true, true) => return None,
+        (true, ..) | (_, true, _) => "each made of its item's own modality alone".into(),
+        (_, _, true) => "unified: training items have one code, made of their image and their text".into(),
+        _ => format!(
+            "of both kinds, which do not compare: unified for {names} (training items have one code, made of their image and their \
+             text), of an item's own modality alone for all others"
+        ),
+    })
 }
 
 fn seeds(section: &Section<'_>) -> String {

@@ -269,17 +269,18 @@ impl<'a> Bench<'a> {
             peak_memory: 0,
             bytes_per_item: [0.0; 2],
             queries: Vec::new(),
+            values: BTreeMap::new(),
+            unified: false,
         }
     }
 }
 
 fn take(trial: &mut Trial, numbers: Numbers) {
-    let Numbers { selected, metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, queries } =
-        numbers;
+    let Numbers { selected, metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, .. } = numbers;
+    (trial.queries, trial.values, trial.unified) = (numbers.queries, numbers.values, numbers.unified);
     trial.selected = selected;
     (trial.metrics, trial.envelope, trial.curves, trial.history) = (metrics, envelope, curves, history);
-    (trial.timings, trial.peak_memory, trial.bytes_per_item, trial.queries) =
-        (timings, peak_memory, bytes_per_item, queries);
+    (trial.timings, trial.peak_memory, trial.bytes_per_item) = (timings, peak_memory, bytes_per_item);
 }
 
 /// What a person calls a trial.

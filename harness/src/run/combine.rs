@@ -194,8 +194,8 @@ fn measure(parts: &[Part], members: &[usize], combined: &Combined, setting: &Set
     let mut timings: Vec<Timing> =
         ["encode images", "encode texts"].into_iter().filter_map(|phase| summed(phase, parts)).collect();
     timings.extend(encoded.clock_search(&compared, *profile)?);
-    let bytes_per_item = encoded.bytes_per_item();
-    Ok(Numbers { timings, peak_memory, bytes_per_item, ..Numbers::from(evaluation) })
+    let (bytes_per_item, unified) = (encoded.bytes_per_item(), encoded.unified());
+    Ok(Numbers { timings, peak_memory, bytes_per_item, unified, ..Numbers::from(evaluation) })
 }
 
 /// What a phase took that every row goes through one after another, sample by sample, from what their own trials recorded.

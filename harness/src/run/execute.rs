@@ -64,6 +64,10 @@ pub struct Numbers {
     pub bytes_per_item: [f64; 2],
     /// See [`crate::record::Trial`].
     pub queries: Vec<Query>,
+    /// See [`crate::record::Trial`].
+    pub values: BTreeMap<String, Vec<f64>>,
+    /// See [`crate::record::Trial`].
+    pub unified: bool,
 }
 
 /// Why a trial gives nothing.
@@ -154,8 +158,8 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     if let Some(folder) = &setting.keep {
         keep(&*matcher, folder)?;
     }
-    let bytes_per_item = encoded.bytes_per_item();
-    Ok(Numbers { selected, history, timings, peak_memory, bytes_per_item, ..Numbers::from(evaluation) })
+    let (bytes_per_item, unified) = (encoded.bytes_per_item(), encoded.unified());
+    Ok(Numbers { selected, history, timings, peak_memory, bytes_per_item, unified, ..Numbers::from(evaluation) })
 }
 
 /// Writes a matcher into `folder`, which is there only if it is whole.
@@ -283,8 +287,8 @@ fn select(
 
 impl From<Evaluation> for Numbers {
     fn from(evaluation: Evaluation) -> Self {
-        let Evaluation { metrics, envelope, curves, queries } = evaluation;
-        Self { metrics, envelope, curves, queries, ..Self::default() }
+        let Evaluation { metrics, envelope, curves, queries, values } = evaluation;
+        Self { metrics, envelope, curves, queries, values, ..Self::default() }
     }
 }
 

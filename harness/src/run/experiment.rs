@@ -220,7 +220,7 @@ struct Override {
 }
 
 /// What a plot may be called.
-const PLOTS: [&str; 8] = ["recall", "pr", "topn", "bits", "sweep", "pareto", "training", "rerank"];
+const PLOTS: [&str; 9] = ["recall", "pr", "topn", "radius", "bits", "sweep", "pareto", "training", "rerank"];
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -476,7 +476,7 @@ off = true
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, bits, sweep, pareto, training, rerank; did you mean `recall`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, radius, bits, sweep, pareto, training, rerank; did you mean `recall`?");
     }
 
     #[test]

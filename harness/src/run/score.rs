@@ -44,6 +44,7 @@ impl Coded {
 pub struct Encoded<'a> {
     scored: (&'a Collection, Coded),
     searched: Option<(&'a Collection, Coded)>,
+    unified: bool,
 }
 
 impl<'a> Encoded<'a> {
@@ -57,7 +58,7 @@ impl<'a> Encoded<'a> {
             gallery if gallery == protocol.split => None,
             gallery => Some((split(dataset, gallery)?, Coded::default())),
         };
-        Ok(Self { scored, searched })
+        Ok(Self { scored, searched, unified: false })
     }
 
     /// Adds the codes of a matcher.
@@ -68,7 +69,13 @@ impl<'a> Encoded<'a> {
         for (collection, coded) in [&mut self.scored].into_iter().chain(&mut self.searched) {
             coded.add(matcher, collection)?;
         }
+        self.unified |= matcher.unified();
         Ok(())
+    }
+
+    /// Whether a matcher gives items codes of both their modalities.
+    pub fn unified(&self) -> bool {
+        self.unified
     }
 
     fn queries(&self) -> Side<'_> {

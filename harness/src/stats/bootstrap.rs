@@ -48,12 +48,10 @@ impl Sample {
             let mut term = Term { counts: Vec::new(), sums: Vec::new() };
             for trial in trials {
                 let (mut counts, mut sums) = (vec![0.0; clusters.len()], vec![0.0; clusters.len()]);
-                for query in &trial.queries {
-                    let at = clusters.binary_search(&query.cluster).ok()?;
-                    if let Some(value) = part.value(query) {
-                        counts[at] += 1.0;
-                        sums[at] += value;
-                    }
+                for (cluster, value) in part.values(trial)? {
+                    let at = clusters.binary_search(&cluster).ok()?;
+                    counts[at] += 1.0;
+                    sums[at] += value;
                 }
                 if !term.sums.is_empty() && term.counts != counts {
                     return None;
@@ -178,6 +176,31 @@ mod tests {
         // 30 % of 1000 independent queries: 1.96 sqrt(0.3 * 0.7 / 1000) = 2.84 points.
         let independent = trial(0, 1000, 1, |image, _| u32::from(image % 10 >= 3));
         assert!((half_width(&[&independent]) - 2.840).abs() < 0.2);
+    }
+
+    #[test]
+    fn a_metric_of_which_queries_were_kept_has_an_interval() {
+        use crate::protocol::{Denominator, Task};
+        let mut kept = trial(0, 1000, 1, |_, _| 0);
+        let metric = Metric::parse("t2i MAP@50");
+        let gallery = xmbench_datasets::Split::Train;
+        kept.protocol.task = Task::Category { gallery, cutoffs: vec![50], denominator: Denominator::Hits };
+        // Nothing was kept, as in recordings of before: no sample.
+        assert_eq!(Sample::of(&metric, &[&kept]), None);
+        // 30 % of the queries have 1 and all others 0: 1.96 sqrt(0.3 * 0.7 / 1000) = 0.0284, of one seed.
+        kept.values.insert("t2i MAP@50".into(), (0..1000).map(|i| f64::from(u8::from(i % 10 < 3))).collect());
+        let sample = Sample::of(&metric, &[&kept]).unwrap();
+        let interval = Interval::of_replicates(&sample.replicates(&sample.draws())).unwrap();
+        assert!((sample.value() - 0.3).abs() < 1e-12);
+        assert!(((interval.high - interval.low) / 2.0 - 0.0284).abs() < 0.002, "{interval:?}");
+        // Queries that all have the same value leave no doubt but about seeds.
+        kept.values.insert("t2i MAP@50".into(), vec![0.25; 1000]);
+        let sample = Sample::of(&metric, &[&kept]).unwrap();
+        let interval = Interval::of_replicates(&sample.replicates(&sample.draws())).unwrap();
+        assert!((interval.low - 0.25).abs() < 1e-12 && (interval.high - 0.25).abs() < 1e-12);
+        // A value of one query less is not paired with the wrong ones.
+        kept.values.insert("t2i MAP@50".into(), vec![0.25; 999]);
+        assert_eq!(Sample::of(&metric, &[&kept]), None);
     }
 
     #[test]

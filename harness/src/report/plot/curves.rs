@@ -11,7 +11,7 @@ pub fn precision_recall(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas
         let precision = values.iter().map(|(_, y)| *y);
         (Axis::linear("recall", [0.0, 1.0], true), Axis::linear("interpolated precision", precision, true))
     };
-    draw(scene, title, "precision-recall", axes)
+    draw(scene, title, &[("", "precision-recall")], axes)
 }
 
 /// Precision among the first N.
@@ -23,20 +23,42 @@ pub fn top_n(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             Axis::linear("precision", precision, true),
         )
     };
-    draw(scene, title, "precision@n", axes)
+    draw(scene, title, &[("", "precision@n")], axes)
 }
 
-fn draw(scene: &Scene<'_, '_>, title: &str, curve: &str, axes: impl Fn(&[Point]) -> (Axis, Axis)) -> Option<Canvas> {
+/// Precision and recall within each Hamming radius, means over queries.
+pub fn radius(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
+    let axes = |values: &[Point]| {
+        let radii = values.iter().map(|(x, _)| *x);
+        (Axis::linear("Hamming radius", radii, true), Axis::linear("share", [0.0, 1.0], true))
+    };
+    draw(scene, title, &[("precision", "precision@radius"), ("recall", "recall@radius")], axes)
+}
+
+/// A panel a direction and curve; curves are given with what their panels are called besides.
+fn draw(
+    scene: &Scene<'_, '_>,
+    title: &str,
+    curves: &[(&str, &str)],
+    axes: impl Fn(&[Point]) -> (Axis, Axis),
+) -> Option<Canvas> {
+    let directions = [("i2t", "image to text"), ("t2i", "text to image")];
+    let asked: Vec<(String, String)> = directions
+        .iter()
+        .flat_map(|(direction, words)| {
+            let panel = move |what: &str| if what.is_empty() { words.to_string() } else { format!("{words}, {what}") };
+            curves.iter().map(move |(what, curve)| (format!("{direction} {curve}"), panel(what)))
+        })
+        .collect();
     let rows = &scene.section.rows;
     // A dozen lines of one method at several code lengths cannot be told apart: the longest codes stand for it.
     let longest = rows.iter().filter_map(|row| row.bits()).max_by_key(|bits| words::natural(bits));
-    let lines: Vec<Vec<(usize, Vec<Point>)>> = ["i2t", "t2i"]
+    let lines: Vec<Vec<(usize, Vec<Point>)>> = asked
         .iter()
-        .map(|direction| {
-            let name = format!("{direction} {curve}");
+        .map(|(name, _)| {
             let line = |row: usize| {
                 let curves: Vec<&[[f64; 2]]> =
-                    rows[row].trials.iter().filter_map(|trial| trial.curves.get(&name).map(Vec::as_slice)).collect();
+                    rows[row].trials.iter().filter_map(|trial| trial.curves.get(name).map(Vec::as_slice)).collect();
                 let points = mean_curve(&curves);
                 (points.len() > 1 && curves.len() == rows[row].trials.len()).then_some((row, points))
             };
@@ -57,8 +79,8 @@ fn draw(scene: &Scene<'_, '_>, title: &str, curve: &str, axes: impl Fn(&[Point])
     let mut shown: Vec<usize> = lines.iter().flatten().map(|(row, _)| *row).collect();
     shown.sort_unstable();
     shown.dedup();
-    let panels = ["image to text", "text to image"].iter().zip(&lines).filter(|(_, lines)| !lines.is_empty());
-    let axes = |(words, _): (&&str, &Vec<_>)| {
+    let panels = asked.iter().map(|(_, words)| words).zip(&lines).filter(|(_, lines)| !lines.is_empty());
+    let axes = |(words, _): (&String, &Vec<_>)| {
         let (x, y) = axes(&all);
         (words.to_string(), x, y)
     };

@@ -218,7 +218,12 @@ impl Figure<'_> {
         let titles = wrap(self.title, TITLE, inner);
         let footer = wrap(self.footer, SMALL, inner);
         let legend = self.legend_lines(inner);
-        let columns = if self.stacked { 1 } else { self.panels.len().max(1) };
+        let columns = match self.panels.len() {
+            _ if self.stacked => 1,
+            // Two directions of two measures: a row a direction.
+            4 => 2,
+            panels => panels.max(1),
+        };
         let rows = self.panels.len().div_ceil(columns);
         let height = if rows > 1 { 240.0 } else { 320.0 };
         let titled = self.panels.iter().any(|(title, _, _)| !title.is_empty());

@@ -93,6 +93,7 @@ fn training_items_have_one_code_for_both_modalities_where_asked() {
     let modality = fitted(&Cmfh, &train, &toml::toml! { bits = 70 }).unwrap();
     let [images, texts] = codes(&*unified, &train);
     assert_eq!(images, texts);
+    assert!(unified.unified() && !modality.unified());
     assert_ne!(codes(&*modality, &train)[0], codes(&*modality, &train)[1]);
     // Test items count from 0 as training items do; their features are others.
     assert_eq!(codes(&*unified, &test), codes(&*modality, &test));

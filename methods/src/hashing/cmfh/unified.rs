@@ -113,6 +113,10 @@ impl Matcher for Collective {
         Similarity::Hamming
     }
 
+    fn unified(&self) -> bool {
+        true
+    }
+
     fn save(&self, to: &Path) -> Result<()> {
         let [images, texts] = &self.unified;
         let store = images.write(self.linear.write(Store::default()), KEYS[0]);
