@@ -216,12 +216,13 @@ pub struct ClaimTest {
     pub better: String,
     /// Row that should be worse.
     pub worse: String,
-    /// Metric by its stored name: `rsum`, `t2i MAP@all`.
+    /// Metric by its stored name: `rsum`, `t2i MAP@all`; or `query ms`, `step ms`, the time of a query that is asked alone and of a step.
     pub metric: String,
     /// Dataset as tables call it; each that was run when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<String>,
-    /// By how much it should be better, in the metric's unit and counted towards the better end of the metric.
+    /// By how much it should be better, in the metric's unit and counted towards the better end of the metric; of time, in percent of
+    /// the other row's.
     #[serde(default)]
     pub at_least: f64,
     /// Whether the claim is one at equal training, so that what each row was trained for stands beside the verdict.

@@ -6,13 +6,16 @@
 //! order of its own, with filler words between them. The image's global vector is the mean of its regions, the text's the
 //! mean of its concepts' text prototypes plus noise. The classes of an item are its concepts.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::{
-    Dataset, Error, Images, Labels, Matrix, OptionSpec, OptionValue, Result, Source, Subset,
+    Dataset, Images, Labels, Matrix, OptionSpec, OptionValue, Result, Source, Subset,
     draft::Draft,
     options::Options,
-    planted::{Shown, Truth},
+    planted::{
+        Truth,
+        concepts::{self, Choice},
+    },
     random::{Seed, Stream},
     source::BUILT_IN,
 };
@@ -55,13 +58,7 @@ pub(crate) const SOURCE: Source = Source {
 const FILLERS: [&str; 4] = ["a", "the", "one", "some"];
 
 fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
-    let model = Model::new(options)?;
-    let sizes = super::sizes(options)?;
-    let shown = model.concept_sets(sizes.iter().sum())?;
-    let draft = model.draw(&shown);
-    let (words, splits) = super::cut(&draft, sizes);
-    let classes = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
-    super::dataset(SOURCE.name, options, words, classes, splits)
+    concepts::load::<Model>(options)
 }
 
 /// Where the concepts of test images are, in a dataset of these options.
@@ -69,23 +66,11 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
 /// # Errors
 /// As [`crate::open`].
 pub fn truth(options: &toml::Table) -> Result<Truth> {
-    let options = Options::new(SOURCE.options, options)?;
-    let model = Model::new(&options)?;
-    let sizes = super::sizes(&options)?;
-    let shown = model.concept_sets(sizes.iter().sum())?;
-    let [_, _, test] = super::runs(sizes);
-    let items = test.into_iter().map(|item| {
-        let places = model.item(item).permutation(model.fragments);
-        let shown = shown[item].iter().zip(places);
-        shown.map(|(&concept, place)| Shown { concept, fragments: place..place + 1 }).collect()
-    });
-    let words = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
-    Ok(Truth { words, prototypes: model.image.clone(), noise: model.noise, items: items.collect() })
+    concepts::truth::<Model>(options)
 }
 
 struct Model {
     captions: usize,
-    concepts: usize,
     fragments: usize,
     shown: usize,
     noise: f64,
@@ -94,7 +79,9 @@ struct Model {
     seed: Seed,
 }
 
-impl Model {
+impl concepts::Model for Model {
+    const SOURCE: Source = SOURCE;
+
     fn new(options: &Options) -> Result<Self> {
         let concepts = options.integer("concepts", 2..=super::NOUNS.len())?;
         let shown = options.integer("shown", 1..=concepts)?;
@@ -105,7 +92,6 @@ impl Model {
         };
         Ok(Self {
             captions: options.integer("captions", 1..=20)?,
-            concepts,
             fragments: options.integer("fragments", shown..=1024)?,
             shown,
             noise: options.float("noise", 0.0..=100.0)?,
@@ -115,36 +101,23 @@ impl Model {
         })
     }
 
-    /// Distinct sorted sets of concepts.
-    fn concept_sets(&self, count: usize) -> Result<Vec<Vec<usize>>> {
-        let possible = (0..self.shown).fold(1.0, |n, i| n * (self.concepts - i) as f64 / (i + 1) as f64).round();
-        if count as f64 > possible {
-            return Err(Error::option(
-                "train + val + test",
-                format!(
-                    "at most {possible} images, one for each set of {} out of {} concepts",
-                    self.shown, self.concepts
-                ),
-                count.to_string(),
-                "ask for fewer images, or raise `concepts` or `shown`",
-            ));
-        }
-        let mut stream = self.seed.stream(&["planted-fragments", "concepts"]);
-        let (mut seen, mut sets) = (HashSet::new(), Vec::new());
-        while sets.len() < count {
-            let mut set = stream.permutation(self.concepts);
-            set.truncate(self.shown);
-            set.sort_unstable();
-            if seen.insert(set.clone()) {
-                sets.push(set);
-            }
-        }
-        Ok(sets)
+    fn prototypes(&self) -> &Matrix {
+        &self.image
     }
 
-    /// Random numbers of an item; the order of its regions comes first.
-    fn item(&self, item: usize) -> Stream {
-        self.seed.stream(&["planted-fragments", "item", &item.to_string()])
+    fn noise(&self) -> f64 {
+        self.noise
+    }
+
+    /// Distinct sorted sets of concepts.
+    fn concepts(&self, items: usize) -> Result<Vec<Vec<usize>>> {
+        let choice = Choice { shown: self.shown, of: self.image.rows, ordered: false, items: "images" };
+        choice.draw(items, &mut self.seed.stream(&["planted-fragments", "concepts"]))
+    }
+
+    fn places(&self, item: usize) -> Vec<Range<usize>> {
+        let places = self.item(item).permutation(self.fragments).into_iter();
+        places.take(self.shown).map(|place| place..place + 1).collect()
     }
 
     fn draw(&self, shown: &[Vec<usize>]) -> Draft {
@@ -156,12 +129,12 @@ impl Model {
         for (item, concepts) in shown.iter().enumerate() {
             let mut stream = self.item(item);
             self.draw_regions(concepts, &mut stream, fragments.row_mut(item));
-            mean_rows(fragments.row(item), global.row_mut(item));
+            super::mean_rows(fragments.row(item), global.row_mut(item));
             captions.push((0..self.captions).map(|_| caption(concepts, &mut stream)).collect());
             for number in 0..self.captions {
                 let row = text_global.row_mut(item * self.captions + number);
                 let concepts: Vec<f32> = concepts.iter().flat_map(|&c| self.text.row(c)).copied().collect();
-                mean_rows(&concepts, row);
+                super::mean_rows(&concepts, row);
                 row.iter_mut().for_each(|value| *value += (self.noise * stream.normal()) as f32);
             }
         }
@@ -171,10 +144,17 @@ impl Model {
             global: Some(Arc::new(global)),
             fragments: Some(Arc::new(Subset::fragments_of(fragments, regions))),
             boxes: Some((0..shown.len()).flat_map(|_| grid(regions)).collect()),
-            labels: Some(Labels { classes: self.concepts, of: labels }),
+            labels: Some(Labels { classes: self.image.rows, of: labels }),
             pictures: None,
         };
         Draft { images, captions, text_global: Some(text_global) }
+    }
+}
+
+impl Model {
+    /// Random numbers of an item; the order of its regions comes first.
+    fn item(&self, item: usize) -> Stream {
+        self.seed.stream(&["planted-fragments", "item", &item.to_string()])
     }
 
     fn draw_regions(&self, concepts: &[usize], stream: &mut Stream, out: &mut [f32]) {
@@ -214,18 +194,9 @@ fn normals(stream: &mut Stream, count: usize) -> Vec<f32> {
     (0..count).map(|_| stream.normal() as f32).collect()
 }
 
-/// Mean of the vectors of `out.len()` values that `rows` holds one behind the other.
-fn mean_rows(rows: &[f32], out: &mut [f32]) {
-    let count = (rows.len() / out.len()) as f64;
-    for (j, value) in out.iter_mut().enumerate() {
-        let sum: f64 = rows.iter().skip(j).step_by(rows.len() / count as usize).map(|&x| f64::from(x)).sum();
-        *value = (sum / count) as f32;
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{concepts::Model as _, *};
 
     #[test]
     fn without_noise_every_concept_is_found_in_one_region() {

@@ -3,6 +3,7 @@
 use crate::{Collection, Dataset, Hasher, Notice, OptionSpec, OptionValue, Result, draft::Draft, options::Options};
 
 pub mod clusters;
+mod concepts;
 pub mod fragments;
 pub mod linear;
 pub mod sequences;
@@ -40,6 +41,16 @@ fn runs(sizes: [usize; 3]) -> [Vec<usize>; 3] {
 
 fn ids(items: &[usize]) -> Vec<String> {
     items.iter().map(|item| format!("item-{item}")).collect()
+}
+
+/// Mean of the vectors of `out.len()` values that `rows` holds one behind the other.
+fn mean_rows(rows: &[f32], out: &mut [f32]) {
+    let width = out.len();
+    let count = (rows.len() / width) as f64;
+    for (j, value) in out.iter_mut().enumerate() {
+        let sum: f64 = rows.iter().skip(j).step_by(width).map(|&x| f64::from(x)).sum();
+        *value = (sum / count) as f32;
+    }
 }
 
 /// The splits of `draft` with a vocabulary of every training word.

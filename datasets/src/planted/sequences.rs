@@ -7,13 +7,16 @@
 //! these apart is the order alone. Frames stand in order of time and have no boxes; a sequence's global vector is their mean. The classes
 //! of an item are its concepts. [`truth`] knows when each concept of a test item is shown.
 
-use std::{collections::HashSet, path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use crate::{
-    Dataset, Error, Images, Labels, Matrix, OptionSpec, OptionValue, Result, Source, Subset,
+    Dataset, Images, Labels, Matrix, OptionSpec, OptionValue, Result, Source, Subset,
     draft::Draft,
     options::Options,
-    planted::{Shown, Truth},
+    planted::{
+        Truth,
+        concepts::{self, Choice},
+    },
     random::{Seed, Stream},
     source::BUILT_IN,
 };
@@ -60,13 +63,7 @@ const FIRST: [&str; 3] = ["first", "here", "now"];
 const NEXT: [&str; 4] = ["then", "next", "later", "afterwards"];
 
 fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
-    let model = Model::new(options)?;
-    let sizes = super::sizes(options)?;
-    let told = model.orders(sizes.iter().sum())?;
-    let draft = model.draw(&told);
-    let (words, splits) = super::cut(&draft, sizes);
-    let classes = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
-    super::dataset(SOURCE.name, options, words, classes, splits)
+    concepts::load::<Model>(options)
 }
 
 /// When the concepts of test sequences are shown, in order, in a dataset of these options.
@@ -74,23 +71,11 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
 /// # Errors
 /// As [`crate::open`].
 pub fn truth(options: &toml::Table) -> Result<Truth> {
-    let options = Options::new(SOURCE.options, options)?;
-    let model = Model::new(&options)?;
-    let sizes = super::sizes(&options)?;
-    let told = model.orders(sizes.iter().sum())?;
-    let [_, _, test] = super::runs(sizes);
-    let items = test.into_iter().map(|item| {
-        let starts = model.starts(&mut model.item(item));
-        let shown = told[item].iter().zip(starts);
-        shown.map(|(&concept, start)| Shown { concept, fragments: start..start + model.duration }).collect()
-    });
-    let words = super::NOUNS[..model.concepts].iter().map(|&noun| noun.to_owned()).collect();
-    Ok(Truth { words, prototypes: model.prototypes.clone(), noise: model.noise, items: items.collect() })
+    concepts::truth::<Model>(options)
 }
 
 struct Model {
     captions: usize,
-    concepts: usize,
     duration: usize,
     frames: usize,
     shown: usize,
@@ -99,7 +84,9 @@ struct Model {
     seed: Seed,
 }
 
-impl Model {
+impl concepts::Model for Model {
+    const SOURCE: Source = SOURCE;
+
     fn new(options: &Options) -> Result<Self> {
         let concepts = options.integer("concepts", 2..=super::NOUNS.len())?;
         let (shown, duration) = (options.integer("shown", 1..=concepts)?, options.integer("duration", 1..=64)?);
@@ -108,7 +95,6 @@ impl Model {
         let data = (0..concepts * width).map(|_| stream.normal() as f32).collect();
         Ok(Self {
             captions: options.integer("captions", 1..=20)?,
-            concepts,
             duration,
             frames: options.integer("frames", shown * duration..=4096)?,
             shown,
@@ -118,44 +104,22 @@ impl Model {
         })
     }
 
+    fn prototypes(&self) -> &Matrix {
+        &self.prototypes
+    }
+
+    fn noise(&self) -> f64 {
+        self.noise
+    }
+
     /// Different orders of concepts.
-    fn orders(&self, count: usize) -> Result<Vec<Vec<usize>>> {
-        let possible = (0..self.shown).fold(1.0, |n, i| n * (self.concepts - i) as f64);
-        if count as f64 > possible {
-            return Err(Error::option(
-                "train + val + test",
-                format!(
-                    "at most {possible} sequences, one for each order of {} out of {} concepts",
-                    self.shown, self.concepts
-                ),
-                count.to_string(),
-                "ask for fewer sequences, or raise `concepts` or `shown`",
-            ));
-        }
-        let mut stream = self.seed.stream(&["planted-sequences", "concepts"]);
-        let (mut seen, mut orders) = (HashSet::new(), Vec::new());
-        while orders.len() < count {
-            let mut order = stream.permutation(self.concepts);
-            order.truncate(self.shown);
-            if seen.insert(order.clone()) {
-                orders.push(order);
-            }
-        }
-        Ok(orders)
+    fn concepts(&self, items: usize) -> Result<Vec<Vec<usize>>> {
+        let choice = Choice { shown: self.shown, of: self.prototypes.rows, ordered: true, items: "sequences" };
+        choice.draw(items, &mut self.seed.stream(&["planted-sequences", "concepts"]))
     }
 
-    /// Random numbers of an item; its times come first.
-    fn item(&self, item: usize) -> Stream {
-        self.seed.stream(&["planted-sequences", "item", &item.to_string()])
-    }
-
-    /// First frames of the concepts, ascending: the runs and the free frames between them, in a random order.
-    fn starts(&self, stream: &mut Stream) -> Vec<usize> {
-        let free = self.frames - self.shown * self.duration;
-        let mut places = stream.permutation(free + self.shown);
-        places.truncate(self.shown);
-        places.sort_unstable();
-        places.into_iter().enumerate().map(|(i, place)| place + i * (self.duration - 1)).collect()
+    fn places(&self, item: usize) -> Vec<Range<usize>> {
+        self.starts(&mut self.item(item)).into_iter().map(|start| start..start + self.duration).collect()
     }
 
     fn draw(&self, told: &[Vec<usize>]) -> Draft {
@@ -174,10 +138,7 @@ impl Model {
                     vector.iter_mut().zip(prototype).for_each(|(value, p)| *value = p + self.noise as f32 * *value);
                 }
             }
-            for (j, value) in global.row_mut(item).iter_mut().enumerate() {
-                let sum: f64 = fragments.row(item).iter().skip(j).step_by(width).map(|&x| f64::from(x)).sum();
-                *value = (sum / self.frames as f64) as f32;
-            }
+            super::mean_rows(fragments.row(item), global.row_mut(item));
             captions.push((0..self.captions).map(|_| caption(concepts, &mut stream)).collect());
         }
         let labels = told.iter().map(|order| {
@@ -188,12 +149,28 @@ impl Model {
         let images = Images {
             ids: super::ids(&(0..told.len()).collect::<Vec<_>>()),
             global: Some(Arc::new(global)),
-            labels: Some(Labels { classes: self.concepts, of: labels.collect() }),
+            labels: Some(Labels { classes: self.prototypes.rows, of: labels.collect() }),
             fragments: Some(Arc::new(Subset::fragments_of(fragments, self.frames))),
             boxes: None,
             pictures: None,
         };
         Draft { images, captions, text_global: None }
+    }
+}
+
+impl Model {
+    /// Random numbers of an item; its times come first.
+    fn item(&self, item: usize) -> Stream {
+        self.seed.stream(&["planted-sequences", "item", &item.to_string()])
+    }
+
+    /// First frames of the concepts, ascending: the runs and the free frames between them, in a random order.
+    fn starts(&self, stream: &mut Stream) -> Vec<usize> {
+        let free = self.frames - self.shown * self.duration;
+        let mut places = stream.permutation(free + self.shown);
+        places.truncate(self.shown);
+        places.sort_unstable();
+        places.into_iter().enumerate().map(|(i, place)| place + i * (self.duration - 1)).collect()
     }
 }
 
@@ -208,7 +185,9 @@ fn caption(concepts: &[usize], stream: &mut Stream) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::HashSet;
+
+    use super::{concepts::Model as _, *};
 
     #[test]
     fn without_noise_frames_show_what_the_caption_tells_in_its_order() {
@@ -248,7 +227,7 @@ mod tests {
         let options = Options::new(SOURCE.options, &toml::toml! { concepts = 4 }).unwrap();
         let model = Model::new(&options).unwrap();
         // 4 x 3 x 2 orders, so that sets of three come in six orders each.
-        let orders: HashSet<Vec<usize>> = model.orders(24).unwrap().into_iter().collect();
+        let orders: HashSet<Vec<usize>> = model.concepts(24).unwrap().into_iter().collect();
         assert_eq!(orders.len(), 24);
         let starts: Vec<Vec<usize>> = (0..400).map(|item| model.starts(&mut model.item(item))).collect();
         assert!(starts.iter().all(|s| s.windows(2).all(|pair| pair[1] >= pair[0] + 2) && s[2] <= 10), "{starts:?}");

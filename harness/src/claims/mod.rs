@@ -12,7 +12,7 @@
 //! experiment = "01-emoji-pairs"
 //! better = "VSE++"                # rows, as tables name them
 //! worse = "VSE0"
-//! metric = "rsum"
+//! metric = "rsum"                 # or `query ms`, `step ms`, whose gain is in percent of the other row's time
 //! # dataset = "emoji"             # each that was run when absent
 //! # at_least = 2.0                # by how much, in the metric's unit; 0 when absent
 //! # equal_budget = true           # the training of both rows stands beside the verdict

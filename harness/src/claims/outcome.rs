@@ -16,8 +16,9 @@ use crate::{
     stats::{
         Interval,
         budget::Budget,
-        metric::Metric,
+        metric::{Kind, Metric},
         paired::{Basis, Cache, Paired},
+        time,
     },
 };
 
@@ -45,7 +46,8 @@ pub struct Finding {
     pub metric: Metric,
     /// Mean of the row that should be better, and of the other.
     pub values: [f64; 2],
-    /// By how much the first is better; positive where it is, also of a metric of which less is better.
+    /// By how much the first is better; positive where it is, also of a metric of which less is better. Of time: by how many percent of
+    /// the other's.
     pub gain: f64,
     /// 95 % interval of the gain.
     pub interval: Option<Interval>,
@@ -114,7 +116,7 @@ impl Tested<'_> {
 impl Finding {
     /// The interval in the metric's precision; a dash where there is none.
     pub fn interval_text(&self) -> String {
-        let format = |value: f64| self.metric.format(value);
+        let format = |value: f64| self.metric.format_gain(value);
         self.interval.map_or("-".into(), |it| format!("[{}, {}]", format(it.low), format(it.high)))
     }
 }
@@ -165,23 +167,32 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
         return Err(format!("`{}` and `{}` ran no seed in common", better.name, worse.name));
     }
     let metric = Metric::parse(&test.metric);
+    let finding = |values, gain, interval, basis| Finding {
+        values,
+        gain,
+        interval,
+        basis,
+        seeds: a.iter().map(|trial| trial.seed).collect(),
+        images: images(section, a[0]),
+        protocol: better.trials[0].protocol.to_string(),
+        budgets: [Budget::of(&a), Budget::of(&b)],
+        metric: metric.clone(),
+    };
+    if metric.kind == Kind::Time {
+        let [one, other] = [&a, &b].map(|trials| time::samples(&metric, trials));
+        let saving = time::saving(&one, &other)
+            .ok_or_else(|| format!("no {} of `{}` and `{}` was clocked", test.metric, better.name, worse.name))?;
+        return Ok(finding([saving.a, saving.b], saving.percent, saving.interval, Basis::Clock));
+    }
     let Some(paired) = Paired::of(&metric, &a, &b, draws) else {
         let hint = nearest(&test.metric, a[0].metrics.keys().map(String::as_str));
         return Err(format!("no metric `{}` of `{}` and `{}`{hint}", test.metric, better.name, worse.name));
     };
     let difference = paired.a - paired.b;
     let less = metric.less_is_better();
-    Ok(Finding {
-        values: [paired.a, paired.b],
-        gain: if less { -difference } else { difference },
-        interval: paired.interval.map(|it| if less { Interval { low: -it.high, high: -it.low } } else { it }),
-        basis: paired.basis,
-        seeds: a.iter().map(|trial| trial.seed).collect(),
-        images: images(section, a[0]),
-        protocol: better.trials[0].protocol.to_string(),
-        budgets: [Budget::of(&a), Budget::of(&b)],
-        metric,
-    })
+    let gain = if less { -difference } else { difference };
+    let interval = paired.interval.map(|it| if less { Interval { low: -it.high, high: -it.low } } else { it });
+    Ok(finding([paired.a, paired.b], gain, interval, paired.basis))
 }
 
 /// The row of that name, or the only one of that label.

@@ -50,6 +50,31 @@ fn a_gain_is_the_difference_of_the_means() {
 }
 
 #[test]
+fn time_is_gained_in_percent_of_the_other_row() {
+    let mut card = synthetic::claims();
+    card.claims.truncate(1);
+    card.claims[0].tests.truncate(1);
+    let mut at = |better: &str, worse: &str, metric: &str, at_least: f64| {
+        let asked = &mut card.claims[0].tests[0];
+        (asked.better, asked.worse, asked.metric) = (better.into(), worse.into(), metric.into());
+        asked.at_least = at_least;
+        tested(&card).remove(0)
+    };
+    // A query of CCA takes 12 / 9 ms and up to 0.3 more of it, one of VSE++ 12 / 6: a third less.
+    let (_, verdict, found) = at("CCA", "VSE++", "query ms", 20.0);
+    let found = found.unwrap();
+    assert_eq!((verdict, found.basis), (Verdict::Supported, Basis::Clock));
+    assert!((found.gain - 33.0).abs() < 5.0 && found.interval.unwrap().contains(found.gain), "{found:?}");
+    assert!(found.metric.format_gain(found.gain).ends_with(" %"));
+    assert_eq!(at("CCA", "VSE++", "query ms", 50.0).1, Verdict::NotSupported);
+    assert_eq!(at("VSE++", "CCA", "query ms", 0.0).1, Verdict::NotSupported);
+    // Closed forms have no step.
+    let (_, verdict, missing) = at("CCA", "VSE++", "step ms", 0.0);
+    assert_eq!(verdict, Verdict::NotRun);
+    assert_eq!(missing.unwrap_err().reason, "no step ms of `CCA` and `VSE++` was clocked");
+}
+
+#[test]
 fn what_is_missing_is_named_with_the_command_that_makes_it() {
     let card = synthetic::claims();
     let found = tested(&card);

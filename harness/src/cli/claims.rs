@@ -124,6 +124,8 @@ fn as_text(tested: &[Tested<'_>]) -> String {
                 match (finding.interval, finding.basis) {
                     (Some(_), Basis::Images) => {}
                     (Some(_), Basis::Seeds) => lines.push(format!("  interval{place}: Student's, over seeds alone")),
+                    (Some(_), Basis::Clock) => lines.push(format!("  interval{place}: over samples of the clock")),
+                    (None, Basis::Clock) => lines.push(format!("  no interval{place}: one sample of the clock")),
                     (None, _) => lines.push(format!("  no interval{place}: one seed, and {NO_QUERIES}")),
                 }
                 let protocol = format!("protocol of {}{place}: {}", it.test.experiment, finding.protocol);
@@ -150,14 +152,14 @@ fn row(it: &Tested<'_>) -> Vec<String> {
     row.extend([claims::rows_text(it.test), it.test.metric.clone()]);
     match &it.outcome {
         Ok(finding) => row.extend([
-            finding.metric.format(finding.gain),
+            finding.metric.format_gain(finding.gain),
             finding.interval_text(),
-            finding.metric.format(it.test.at_least),
+            finding.metric.format_gain(it.test.at_least),
             finding.seeds.len().to_string(),
             if finding.images == 0 { dash() } else { finding.images.to_string() },
         ]),
         Err(_) => {
-            let asked = Metric::parse(&it.test.metric).format(it.test.at_least);
+            let asked = Metric::parse(&it.test.metric).format_gain(it.test.at_least);
             row.extend([dash(), dash(), asked, dash(), dash()]);
         }
     }
@@ -174,7 +176,11 @@ fn as_json(it: &Tested<'_>) -> Value {
     let more = match &it.outcome {
         Ok(finding) => json!({
             "values": finding.values, "gain": finding.gain, "interval": finding.interval.map(|it| [it.low, it.high]),
-            "interval_over": if finding.basis == Basis::Images { "images and seeds" } else { "seeds" },
+            "interval_over": match finding.basis {
+                Basis::Images => "images and seeds",
+                Basis::Seeds => "seeds",
+                Basis::Clock => "samples of the clock",
+            },
             "seeds": finding.seeds, "images": finding.images, "protocol": finding.protocol, "budgets": finding.budgets,
         }),
         Err(missing) => json!({ "reason": missing.reason, "command": missing.command }),

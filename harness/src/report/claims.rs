@@ -57,7 +57,7 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
     let mut marks = vec![results::number(reasons, format!("{}: {}", it.card.label, it.claim.text))];
     let mut cells =
         vec![text(claims::rows_text(it.test)), text(it.verdict().word().into()), text(it.test.metric.clone())];
-    let asked = Metric::parse(&it.test.metric).format(it.test.at_least);
+    let asked = Metric::parse(&it.test.metric).format_gain(it.test.at_least);
     let asked = sizes.then(|| text(asked));
     match &it.outcome {
         Ok(finding) => {
@@ -66,16 +66,21 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
                 Cell { text: finding.metric.format(value), raw, ..Cell::default() }
             };
             let interval = finding.interval.map(|_| finding.interval_text()).unwrap_or_default();
-            cells.extend([number(finding.gain), text(interval)].into_iter().chain(asked));
+            let gain = Cell { text: finding.metric.format_gain(finding.gain), ..number(finding.gain) };
+            cells.extend([gain, text(interval)].into_iter().chain(asked));
             cells.extend(finding.values.map(number));
             cells.push(text(finding.seeds.len().to_string()));
             if it.test.equal_budget {
                 marks.push(results::number(reasons, claims::budget_text(it.test, &finding.budgets)));
             }
-            if finding.basis == Basis::Seeds {
-                let said = "over seeds alone, by Student's t: the metric is no mean over recorded queries";
-                marks.push(results::number(reasons, said.to_string()));
-            }
+            let said = match finding.basis {
+                Basis::Images => None,
+                Basis::Seeds => Some("over seeds alone, by Student's t: the metric is no mean over recorded queries"),
+                Basis::Clock => Some(
+                    "percent of the other row's time, which was clocked at another moment; bootstrap over samples of the clock",
+                ),
+            };
+            marks.extend(said.map(|said| results::number(reasons, said.to_string())));
         }
         Err(missing) => {
             cells.extend([(); 2].map(|()| Cell::default()).into_iter().chain(asked));

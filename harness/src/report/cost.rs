@@ -7,7 +7,7 @@ use crate::record::{
     section::{Row as Trials, Section},
     words,
 };
-use crate::stats;
+use crate::stats::{self, time};
 
 /// Interquartile range over median above which samples are too noisy to compare.
 const NOISY: f64 = 0.25;
@@ -34,7 +34,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         ("single query ms", "p95", "query p95 ms"),
         ("single query ms", "p99", "query p99 ms"),
         ("all queries at once", "queries/s", "batch queries/s"),
-        ("all queries at once", "pairs/s", "batch pairs/s"),
+        ("all queries at once", "pair ns", "batch pair ns"),
         ("bytes an item", "image", "bytes/image"),
         ("bytes an item", "text", "bytes/text"),
         ("", "peak memory", "peak memory"),
@@ -61,7 +61,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
             Note::word(
                 "Time",
                 "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up; a step is of \
-                 one batch, validation apart; queries are texts that ask for images, pairs each of them with every image",
+                 one batch, validation apart; queries are texts that ask for images, a pair is one of them with one image",
             ),
             Note::word("Made by", results::made_by(manifest)),
         ],
@@ -85,10 +85,11 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
 }
 
 fn row(trials: &Trials<'_>, staged: bool) -> Row {
-    let rate = |phase: &str| timed(&samples(trials, phase, |seconds, items| items as f64 / seconds), 0.5);
-    let total = |phase: &str| timed(&samples(trials, phase, |seconds, _| seconds), 0.5);
-    let milliseconds = |phase: &str| samples(trials, phase, |seconds, items| 1e3 * seconds / items.max(1) as f64);
-    let single = milliseconds("query single");
+    let rate = |phase: &str| timed(&time::phase(&trials.trials, phase, |seconds, items| items as f64 / seconds), 0.5);
+    let total = |phase: &str| timed(&time::phase(&trials.trials, phase, |seconds, _| seconds), 0.5);
+    let milliseconds =
+        |phase: &str| time::phase(&trials.trials, phase, |seconds, items| 1e3 * seconds / items.max(1) as f64);
+    let single = time::queries(&trials.trials);
     let size = |i: usize| {
         let sizes: Vec<f64> =
             trials.trials.iter().map(|trial| trial.bytes_per_item[i]).filter(|size| *size > 0.0).collect();
@@ -97,7 +98,7 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
     let peak = trials.trials.iter().map(|trial| trial.peak_memory).max().filter(|peak| *peak > 0);
     let mut cells = vec![
         total("fit"),
-        timed(&steps(trials), 0.5),
+        timed(&time::steps(&trials.trials), 0.5),
         rate("encode images"),
         rate("encode texts"),
         total("index"),
@@ -118,32 +119,15 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
     Row { kind, name: trials.name.clone(), marks: Vec::new(), cells }
 }
 
-/// Milliseconds of a step of every epoch, sorted.
-fn steps(trials: &Trials<'_>) -> Vec<f64> {
-    let all = trials.trials.iter().flat_map(|trial| {
-        let fit = trial.timings.iter().find(|timing| timing.phase == "fit");
-        let pairs = fit.map_or(0, |timing| timing.items) as f64;
-        trial.history.iter().map(move |epoch| 1e3 * epoch.seconds * epoch.pairs as f64 / pairs)
-    });
-    stats::sorted(&all.filter(|value| value.is_finite() && *value > 0.0).collect::<Vec<_>>())
-}
-
-/// Pairs of a text and an image that are compared in a second, sorted; none where a first stage leaves most of them out.
+/// Nanoseconds of a pair of a text and an image, ascending; none where a first stage leaves most of them out.
 fn pairs(trials: &Trials<'_>) -> Vec<f64> {
     let all = trials.trials.iter().flat_map(|trial| {
         let of = |phase| trial.timings.iter().find(move |timing| timing.phase == phase);
         let gallery = of("index").filter(|_| of("first stage").is_none()).map(|timing| timing.items);
         let batch = gallery.and(of("query batch"));
         let samples = batch.into_iter().flat_map(|timing| timing.seconds.iter().map(|seconds| (timing.items, seconds)));
-        samples.map(move |(queries, seconds)| (queries * gallery.unwrap_or(0)) as f64 / seconds)
+        samples.map(move |(queries, seconds)| 1e9 * seconds / (queries * gallery.unwrap_or(0)) as f64)
     });
-    stats::sorted(&all.filter(|value| value.is_finite()).collect::<Vec<_>>())
-}
-
-/// All samples of a phase, each turned into what the column shows.
-pub fn samples(trials: &Trials<'_>, phase: &str, value: impl Fn(f64, usize) -> f64) -> Vec<f64> {
-    let timings = trials.trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == phase);
-    let all = timings.flat_map(|timing| timing.seconds.iter().map(|seconds| value(*seconds, timing.items)));
     stats::sorted(&all.filter(|value| value.is_finite()).collect::<Vec<_>>())
 }
 

@@ -48,6 +48,7 @@ pub fn allowed(metric: &Metric, a: &Trial, b: &Trial) -> f64 {
         }
         Kind::MeanAveragePrecision | Kind::Fraction => share(0.1),
         Kind::Rank => share(0.4).max(2.0),
+        Kind::Time => f64::INFINITY,
         Kind::Threshold | Kind::Other => share(0.05),
     }
 }

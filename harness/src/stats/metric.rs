@@ -1,5 +1,6 @@
 //! What the name of a metric says: direction, unit, precision, which end is better.
 
+use super::time::{QUERY, STEP};
 use crate::protocol::{Direction, IN_SHORTLIST};
 
 /// A metric by its stored name: `i2t R@1`, `t2i MAP@all`, `rsum`.
@@ -27,6 +28,8 @@ pub enum Kind {
     /// A share in percent in which rows do not compete: of queries that a shortlist holds, a bound on a second stage; of vectors that
     /// a mask keeps.
     Share,
+    /// Milliseconds by the clock: less is better, and a gain is a share of the other row's time in percent.
+    Time,
     /// A number in which rows do not compete: a threshold that was learnt.
     Threshold,
     /// Another fraction: MAP@k, precision@k, nDCG@k.
@@ -50,6 +53,7 @@ impl Metric {
             _ if lower == "rsum" => Kind::RecallSum,
             _ if lower == "map@all" => Kind::MeanAveragePrecision,
             _ if lower == IN_SHORTLIST || lower.starts_with("kept ") => Kind::Share,
+            _ if [QUERY, STEP].contains(&lower.as_str()) => Kind::Time,
             _ if lower == "threshold" => Kind::Threshold,
             _ if lower == "medr" || lower == "meanr" => Kind::Rank,
             _ if fraction => Kind::Fraction,
@@ -79,7 +83,7 @@ impl Metric {
 
     /// Whether smaller values are better.
     pub fn less_is_better(&self) -> bool {
-        self.kind == Kind::Rank
+        matches!(self.kind, Kind::Rank | Kind::Time)
     }
 
     /// Half a point: what ties must move for the envelope to be shown.
@@ -95,8 +99,13 @@ impl Metric {
         match self.kind {
             Kind::Recall(_) | Kind::RecallSum | Kind::Share | Kind::Rank => 1,
             Kind::MeanAveragePrecision | Kind::Fraction => 3,
-            Kind::Threshold | Kind::Other => 2,
+            Kind::Time | Kind::Threshold | Kind::Other => 2,
         }
+    }
+
+    /// What one row gains on another, in the table's precision.
+    pub fn format_gain(&self, gain: f64) -> String {
+        if self.kind == Kind::Time { format!("{gain:.0} %") } else { self.format(gain) }
     }
 
     /// A value in the table's precision.

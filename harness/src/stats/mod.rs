@@ -10,6 +10,7 @@ pub mod budget;
 pub mod metric;
 pub mod outcome;
 pub mod paired;
+pub mod time;
 
 /// A 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -31,6 +31,8 @@ pub struct Paired {
 pub enum Basis {
     /// The paired bootstrap over images, with seeds as a second level.
     Images,
+    /// The bootstrap over samples of the clock.
+    Clock,
     /// Student's interval of the seeds' differences: the metric is no mean over queries, or queries were not kept.
     Seeds,
 }

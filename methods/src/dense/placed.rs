@@ -52,6 +52,34 @@ pub fn first_loss(method: &dyn Method, train: &Collection, options: toml::Table)
     fit_as(method, train, options, false).unwrap().1[0]
 }
 
+/// The first loss has a part in proportion to each of the weights, while the others are 0.
+pub fn weights_are_felt(method: &dyn Method, weights: &[&str], rest: &toml::Table) {
+    let train = planted::planted("train", 12);
+    for weight in weights {
+        let at = |value: f64| {
+            let mut options = rest.clone();
+            options.extend(weights.iter().map(|other| ((*other).to_owned(), 0.0.into())));
+            options.insert((*weight).to_owned(), value.into());
+            first_loss(method, &train, options)
+        };
+        let [none, one, two] = [0.0, 1.0, 2.0].map(at);
+        assert!(one - none > 0.1 && ((two - one) - (one - none)).abs() < 1e-4 * two, "{weight}: {none} {one} {two}");
+    }
+}
+
+/// Each of the options, beside the rest, leads to other codes than the rest alone.
+pub fn options_are_felt(method: &dyn Method, rest: &toml::Table, options: impl IntoIterator<Item = toml::Table>) {
+    let train = planted::planted("train", 40);
+    let at = |options: &toml::Table| {
+        let options = rest.clone().into_iter().chain(options.clone()).collect();
+        codes(&*planted::fit(method, &train, small(method, options)).unwrap(), &train)
+    };
+    let plain = at(&toml::Table::new());
+    for options in options {
+        assert!(at(&options) != plain, "{options:?} beside {rest:?}");
+    }
+}
+
 /// Codes of both sides.
 pub fn codes(matcher: &dyn Matcher, items: &Collection) -> [Codes; 2] {
     [matcher.encode_images(&items.images).unwrap(), matcher.encode_texts(&items.texts).unwrap()]

@@ -4,8 +4,7 @@ use super::Scene;
 use super::canvas::{Align, BODY, Canvas, GREY, Point, Type, measure};
 use super::frame::{Axis, Figure, Panel};
 use crate::record::Control;
-use crate::report::cost;
-use crate::stats::{self, metric::Metric};
+use crate::stats::{self, metric::Metric, time};
 
 /// Lettering of the rows' names.
 const NAME: Type = Type { size: 11.5, ..BODY };
@@ -31,7 +30,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     for row in (0..rows.len()).filter(|row| rows[*row].control == Control::None) {
         let values: Option<Vec<f64>> =
             metrics.iter().map(|metric| scene.scores.of(metric)[row].as_ref().map(|score| score.mean)).collect();
-        let time = cost::samples(&rows[row], "query single", |seconds, items| 1e3 * seconds / items.max(1) as f64);
+        let time = time::queries(&rows[row].trials);
         let time = stats::quantile(&time, 0.5).filter(|time| *time > 0.0);
         if let (Some(value), Some(time)) = (values.and_then(|values| stats::mean(&values)), time) {
             points.push((row, time, value));

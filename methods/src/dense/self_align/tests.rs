@@ -5,7 +5,10 @@ use xmbench_datasets::{planted::fragments, random::Seed};
 use super::{align::Contrast, *};
 use crate::{
     Matcher, Method,
-    dense::placed::{accuracy, all_equal, codes, copes, first_loss, fit_on, interrupted, one_word, open, small},
+    dense::placed::{
+        accuracy, all_equal, codes, copes, first_loss, fit_on, interrupted, one_word, open, options_are_felt, small,
+        weights_are_felt,
+    },
     trained::planted::{fit, planted, recall},
 };
 
@@ -82,27 +85,12 @@ fn the_base_is_a_hinge_of_vectors() {
 
 #[test]
 fn every_weight_is_felt_in_proportion() {
-    let train = planted("train", 12);
-    for weight in ["concept_weight", "context_weight"] {
-        let at = |value: f64| {
-            let mut options = toml! { concept_weight = 0.0 context_weight = 0.0 };
-            options.insert(weight.into(), value.into());
-            first_loss(&SELF_ALIGN, &train, options)
-        };
-        let [none, one, two] = [0.0, 1.0, 2.0].map(at);
-        assert!(one - none > 0.1 && ((two - one) - (one - none)).abs() < 1e-4 * two, "{weight}: {none} {one} {two}");
-    }
+    weights_are_felt(&SELF_ALIGN, &["concept_weight", "context_weight"], &toml::Table::new());
 }
 
 #[test]
 fn every_option_is_felt() {
-    let train = planted("train", 40);
-    let at = |options: toml::Table| {
-        let options = small(&SELF_ALIGN, toml! { epochs = 3 }.into_iter().chain(options).collect());
-        codes(&*fit(&SELF_ALIGN, &train, options).unwrap(), &train)
-    };
-    let plain = at(toml::Table::new());
-    for options in [
+    let alone = [
         toml! { enlarged = false },
         toml! { prototypes = 12 },
         toml! { prototype_freeze = 0 },
@@ -117,9 +105,8 @@ fn every_option_is_felt() {
         toml! { negatives = "paper" },
         toml! { margin = 0.1 },
         toml! { warmup = 2 },
-    ] {
-        assert!(at(options.clone()) != plain, "{options:?}");
-    }
+    ];
+    options_are_felt(&SELF_ALIGN, &toml! { epochs = 3 }, alone);
 }
 
 #[test]
