@@ -275,3 +275,26 @@ fn hdf5_whole_and_cut_off() {
         assert!(text.contains("DIR/a.mat"), "cut at {end}: {text}");
     }
 }
+
+#[test]
+fn the_wikipedia_set_is_the_same_by_either_way() {
+    let Some(root) = crate::test_data("wiki") else { return };
+    let wiki = crate::open("wiki", &toml::Table::new(), Some(&root)).unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let folder = copy.path().join("features");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(root.join("wiki/raw_features.mat"), folder.join("raw_features.mat")).unwrap();
+    for (name, part) in [("L_tr", &wiki.train), ("L_te", &wiki.test)] {
+        // Classes from 1, as the list files have them.
+        let numbers: Vec<u8> = classes_of(part).iter().map(|of| of[0] as u8 + 1).collect();
+        write_npy(&folder.join(format!("{name}.npy")), &[numbers.len() as u64, 1], Order::C, &numbers);
+    }
+    let found = open(copy.path(), toml::Table::new()).unwrap();
+    assert_eq!(found.classes.len(), 10);
+    for (a, b) in [(&found.train, &wiki.train), (&found.test, &wiki.test)] {
+        assert_eq!(values(&a.images.global), values(&b.images.global));
+        assert_eq!(values(&a.texts.global), values(&b.texts.global));
+        assert_eq!(classes_of(a), classes_of(b));
+    }
+    assert_eq!(crate::inspect(&folder).unwrap().kind, "features folder");
+}
