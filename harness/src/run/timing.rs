@@ -20,7 +20,7 @@ impl Effort {
     pub fn short(profile: Profile) -> Self {
         match profile {
             Profile::Smoke => Self::new(20, 50, 20),
-            Profile::Quick => Self::new(100, 300, 200),
+            Profile::Quick => Self::new(100, 200, 200),
             Profile::Full => Self::new(1000, 3000, 1000),
         }
     }
@@ -29,7 +29,7 @@ impl Effort {
     pub fn long(profile: Profile) -> Self {
         match profile {
             Profile::Smoke => Self::new(0, 100, 2),
-            Profile::Quick => Self::new(150, 500, 5),
+            Profile::Quick => Self::new(100, 300, 5),
             Profile::Full => Self::new(2000, 10_000, 20),
         }
     }
