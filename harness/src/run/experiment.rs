@@ -48,7 +48,7 @@ use crate::{protocol::Protocol, record::Expected};
 pub enum Profile {
     /// About a minute: does everything work?
     Smoke,
-    /// At most ten minutes on two cores: do the orderings hold?
+    /// About ten minutes on two cores: do the orderings hold?
     #[default]
     Quick,
     /// As the papers train.
