@@ -9,7 +9,8 @@ use crate::{Error, Result, halves, idx, labelled, mat::MatFile, mfeat, npy};
 /// What a path was recognised as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// `precomp folder`, `wiki folder`, `mnist folder`, `mfeat folder`, `features folder`, `features file`, `npy`, `mat`, `idx`, `captions`, or `unknown`.
+    /// `precomp folder`, `wiki folder`, `mnist folder`, `mfeat folder`, `features folder`, `features file`, `npy`, `mat`, `idx`,
+    /// `captions`, or `unknown`.
     pub kind: &'static str,
     /// Why: what was seen that tells.
     pub because: String,

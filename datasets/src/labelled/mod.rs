@@ -32,6 +32,7 @@ const GET: &str = "put one MAT-file (version 5 or 7.3) or .npy files with image 
 
 /// What a named dataset is held to, and how it differs from `features`.
 struct Preset {
+    name: &'static str,
     title: &'static str,
     /// Items and classes; 0 where they are not checked.
     items: usize,
@@ -39,9 +40,11 @@ struct Preset {
     caveat: &'static str,
 }
 
-const PLAIN: Preset = Preset { title: "features and labels of a file", items: 0, classes: 0, caveat: "" };
+const PLAIN: Preset =
+    Preset { name: "features", title: "features and labels of a file", items: 0, classes: 0, caveat: "" };
 
 const MIRFLICKR: Preset = Preset {
+    name: "mirflickr25k",
     title: "MIRFlickr-25K (Huiskes, Lew, MIR 2008), the 20,015 pictures with tags that the hashing literature keeps",
     items: 20_015,
     classes: 24,
@@ -49,6 +52,7 @@ const MIRFLICKR: Preset = Preset {
 };
 
 const NUS_10: Preset = Preset {
+    name: "nuswide10",
     title: "NUS-WIDE (Chua et al., CIVR 2009), its ten most frequent concepts",
     items: 186_577,
     classes: 10,
@@ -56,6 +60,7 @@ const NUS_10: Preset = Preset {
 };
 
 const NUS_21: Preset = Preset {
+    name: "nuswide21",
     title: "NUS-WIDE (Chua et al., CIVR 2009), its 21 most frequent concepts",
     items: 195_834,
     classes: 21,
@@ -63,6 +68,7 @@ const NUS_21: Preset = Preset {
 };
 
 const COCO: Preset = Preset {
+    name: "coco",
     title: "MS-COCO (Lin et al., ECCV 2014) as labelled pairs, 122,218 of them",
     items: 122_218,
     classes: 80,
@@ -112,55 +118,55 @@ const REPRESENTATIONS: &[&str] = &["image global", "image labels", "text global"
 
 pub(crate) const SOURCES: [Source; 5] = [
     Source {
-        name: "features",
+        name: PLAIN.name,
         doc: "labelled image and text features of a MAT-file or of .npy files, as the hashing literature passes them on",
         options: &options("features", "given", 0, 0),
         representations: REPRESENTATIONS,
         get: GET,
-        load: |options, root| load("features", &PLAIN, options, root),
+        load: |options, root| load(&PLAIN, options, root),
     },
     Source {
-        name: "mirflickr25k",
+        name: MIRFLICKR.name,
         doc: "MIRFlickr-25K as labelled features: 20,015 items, 24 classes, 2000 queries and 5000 training items drawn class by class",
         options: &options("mirflickr25k", "djsrh", 2000, 5000),
         representations: REPRESENTATIONS,
         get: "the pictures and tags are at press.liacs.nl/mirflickr, under the Creative Commons licences of their authors; features are \
               passed on by authors of hashing methods: get such a file (20,015 items, bag of 1386 tags, 24 labels) or extract your own, and \
               put it into the folder as for `features`",
-        load: |options, root| load("mirflickr25k", &MIRFLICKR, options, root),
+        load: |options, root| load(&MIRFLICKR, options, root),
     },
     Source {
-        name: "nuswide10",
+        name: NUS_10.name,
         doc: "NUS-WIDE with ten concepts as labelled features: 186,577 items, 2000 queries and 5000 training items drawn class by class",
         options: &options("nuswide10", "djsrh", 2000, 5000),
         representations: REPRESENTATIONS,
         get: "NUS-WIDE is given out by the National University of Singapore for research, as features, tags and addresses of the pictures; \
               get a file of an author of hashing methods (186,577 items, bag of 1000 tags, 10 labels) or extract your own, and put it into \
               the folder as for `features`",
-        load: |options, root| load("nuswide10", &NUS_10, options, root),
+        load: |options, root| load(&NUS_10, options, root),
     },
     Source {
-        name: "nuswide21",
+        name: NUS_21.name,
         doc: "NUS-WIDE with 21 concepts as labelled features: 195,834 items, 2100 queries and 10,000 training items drawn at random",
         options: &options("nuswide21", "random", 2100, 10_000),
         representations: REPRESENTATIONS,
         get: "as for nuswide10, with 195,834 items, a bag of 1000 tags and 21 labels",
-        load: |options, root| load("nuswide21", &NUS_21, options, root),
+        load: |options, root| load(&NUS_21, options, root),
     },
     Source {
-        name: "coco",
+        name: COCO.name,
         doc: "MS-COCO as labelled features: 122,218 items, 80 classes, the last 5000 ask, all others are trained on",
         options: &options("coco", "last", 5000, 0),
         representations: REPRESENTATIONS,
         get: "pictures, captions and categories are at cocodataset.org (annotations CC BY 4.0, pictures under Flickr's terms); get a file of \
               features of an author of hashing methods (122,218 items, 80 labels) or extract your own, and put it into the folder as for \
               `features`",
-        load: |options, root| load("coco", &COCO, options, root),
+        load: |options, root| load(&COCO, options, root),
     },
 ];
 
-fn load(name: &str, preset: &Preset, options: &Options, root: Option<&Path>) -> Result<Dataset> {
-    let get = SOURCES.iter().find(|source| source.name == name).map_or(GET, |source| source.get);
+fn load(preset: &Preset, options: &Options, root: Option<&Path>) -> Result<Dataset> {
+    let get = SOURCES.iter().find(|source| source.name == preset.name).map_or(GET, |source| source.get);
     let path = place(options, root, get)?;
     let store = Store::open(&path, options)?;
     let how = options.text("split", &["given", "first", "last", "random", "djsrh"])?;
@@ -185,7 +191,7 @@ fn load(name: &str, preset: &Preset, options: &Options, root: Option<&Path>) -> 
     let (held, kept) = (pick(&order[..held]), pick(&order[held..]));
 
     let mut hasher = Hasher::default();
-    hasher.add("name", name.as_bytes()).add("options", options.canonical().as_bytes());
+    hasher.add("name", preset.name.as_bytes()).add("options", options.canonical().as_bytes());
     for file in &used {
         let file_name = file.file_name().unwrap_or_default().to_string_lossy();
         hasher.add(&file_name, &npy::digest(file)?);
@@ -193,7 +199,7 @@ fn load(name: &str, preset: &Preset, options: &Options, root: Option<&Path>) -> 
     parts.settle();
     let (train, test, database) = rows.parts;
     Ok(Dataset {
-        name: name.into(),
+        name: preset.name.into(),
         variant: options.variant(),
         checksum: hasher.finish(),
         notice: Notice {

@@ -341,3 +341,6 @@ pub fn weighted_precision(hits: &[(usize, f64)]) -> f64 {
     let sum: f64 = hits.iter().zip(1..).map(|(&(rank, weight), j)| f64::from(j) / rank as f64 * weight).sum();
     sum / hits.len().max(1) as f64
 }
+
+#[cfg(test)]
+pub(super) mod tests;

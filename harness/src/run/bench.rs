@@ -276,11 +276,12 @@ impl<'a> Bench<'a> {
 }
 
 fn take(trial: &mut Trial, numbers: Numbers) {
-    let Numbers { selected, metrics, envelope, curves, history, timings, peak_memory, bytes_per_item, .. } = numbers;
-    (trial.queries, trial.values, trial.unified) = (numbers.queries, numbers.values, numbers.unified);
-    trial.selected = selected;
-    (trial.metrics, trial.envelope, trial.curves, trial.history) = (metrics, envelope, curves, history);
-    (trial.timings, trial.peak_memory, trial.bytes_per_item) = (timings, peak_memory, bytes_per_item);
+    let Numbers { metrics, envelope, curves, queries, values, .. } = numbers;
+    (trial.metrics, trial.envelope, trial.curves) = (metrics, envelope, curves);
+    (trial.queries, trial.values) = (queries, values);
+    let Numbers { selected, history, timings, peak_memory, bytes_per_item, unified, .. } = numbers;
+    (trial.selected, trial.history, trial.timings) = (selected, history, timings);
+    (trial.peak_memory, trial.bytes_per_item, trial.unified) = (peak_memory, bytes_per_item, unified);
 }
 
 /// What a person calls a trial.

@@ -5,7 +5,7 @@
 //! S(image, text)                   by stacked cross attention under the threshold t, see `nn::cross::Masked`          (1)
 //! X+ = { max_j s_ij }              of all u_i of each item whose own partner no negative outscores, with it            (2)
 //! X- = { max_j s_ij }              of the same u_i with the negative of the lowest score                              (3)
-//! t* = [boundary(X+, X-, alpha)]+  between the two means, see `nn::cross::threshold`; without one there, the t of the first step (4)
+//! t* = [boundary(X+, X-, alpha)]+  where it lies between the two means, else the t of the first step                   (4)
 //! t  <- r t* + (1 - r) t           with the rate r; t begins at -1, below every similarity                            (5)
 //! L = sum_b [margin + max_c S_bc - S_bb]+ + [margin + max_c S_cb - S_bb]+                                             (6)
 //! ```
@@ -16,10 +16,10 @@
 //! Samples are gathered from batch to batch until there are more than `threshold_samples` in (2); then comes an estimate, and gathering
 //! begins anew. With large batches that is one a batch. While (2) and (3) are hardly apart it is cheapest to accept nothing at all: the
 //! boundary lies above nearly every similarity, or nowhere, and a model under it has no gradient and never moves again. A boundary that is
-//! not between the means tells nothing apart, and (4) takes the masks back. A batch is scored with the threshold of the batches before it; a matcher keeps the last one and learns none. Before the first
-//! estimate, and in the first `masks_from` epochs, nothing is masked in training: a model whose similarities are all below a threshold has
-//! no gradient, so that masks at 0 from the first step on can end a training before it begins. `threshold_start = 0` with
-//! `threshold_rate = 0` is a fixed threshold.
+//! not between the means tells nothing apart, and (4) takes the masks back; see `nn::cross::threshold`. A batch is scored with the
+//! threshold of the batches before it; a matcher keeps the last one and learns none. Before the first estimate, and in the first
+//! `masks_from` epochs, nothing is masked in training: a model whose similarities are all below a threshold has no gradient, so that masks
+//! at 0 from the first step on can end a training before it begins. `threshold_start = 0` with `threshold_rate = 0` is a fixed threshold.
 //!
 //! `content_mask = false` with `query_mask = false` is SCAN with the mean of relevances. `scoring = "direct"` builds attended vectors, of
 //! kept query vectors alone, and changes nothing but the rounding; training always has Gram matrices, where masks save next to nothing.

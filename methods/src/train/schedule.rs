@@ -220,3 +220,6 @@ pub enum RateSchedule {
     /// Along half a cosine, towards 0 at the end of the last epoch.
     Cosine,
 }
+
+#[cfg(test)]
+mod tests;

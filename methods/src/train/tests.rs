@@ -5,14 +5,12 @@ use std::{
 };
 
 use candle_core::{Device, Var};
-use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Collection, Images, Pairs, Texts};
 
 use super::*;
 use crate::{
     Codes, Similarity,
     method::{Observer, Silent},
-    params,
 };
 
 /// Twenty pairs and no representation.
@@ -198,87 +196,6 @@ fn a_loss_that_is_not_finite_names_epoch_step_and_remedy() {
     model.factor = 1e30;
     let error = train(&mut model, &training(&data), &schedule(), &mut run(&mut silent, &stop)).unwrap_err().to_string();
     assert!(error.contains("epoch 1, step 1 of 3") && error.contains("learning_rate"), "{error}");
-}
-
-#[test]
-fn a_schedule_is_flattened_into_parameters() {
-    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-    struct Params {
-        margin: f64,
-        #[serde(flatten)]
-        schedule: Schedule,
-    }
-    let parsed: Params = params::parse(
-        "m",
-        &toml::toml! { margin = 1 epochs = 3 learning_rate = 1 optimiser = "sgd" decay_at = [1, 2] },
-    )
-    .unwrap();
-    let expected = Schedule {
-        epochs: 3,
-        learning_rate: 1.0,
-        optimiser: Optimiser::Sgd,
-        decay_at: vec![1, 2],
-        ..Schedule::default()
-    };
-    assert_eq!(parsed, Params { margin: 1.0, schedule: expected });
-    let error = params::parse::<Params>("m", &toml::toml! { epoch = 3 }).unwrap_err().to_string();
-    assert!(error.contains("did you mean `epochs`?"), "{error}");
-    for table in [
-        toml::toml! { epochs = -1 },
-        toml::toml! { optimiser = "rmsprop" },
-        toml::toml! { decay_at = 15 },
-        toml::toml! { clip = "no" },
-    ] {
-        let error = params::parse::<Params>("m", &table).unwrap_err().to_string();
-        assert!(error.contains(table.keys().next().unwrap()), "{error}");
-    }
-    assert_eq!(params::to_table(&Params::default()).len(), 18);
-}
-
-#[test]
-fn schedules_out_of_range_are_refused() {
-    for (key, schedule) in [
-        ("epochs", Schedule { epochs: 0, ..schedule() }),
-        ("batch", Schedule { batch: 0, ..schedule() }),
-        ("validate_every", Schedule { validate_every: 0, ..schedule() }),
-        ("learning_rate", Schedule { learning_rate: f64::NAN, ..schedule() }),
-        ("decay", Schedule { decay: 0.0, ..schedule() }),
-        ("clip", Schedule { clip: -1.0, ..schedule() }),
-        ("weight_decay", Schedule { weight_decay: f64::INFINITY, ..schedule() }),
-        ("momentum", Schedule { momentum: 1.0, optimiser: Optimiser::Sgd, ..schedule() }),
-        ("momentum", Schedule { momentum: 0.0, optimiser: Optimiser::Nesterov, ..schedule() }),
-        ("beta1", Schedule { beta1: -0.1, ..schedule() }),
-        ("beta2", Schedule { beta2: f64::NAN, ..schedule() }),
-        ("decay_at", Schedule { decay_at: vec![0, 3], ..schedule() }),
-        ("decay_at", Schedule { decay_at: vec![3, 3], ..schedule() }),
-    ] {
-        let error = schedule.check("m").unwrap_err().to_string();
-        assert!(error.contains(&format!("`{key}`")), "{error}");
-    }
-}
-
-#[test]
-fn a_value_that_would_change_nothing_is_refused() {
-    let cosine = || Schedule { rate_schedule: RateSchedule::Cosine, decay_every: 0, ..schedule() };
-    let at = || Schedule { decay_at: vec![1, 3], decay_every: 0, ..schedule() };
-    for (key, schedule) in [
-        ("momentum", Schedule { momentum: 0.5, ..schedule() }),
-        ("beta1", Schedule { beta1: 0.5, optimiser: Optimiser::Sgd, ..schedule() }),
-        ("beta2", Schedule { beta2: 0.9, optimiser: Optimiser::Nesterov, ..schedule() }),
-        ("decay_at", Schedule { decay_at: vec![1], ..cosine() }),
-        ("decay_every", Schedule { decay_every: 2, ..cosine() }),
-        ("decay", Schedule { decay: 0.5, ..cosine() }),
-        ("decay_every", Schedule { decay_every: 2, ..at() }),
-    ] {
-        let error = schedule.check("m").unwrap_err().to_string();
-        assert!(error.contains(&format!("`{key}`")), "{error}");
-    }
-    // What is off or was never set stays out of the way.
-    for schedule in
-        [cosine(), at(), Schedule { decay_every: 15, decay: 1.0, ..cosine() }, Schedule { decay_every: 15, ..at() }]
-    {
-        schedule.check("m").unwrap();
-    }
 }
 
 /// An image part and a text part in two phases, a slow copy of the image part and a queue of its first value, batches of two
