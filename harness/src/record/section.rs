@@ -139,6 +139,15 @@ impl<'a> Row<'a> {
     pub fn bits(&self) -> Option<&'a str> {
         self.swept.get("bits").map(String::as_str)
     }
+
+    /// Code length in bits, varied or not; none of a row without codes, nor of chance.
+    pub fn length(&self) -> Option<u64> {
+        let bits = match self.bits() {
+            Some(bits) => bits.parse().ok()?,
+            None => self.trials.first()?.params.get("bits")?.as_u64()?,
+        };
+        Some(bits).filter(|bits| *bits > 0)
+    }
 }
 
 fn rows<'a>(trials: &[&'a Trial]) -> Vec<Row<'a>> {

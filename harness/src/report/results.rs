@@ -262,7 +262,7 @@ fn notes(
     notes.extend(budget(section).map(|text| Note::word("Budget", text)));
     notes.push(Note::word("Made by", made_by(manifest)));
     if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
-        let lengths = section.rows.iter().any(|row| row.bits().is_some());
+        let lengths = section.rows.iter().any(|row| row.length().is_some());
         let among = if lengths { " among codes of its length" } else { "" };
         let text = format!(
             "not distinguishable from the best of the column{among}: the 95 % interval of the paired difference \

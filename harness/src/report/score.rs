@@ -93,10 +93,10 @@ impl<'a> Scores<'a> {
             return;
         }
         let rows = &self.section.rows;
-        let mut leagues: BTreeMap<Option<&str>, Vec<usize>> = BTreeMap::new();
+        let mut leagues: BTreeMap<Option<u64>, Vec<usize>> = BTreeMap::new();
         for (at, row) in rows.iter().enumerate() {
             if row.control == Control::None && scores[at].is_some() {
-                leagues.entry(row.bits()).or_default().push(at);
+                leagues.entry(row.length()).or_default().push(at);
             }
         }
         let sign = if metric.less_is_better() { -1.0 } else { 1.0 };

@@ -1,4 +1,4 @@
-//! MAP against code length with 95 % intervals: a panel a direction, a line a method.
+//! MAP against code length with 95 % intervals: a panel a direction, a line a method, a point where it has one length.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use crate::protocol::Direction;
 use crate::record::{Control, section::Row, words};
 use crate::stats::{Interval, metric::Metric};
 
-/// Draws the plot; `None` where no row sweeps code lengths.
+/// Draws the plot; `None` where no row has a code length.
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let rows = &scene.section.rows;
-    let length = |row: &Row<'_>| row.bits().and_then(|bits| bits.parse::<f64>().ok()).filter(|bits| *bits > 0.0);
+    let length = |row: &Row<'_>| row.length().map(|bits| bits as f64);
     let metric = map(scene)?;
     // A line is what rows share beside the code length.
     let mut lines: Vec<(String, Vec<usize>)> = Vec::new();
-    let swept = |row: &Row<'_>| row.control == Control::None && length(row).is_some();
-    for (at, row) in rows.iter().enumerate().filter(|(_, row)| swept(row)) {
+    let binary = |row: &Row<'_>| row.control == Control::None && length(row).is_some();
+    for (at, row) in rows.iter().enumerate().filter(|(_, row)| binary(row)) {
         let others: BTreeMap<_, _> =
             row.swept.iter().filter(|(key, _)| *key != "bits").map(|(k, v)| (k.clone(), v.clone())).collect();
         let dagger = if row.dagger { "†" } else { "" };
@@ -41,7 +41,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             })
             .collect();
         // Rows without a code length, real-valued codes and chance, are levels to compare with.
-        let level = |row: usize| Some((row, scores[row].as_ref().filter(|_| rows[row].bits().is_none())?.mean));
+        let level = |row: usize| Some((row, scores[row].as_ref().filter(|_| length(&rows[row]).is_none())?.mean));
         let levels: Vec<(usize, f64)> = (0..rows.len()).filter_map(level).collect();
         if data.iter().any(|line| !line.is_empty()) {
             panels.push((direction, data, levels));
@@ -89,7 +89,10 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         legend: lines
             .iter()
             .enumerate()
-            .map(|(i, (name, _))| Entry { text: name.clone(), look: look(i), kind: Kind::Line })
+            .map(|(i, (name, line))| {
+                let kind = if line.len() > 1 { Kind::Line } else { Kind::Mark };
+                Entry { text: name.clone(), look: look(i), kind }
+            })
             .chain(flat.iter().map(|row| Entry { text: rows[*row].name.clone(), look: level(*row), kind: Kind::Plain }))
             .collect(),
     };

@@ -3,7 +3,7 @@
 use super::canvas::{Canvas, Point};
 use super::frame::{Axis, Entry, Figure, Kind};
 use super::{Scene, mean_curve};
-use crate::record::{Control, words};
+use crate::record::{Control, section::Row};
 
 /// Precision against recall.
 pub fn precision_recall(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
@@ -51,8 +51,9 @@ fn draw(
         })
         .collect();
     let rows = &scene.section.rows;
-    // A dozen lines of one method at several code lengths cannot be told apart: the longest codes stand for it.
-    let longest = rows.iter().filter_map(|row| row.bits()).max_by_key(|bits| words::natural(bits));
+    // A dozen lines of one method at several code lengths cannot be told apart: the longest codes stand for it, and codes of other lengths
+    // are not compared with them.
+    let longest = rows.iter().filter_map(Row::length).max();
     let lines: Vec<Vec<(usize, Vec<Point>)>> = asked
         .iter()
         .map(|(name, _)| {
@@ -62,7 +63,7 @@ fn draw(
                 let points = mean_curve(&curves);
                 (points.len() > 1 && curves.len() == rows[row].trials.len()).then_some((row, points))
             };
-            let shown = (0..rows.len()).filter(|row| rows[*row].bits().is_none() || rows[*row].bits() == longest);
+            let shown = (0..rows.len()).filter(|row| rows[*row].length().is_none_or(|bits| Some(bits) == longest));
             shown.filter_map(line).collect()
         })
         .collect();
@@ -85,7 +86,7 @@ fn draw(
         (words.to_string(), x, y)
     };
     let remark = match longest {
-        Some(bits) => format!("Mean over seeds; the longest codes of the sweep, {bits} bits."),
+        Some(bits) => format!("Mean over seeds; the longest codes, {bits} bits."),
         None => "Mean over seeds.".to_string(),
     };
     let figure = Figure {

@@ -88,13 +88,20 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         (panel.metric.group().to_string(), x, Axis::linear(panel.metric.short(), panel.heights(), false))
     };
     let line = |(line, look): (&Line<'_>, &Look)| Entry { text: line.label.into(), look: *look, kind: Kind::Line };
-    let level = |(row, look): (&usize, &Look)| Entry { text: rows[*row].name.clone(), look: *look, kind: Kind::Plain };
+    // A stage that orders shortlists alone has no level.
+    let known = |stage: usize| panels.iter().any(|panel| panel.levels[stage].is_some());
+    let level = |stage: usize| Entry { text: rows[stages[stage]].name.clone(), look: alone[stage], kind: Kind::Plain };
     let figure = Figure {
         title,
-        footer: &scene.footer("Whiskers: 95 % interval. Dashed: a stage alone."),
+        footer: &scene.footer("Whiskers: 95 % interval. Without marks: a stage alone."),
         panels: panels.iter().map(axes).collect(),
         stacked: false,
-        legend: lines.iter().zip(own).map(line).chain(stages.iter().zip(&alone).map(level)).collect(),
+        legend: lines
+            .iter()
+            .zip(own)
+            .map(line)
+            .chain((0..stages.len()).filter(|stage| known(*stage)).map(level))
+            .collect(),
     };
     // Whiskers of different lines at one size stand side by side.
     let apart = (sizes[sizes.len() - 1] / sizes[0]).max(4.0).powf(0.018);

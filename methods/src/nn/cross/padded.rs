@@ -126,6 +126,15 @@ impl Padded {
         Ok(Self { vectors: part(&self.vectors)?, real: self.real.as_ref().map(part).transpose()? })
     }
 
+    /// The items at some positions, in their order.
+    ///
+    /// # Errors
+    /// If there is no such position.
+    pub fn select(&self, items: &Tensor) -> Result<Self> {
+        let part = |tensor: &Tensor| tensor.index_select(items, 0);
+        Ok(Self { vectors: part(&self.vectors)?, real: self.real.as_ref().map(part).transpose()? })
+    }
+
     /// The length of every vector, `[items, most]`.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 //! An [`Interaction`] says how some images and some texts score, on tensors. The rest is the same for all of them:
 //!
 //! - [`interact`] scores a batch to train on. On the CPU the forward pass goes tile by tile over the threads and keeps no graph; the
-//!   backward pass computes again, with one, those pairs alone whose score has a gradient. Under the hinge of the hardest
-//!   negatives these are at most `3 B` of `B²`. No tensor holds more than a tile.
+//!   backward pass computes again, with one, those pairs alone whose score has a gradient ([`backward`]). No tensor holds more than
+//!   a tile.
 //! - [`InteractionScorer`] compares encoded items in the same tiles.
 //!
 //! Texts go by length, so that a tile's padding is short. Tiles depend on the sizes alone and their results are put together in a
@@ -12,7 +12,7 @@
 
 use std::ops::Range;
 
-use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Shape, Tensor, Var, WithDType};
+use candle_core::{CpuStorage, CustomOp3, DType, Device, Layout, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
 use super::{Direction, Padded};
@@ -165,8 +165,6 @@ impl<'a> Block<'a> {
 /// Images and texts of a tile: their pairs' vectors stay in the cache of a core.
 const IMAGES: usize = 4;
 const TEXTS: usize = 16;
-/// Pairs that are differentiated at a time.
-const PAIRS: usize = 32;
 
 /// Scores of every image of a batch against every text, `[images, texts]`, with gradients for `images [images, regions, d]`,
 /// `words [total, e]` and the interaction's weights.
@@ -290,64 +288,10 @@ impl<I: Interaction> CustomOp3 for Again<I> {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let found = self.gradients(&images.detach(), &words.detach(), grad);
+        let found = backward::gradients(&self.interaction, &images.detach(), &words.detach(), &self.lengths, grad);
         let [of_images, of_words, of_weights] = found.map_err(candle_core::Error::wrap)?;
         let of_weights = (of_weights.elem_count() == weights.elem_count()).then_some(of_weights);
         Ok((Some(of_images), Some(of_words), of_weights))
-    }
-}
-
-/// Gradients of some pairs: their positions, `[pairs, regions, d]`, `[pairs, most, e]`, and one of each weight.
-type Part = (Vec<usize>, Vec<usize>, Tensor, Tensor, Vec<Option<Tensor>>);
-
-impl<I: Interaction> Again<I> {
-    fn gradients(&self, images: &Tensor, words: &Tensor, grad: &Tensor) -> Result<[Tensor; 3]> {
-        let columns = self.lengths.len();
-        let grad = grad.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
-        let mut pairs: Vec<usize> = (0..grad.len()).filter(|&at| grad[at] != 0.0).collect();
-        pairs.sort_by_key(|at| self.lengths.as_slice()[at % columns]);
-        let chunks: Vec<&[usize]> = pairs.chunks(PAIRS).collect();
-        let parts: Vec<Part> =
-            chunks.into_par_iter().map(|pairs| self.part(images, words, pairs, &grad)).collect::<Result<_>>()?;
-        let (mut of_images, mut of_words) = (images.zeros_like()?, words.zeros_like()?);
-        let weights = self.interaction.weights();
-        let mut of_weights: Vec<Tensor> = weights.iter().map(Tensor::zeros_like).collect::<candle_core::Result<_>>()?;
-        for (rows, texts, regions, vectors, own) in parts {
-            of_images = of_images.index_add(&index(rows, images.device())?, &regions, 0)?;
-            let lengths = Lengths::new(texts.iter().map(|&text| self.lengths.as_slice()[text]))?;
-            let places = index(texts.iter().flat_map(|&text| self.lengths.range(text)), words.device())?;
-            of_words = of_words.index_add(&places, &lengths.unpad(&vectors)?, 0)?;
-            for (total, grad) in of_weights.iter_mut().zip(own) {
-                if let Some(grad) = grad {
-                    *total = (&*total + grad)?;
-                }
-            }
-        }
-        let of_weights = match of_weights.as_slice() {
-            [] => Tensor::zeros(0, images.dtype(), images.device())?,
-            all => Tensor::cat(&all.iter().map(Tensor::flatten_all).collect::<candle_core::Result<Vec<_>>>()?, 0)?,
-        };
-        Ok([of_images, of_words, of_weights])
-    }
-
-    fn part(&self, images: &Tensor, words: &Tensor, pairs: &[usize], grad: &[f64]) -> Result<Part> {
-        let columns = self.lengths.len();
-        let (rows, texts): (Vec<usize>, Vec<usize>) = pairs.iter().map(|&at| (at / columns, at % columns)).unzip();
-        let regions = Var::from_tensor(&images.index_select(&index(rows.iter().copied(), images.device())?, 0)?)?;
-        let padded = strip(words, &self.lengths, &texts)?;
-        let vectors = Var::from_tensor(padded.vectors())?;
-        let lengths = Lengths::new(texts.iter().map(|&text| self.lengths.as_slice()[text]))?;
-        let side = Side::images(&self.interaction, Padded::full(&regions)?)?;
-        let asked = Side::texts(&self.interaction, Padded::new(&vectors, &lengths)?)?;
-        let scores = self.interaction.scores(&side, &asked, Pairing::Matching)?;
-        let given: Vec<f64> = pairs.iter().map(|&at| grad[at]).collect();
-        let given = Tensor::from_vec(given, pairs.len(), images.device())?.to_dtype(images.dtype())?;
-        let grads = (scores * given)?.sum_all()?.backward()?;
-        let of = |tensor: &Tensor| -> Result<Tensor> {
-            Ok(grads.get(tensor).map_or_else(|| tensor.zeros_like(), |grad| grad.contiguous())?)
-        };
-        let own = self.interaction.weights().iter().map(|weight| grads.get(weight).cloned()).collect();
-        Ok((rows, texts, of(&regions)?, of(&vectors)?, own))
     }
 }
 
@@ -448,5 +392,6 @@ pub fn padded(from: &Fragments, items: &[usize], device: &Device) -> Result<Padd
     }
 }
 
+mod backward;
 #[cfg(test)]
 mod tests;

@@ -1,3 +1,4 @@
+use candle_core::Var;
 use xmbench_datasets::random::Seed;
 
 use super::{
@@ -75,6 +76,11 @@ fn tiles_and_recomputed_pairs_give_what_one_graph_gives() {
         let dense = drawn("cotangent", &[20, 20]);
         let losses = [
             |scores: &Tensor, dense: &Tensor| (scores * dense).unwrap().sum_all().unwrap(),
+            // All scores of the first tiles, and one image's of the next ones.
+            |scores: &Tensor, dense: &Tensor| {
+                let first = |all: &Tensor| all.narrow(0, 0, 5).unwrap();
+                (first(scores) * first(dense)).unwrap().sum_all().unwrap()
+            },
             |scores: &Tensor, _: &Tensor| hinge(scores, 0.2, true, &Relations::diagonal(20)).unwrap(),
         ];
         for loss in losses {
