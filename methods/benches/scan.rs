@@ -11,6 +11,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use xmbench_datasets::random::Seed;
 use xmbench_methods::{
     Codes, Fragments, PairScorer,
+    loss::{Relations, hinge},
     nn::{
         Lengths,
         cross::{
@@ -101,14 +102,19 @@ fn training(criterion: &mut Criterion) {
     let words = tensor(vectors("words", captions.total()), &[captions.total(), DIM]);
     let mut group = criterion.benchmark_group("scan/step 128");
     group.sample_size(10);
+    let relations = Relations::diagonal(batch);
     for direction in [Direction::T2i, Direction::I2t] {
         let settings = settings(direction);
-        let fused = || {
-            let scores = batch_scores(&settings, &images, &words, &captions).expect("scores");
-            black_box(scores.sqr().and_then(|s| s.sum_all()).and_then(|s| s.backward()).expect("gradients"));
-        };
-        println!("{direction:?} forward and backward: {:.3} s", seconds(fused));
-        group.bench_function(BenchmarkId::new(format!("{direction:?}"), "fused"), |b| b.iter(fused));
+        // Under the hardest negatives at most 3 pairs an item have a gradient.
+        for (name, hardest) in [("all negatives", false), ("hardest negatives", true)] {
+            let fused = || {
+                let scores = batch_scores(&settings, &images, &words, &captions).expect("scores");
+                let loss = hinge(&scores, 0.2, hardest, &relations).expect("a square matrix");
+                black_box(loss.backward().expect("gradients"));
+            };
+            println!("{direction:?} {name}, forward and backward: {:.3} s", seconds(fused));
+            group.bench_function(BenchmarkId::new(format!("{direction:?}"), name), |b| b.iter(fused));
+        }
     }
     let composed = || {
         let scores = composed_scores(&settings(Direction::T2i), &images, &words, &captions).expect("scores");

@@ -12,6 +12,8 @@
 //! ```
 //! Where it is closed `d(Q·a)_q = g_q / 1e-8` and the norms have no gradient. Similarities are recomputed rather than kept.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::{
@@ -30,10 +32,26 @@ pub fn gradients<T: Real>(
     queries: Stack<'_, T>,
     cotangent: &[T],
 ) -> (Vec<T>, Vec<T>) {
+    let felt = cotangent.iter().filter(|&&g| g != T::ZERO).count();
+    match felt * PICKED < cotangent.len() {
+        true => of_picked(settings, contexts, queries, cotangent),
+        false => of_all(settings, contexts, queries, cotangent),
+    }
+}
+
+/// Pairs are picked out where of so many at most one has a gradient: a product over all of them runs at a higher rate.
+const PICKED: usize = 6;
+
+/// [`gradients`] by products of all contexts with all queries.
+fn of_all<T: Real>(
+    settings: &CrossAttention,
+    contexts: Stack<'_, T>,
+    queries: Stack<'_, T>,
+    cotangent: &[T],
+) -> (Vec<T>, Vec<T>) {
     let (width, dim) = (queries.vectors(), contexts.dim);
-    let query_norms = norms(queries);
     let grams = grams(contexts);
-    let query_blocks = queries.blocks(QUERY_BLOCK);
+    let asked = Asked::new(queries, norms(queries));
     let mut ds = vec![T::ZERO; contexts.vectors() * width];
     let mut radial = vec![T::ZERO; contexts.items() * width];
     let mut dc = vec![T::ZERO; contexts.vectors() * dim];
@@ -54,28 +72,12 @@ pub fn gradients<T: Real>(
         similarity(block, queries, ds);
         for (i, item) in items.enumerate() {
             let span = block.span(i);
-            let rows = span.len();
-            let mut dg = vec![T::ZERO; rows * rows];
-            for columns in &query_blocks {
-                let asked = queries.slice(columns.clone());
-                let first = queries.span(columns.start).start;
-                let panel = Panel {
-                    rows,
-                    stride: width,
-                    segments: asked.offsets,
-                    norms: &query_norms[first..first + asked.vectors()],
-                };
-                let s = &mut ds[span.start * width + first..(span.end - 1) * width + first + asked.vectors()];
-                attend(&settings.attention, &panel, s, Context::Gram(&grams[item]), scratch);
-                let cotangent = &cotangent[item * queries.items() + columns.start..][..columns.len()];
-                let radial = &mut radial[i * width + first..][..asked.vectors()];
-                spread_scores(&settings.relevance, &panel, cotangent, scratch, radial);
-                to_weights(panel.rows, panel.stride, s, scratch);
-                accumulate_gram(rows, asked.vectors(), scratch, &mut dg);
-                to_similarities(&settings.attention, &panel, s, scratch);
-            }
+            let ds = &mut ds[span.start * width..span.end * width];
+            let cotangent = &cotangent[item * queries.items()..][..queries.items()];
+            let radial = &mut radial[i * width..][..width];
+            let dg = asked.to_similarities(settings, &grams[item], cotangent, ds, radial, scratch);
+            let (rows, dc) = (span.len(), &mut dc[span.start * dim..span.end * dim]);
             let item = Mat::new(block.item(i), rows, dim);
-            let dc = &mut dc[span.start * dim..span.end * dim];
             gemm_serial(T::ONE, Mat::new(&dg, rows, rows), item, T::ZERO, MatMut::new(dc, rows, dim));
         }
         let rows = block.vectors();
@@ -90,10 +92,111 @@ pub fn gradients<T: Real>(
     for row in radial.chunks_exact(width) {
         total.iter_mut().zip(row).for_each(|(total, &x)| *total += x);
     }
-    for ((dq, q), &x) in dq.chunks_exact_mut(dim).zip(queries.data.chunks_exact(dim)).zip(&total) {
-        dq.iter_mut().zip(q).for_each(|(dq, &q)| *dq += x * q);
+    add_radial(&mut dq, queries.data, &total, dim);
+    (dc, dq)
+}
+
+/// [`gradients`] of the pairs alone that have one: each context with those queries, side by side.
+fn of_picked<T: Real>(
+    settings: &CrossAttention,
+    contexts: Stack<'_, T>,
+    queries: Stack<'_, T>,
+    cotangent: &[T],
+) -> (Vec<T>, Vec<T>) {
+    let dim = contexts.dim;
+    let (grams, query_norms) = (grams(contexts), norms(queries));
+    let of_item = |scratch: &mut Scratch<T>, item: usize| {
+        let cotangent = &cotangent[item * queries.items()..][..queries.items()];
+        let picked: Vec<usize> = (0..queries.items()).filter(|&query| cotangent[query] != T::ZERO).collect();
+        let (mut offsets, mut data, mut lengths) = (vec![0], Vec::new(), Vec::new());
+        for &query in &picked {
+            let span = queries.span(query);
+            data.extend_from_slice(queries.item(query));
+            lengths.extend_from_slice(&query_norms[span.clone()]);
+            offsets.push(offsets[offsets.len() - 1] + span.len());
+        }
+        let (near, width) = (Stack { dim, offsets: &offsets, data: &data }, lengths.len());
+        let block = contexts.slice(item..item + 1);
+        let rows = block.vectors();
+        if picked.is_empty() {
+            return (vec![T::ZERO; rows * dim], picked, Vec::new());
+        }
+        let (mut ds, mut radial) = (vec![T::ZERO; rows * width], vec![T::ZERO; width]);
+        similarity(block, near, &mut ds);
+        let cotangent: Vec<T> = picked.iter().map(|&query| cotangent[query]).collect();
+        let asked = Asked::new(near, lengths);
+        let dg = asked.to_similarities(settings, &grams[item], &cotangent, &mut ds, &mut radial, scratch);
+        let (mut dc, mut dq) = (vec![T::ZERO; rows * dim], vec![T::ZERO; width * dim]);
+        let (own, ds) = (Mat::new(block.data, rows, dim), Mat::new(&ds, rows, width));
+        gemm_serial(T::ONE, Mat::new(&dg, rows, rows), own, T::ZERO, MatMut::new(&mut dc, rows, dim));
+        gemm_serial(T::ONE, ds, Mat::new(&data, width, dim), T::ONE, MatMut::new(&mut dc, rows, dim));
+        gemm_serial(T::ONE, ds.t(), own, T::ZERO, MatMut::new(&mut dq, width, dim));
+        add_radial(&mut dq, &data, &radial, dim);
+        (dc, picked, dq)
+    };
+    let parts: Vec<_> = (0..contexts.items()).into_par_iter().map_init(Scratch::default, of_item).collect();
+    let mut dc = Vec::with_capacity(contexts.data.len());
+    let mut dq = vec![T::ZERO; queries.data.len()];
+    for (of_context, picked, of_queries) in parts {
+        dc.extend(of_context);
+        let mut rest = &of_queries[..];
+        for query in picked {
+            let span = queries.span(query);
+            let (own, others) = rest.split_at(span.len() * dim);
+            rest = others;
+            dq[span.start * dim..span.end * dim].iter_mut().zip(own).for_each(|(sum, &x)| *sum += x);
+        }
     }
     (dc, dq)
+}
+
+/// Adds `Q_q d|Q_q| / n_q`.
+fn add_radial<T: Real>(dq: &mut [T], queries: &[T], radial: &[T], dim: usize) {
+    for ((dq, q), &x) in dq.chunks_exact_mut(dim).zip(queries.chunks_exact(dim)).zip(radial) {
+        dq.iter_mut().zip(q).for_each(|(dq, &q)| *dq += x * q);
+    }
+}
+
+/// Queries that a context meets.
+struct Asked<'a, T> {
+    queries: Stack<'a, T>,
+    norms: Vec<T>,
+    blocks: Vec<Range<usize>>,
+}
+
+impl<'a, T: Real> Asked<'a, T> {
+    fn new(queries: Stack<'a, T>, norms: Vec<T>) -> Self {
+        Self { queries, norms, blocks: queries.blocks(QUERY_BLOCK) }
+    }
+
+    /// Similarities of one context's vectors, `ds [rows, vectors]`, become their gradients; `radial` becomes `d|Q| / |Q|`. What is returned
+    /// is `2 dG`.
+    fn to_similarities(
+        &self,
+        settings: &CrossAttention,
+        gram: &[T],
+        cotangent: &[T],
+        ds: &mut [T],
+        radial: &mut [T],
+        scratch: &mut Scratch<T>,
+    ) -> Vec<T> {
+        let width = self.queries.vectors();
+        let rows = ds.len() / width.max(1);
+        let mut dg = vec![T::ZERO; gram.len()];
+        for columns in &self.blocks {
+            let asked = self.queries.slice(columns.clone());
+            let first = self.queries.span(columns.start).start;
+            let vectors = first..first + asked.vectors();
+            let panel = Panel { rows, stride: width, segments: asked.offsets, norms: &self.norms[vectors.clone()] };
+            let s = &mut ds[first..(rows - 1) * width + vectors.end];
+            attend(&settings.attention, &panel, s, Context::Gram(gram), scratch);
+            spread_scores(&settings.relevance, &panel, &cotangent[columns.clone()], scratch, &mut radial[vectors]);
+            to_weights(panel.rows, panel.stride, s, scratch);
+            accumulate_gram(rows, asked.vectors(), scratch, &mut dg);
+            to_similarities(&settings.attention, &panel, s, scratch);
+        }
+        dg
+    }
 }
 
 /// From the scores to `inner_grad = d(Q·a)`, `square_grad = 2 dm` and `radial = d|Q| / |Q|`.
@@ -262,6 +365,55 @@ vectorised! {
                                 }
                             }
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use xmbench_datasets::random::Seed;
+
+    use super::{super::Direction, *};
+
+    #[test]
+    fn picked_pairs_have_the_gradients_that_all_pairs_have() {
+        let mut stream = Seed(3).stream(&["picked"]);
+        let dim = 7;
+        let mut stack = |counts: &[usize]| {
+            let offsets: Vec<usize> = std::iter::once(0)
+                .chain(counts.iter().scan(0, |end, n| {
+                    *end += n;
+                    Some(*end)
+                }))
+                .collect();
+            let data: Vec<f64> = (0..offsets[counts.len()] * dim).map(|_| stream.normal()).collect();
+            (offsets, data)
+        };
+        let ((a, contexts), (b, queries)) = (stack(&[3, 1, 4, 2, 5]), stack(&[2, 6, 1, 3]));
+        let contexts = Stack { dim, offsets: &a, data: &contexts };
+        let queries = Stack { dim, offsets: &b, data: &queries };
+        // Two queries of one context, one query of two, and a context without any.
+        let mut cotangent = vec![0.0; 20];
+        for (at, value) in [(1, 0.5), (3, -1.5), (5, 2.0), (18, 0.25)] {
+            cotangent[at] = value;
+        }
+        for norm in [Norm::ClippedL2norm, Norm::L1norm, Norm::Softmax, Norm::NoNorm] {
+            for aggregation in [Aggregation::LogSumExp, Aggregation::Mean, Aggregation::Max] {
+                let settings = CrossAttention {
+                    direction: Direction::T2i,
+                    attention: Attention { norm, lambda_softmax: 4.0 },
+                    relevance: Relevance { aggregation, lambda_lse: 6.0 },
+                };
+                let all = of_all(&settings, contexts, queries, &cotangent);
+                let picked = of_picked(&settings, contexts, queries, &cotangent);
+                for (all, picked) in [(all.0, picked.0), (all.1, picked.1)] {
+                    assert_eq!(all.len(), picked.len());
+                    assert!(all.iter().any(|x| x.abs() > 1e-3));
+                    for (x, y) in all.iter().zip(&picked) {
+                        assert!((x - y).abs() < 1e-12, "{norm:?} {aggregation:?}: {x} and {y}");
                     }
                 }
             }
