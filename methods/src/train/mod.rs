@@ -119,7 +119,7 @@ struct Progress {
     best: Option<Best>,
 }
 
-/// Trains `model` and leaves it at the weights of the best validation score (of the last epoch without a judge). An
+/// Trains `model` and leaves it at the weights of the best validation score (of the last epoch without a judge, or where none is due). An
 /// interrupted training with checkpoints goes on after its last whole epoch.
 ///
 /// # Errors
@@ -167,7 +167,7 @@ fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedul
     while done < schedule.epochs && !out_of_patience(schedule, progress.best.as_ref(), done) {
         let epoch = one_epoch(model, training, schedule, &phases, run, &mut progress, done)?;
         done += 1;
-        let due = done % schedule.validate_every == 0 || done == schedule.epochs;
+        let due = done % schedule.validate_every == 0 || (done == schedule.epochs && schedule.validates());
         let validation = match run.judge {
             Some(judge) if due => Some(validate(judge, model, done, &mut progress.best)?),
             _ => None,

@@ -38,7 +38,7 @@ pub struct Schedule {
     pub clip: f64,
     /// Stop after so many epochs without a better validation score; 0 never stops early.
     pub patience: usize,
-    /// Validate every so many epochs.
+    /// Validate every so many epochs and after the last; never if there are fewer epochs.
     pub validate_every: usize,
     /// Stop with an error after so many steps in a row with the loss of a collapsed model; 0 never stops, and a control on
     /// shuffled pairs does not either.
@@ -84,6 +84,11 @@ impl Default for Schedule {
 }
 
 impl Schedule {
+    /// Whether an epoch comes after which a judge is asked.
+    pub fn validates(&self) -> bool {
+        self.validate_every <= self.epochs
+    }
+
     /// Checks every value.
     ///
     /// # Errors

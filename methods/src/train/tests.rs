@@ -166,6 +166,20 @@ fn the_best_weights_are_kept_and_patience_ends_the_training() {
 }
 
 #[test]
+fn what_is_never_due_is_not_judged_and_the_last_epoch_is_kept() {
+    let data = collection();
+    let epochs = schedule().epochs;
+    for (validate_every, judged) in [(epochs, 1), (epochs + 1, 0)] {
+        let (stop, mut silent, mut model) = (AtomicBool::new(false), Silent, Toy::new(Seed(9)));
+        let mut run = run(&mut silent, &stop);
+        run.judge = Some(&judge_first);
+        train(&mut model, &training(&data), &Schedule { validate_every, ..schedule() }, &mut run).unwrap();
+        assert_eq!(run.history.len(), epochs);
+        assert_eq!(run.history.iter().filter(|epoch| epoch.validation.is_some()).count(), judged);
+    }
+}
+
+#[test]
 fn rates_decay_by_steps_and_incomplete_batches_are_dropped() {
     let (data, stop) = (collection(), AtomicBool::new(false));
     struct Steps(Vec<(usize, usize)>);
