@@ -119,8 +119,8 @@ struct Progress {
     best: Option<Best>,
 }
 
-/// Trains `model` and leaves it at the weights of the best validation score (of the last epoch without a judge, or where none is due). An
-/// interrupted training with checkpoints goes on after its last whole epoch.
+/// Trains `model` and leaves it at the weights of the best validation score (of the last epoch without a judge, or where none
+/// is due). An interrupted training with checkpoints goes on after its last whole epoch.
 ///
 /// # Errors
 /// A schedule out of range, an epoch without a phase, no pairs, a loss or gradient that is not finite, a stop from outside, a

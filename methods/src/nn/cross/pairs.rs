@@ -288,7 +288,11 @@ impl<I: Interaction> CustomOp3 for Again<I> {
         _: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let found = backward::gradients(&self.interaction, &images.detach(), &words.detach(), &self.lengths, grad);
+        let gradients = match images.dtype() {
+            DType::F64 => backward::gradients::<I, f64>,
+            _ => backward::gradients::<I, f32>,
+        };
+        let found = gradients(&self.interaction, &images.detach(), &words.detach(), &self.lengths, grad);
         let [of_images, of_words, of_weights] = found.map_err(candle_core::Error::wrap)?;
         let of_weights = (of_weights.elem_count() == weights.elem_count()).then_some(of_weights);
         Ok((Some(of_images), Some(of_words), of_weights))

@@ -28,24 +28,11 @@ const PAIRS: usize = 32;
 const WAVE: usize = 32;
 
 /// Gradients for `images [images, regions, d]`, `words [total, e]` and the interaction's weights one after another, `[0]` if it has
-/// none, given that of the scores.
+/// none, given that of the scores; all are of type `T`.
 ///
 /// # Errors
 /// Those of the interaction.
-pub(super) fn gradients<I: Interaction>(
-    interaction: &I,
-    images: &Tensor,
-    words: &Tensor,
-    lengths: &Lengths,
-    grad: &Tensor,
-) -> Result<[Tensor; 3]> {
-    match images.dtype() {
-        DType::F64 => gradients_of::<I, f64>(interaction, images, words, lengths, grad),
-        _ => gradients_of::<I, f32>(interaction, images, words, lengths, grad),
-    }
-}
-
-fn gradients_of<I: Interaction, T: Real>(
+pub(super) fn gradients<I: Interaction, T: Real>(
     interaction: &I,
     images: &Tensor,
     words: &Tensor,
