@@ -220,6 +220,14 @@ impl Trial {
         [ENSEMBLE, RERANK].contains(&self.method.as_str())
     }
 
+    /// Whether training ended at the epoch that validation liked best: more of it might have been better. Not of a training
+    /// that was never validated.
+    pub fn cut_short(&self) -> bool {
+        let judged = self.history.iter().filter_map(|epoch| Some((epoch.epoch, epoch.validation?)));
+        let best = judged.reduce(|best, epoch| if epoch.1 > best.1 { epoch } else { best });
+        best.is_some_and(|(epoch, _)| self.history.last().is_some_and(|last| last.epoch == epoch))
+    }
+
     /// What trials of a recording are sorted by.
     pub fn order(&self) -> impl Ord + use<> {
         let place = (self.experiment.clone(), self.dataset.clone(), self.position, self.label.clone());

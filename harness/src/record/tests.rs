@@ -2,6 +2,8 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use polars::prelude::{ParquetReader, ParquetWriter, SerReader};
 
+use xmbench_methods::method::Epoch;
+
 use super::{journal::Journal, store, *};
 use crate::protocol::{Direction, Task, Ties};
 
@@ -96,6 +98,25 @@ fn everything_comes_back_from_journal_and_tables() {
         recording.trials.iter().zip(&wanted).for_each(|(found, wanted)| same(found, wanted));
         assert_eq!(recording.manifest.profile, "smoke");
     }
+}
+
+#[test]
+fn training_that_ended_at_its_best_epoch_was_cut_short() {
+    let epoch = |(at, validation): (usize, &Option<f64>)| Epoch {
+        epoch: at + 1,
+        loss: 1.0,
+        learning_rate: 0.1,
+        validation: *validation,
+        seconds: 1.0,
+        pairs: 8,
+    };
+    let of = |scores: &[Option<f64>]| {
+        Trial { history: scores.iter().enumerate().map(epoch).collect(), ..trial("a", 1) }.cut_short()
+    };
+    assert!(of(&[Some(1.0), None, Some(2.0)]));
+    assert!(!of(&[Some(1.0), Some(2.0), Some(2.0)]));
+    assert!(!of(&[Some(2.0), Some(1.0)]));
+    assert!(!of(&[None, None]) && !of(&[]));
 }
 
 #[test]

@@ -87,6 +87,9 @@ fn result(
     if trials.dagger {
         marks.push(Mark::Dagger);
     }
+    if trials.trials.iter().any(|trial| trial.cut_short()) {
+        marks.push(Mark::CutShort);
+    }
     let mut remark = |text: String| marks.push(number(reasons, text));
     let remarks: BTreeSet<&str> = trials.trials.iter().map(|trial| trial.remark.trim()).collect();
     remarks.into_iter().filter(|text| !text.is_empty()).for_each(|text| remark(text.to_string()));
@@ -290,6 +293,10 @@ fn notes(
     }
     let legend = [
         (Mark::Dagger, "selected on the test split, as the paper did; does not compete"),
+        (
+            Mark::CutShort,
+            "cut short: under some seed validation was best at the last epoch, so that more might have helped",
+        ),
         (Mark::Recalled, "from memory, not seen in the source"),
         (Mark::Measured, "from a small independent re-run"),
     ];

@@ -131,6 +131,8 @@ pub enum Mark {
     Recalled,
     /// From a small independent re-run.
     Measured,
+    /// Training ended where validation was best.
+    CutShort,
     /// Samples scatter too much to compare.
     Noisy,
     /// A numbered note.

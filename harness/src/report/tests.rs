@@ -76,7 +76,7 @@ fn a_remark_and_a_selected_setting_stand_below_the_table() {
     let recall = markdown(&recording, "01-recall-f8k");
     let remark = recall.lines().find(|line| line.contains("negatives as the released code counts them")).unwrap();
     let mark = remark.strip_prefix("- ").unwrap().split(' ').next().unwrap();
-    assert!(recall.lines().any(|line| line.starts_with(&format!("| VSE++{mark}"))), "{mark} in {recall}");
+    assert!(recall.lines().any(|line| line.starts_with(&format!("| VSE++§{mark}"))), "{mark} in {recall}");
     let hashing = markdown(&recording, "02-hashing-wiki");
     assert!(hashing.contains("selected on val: ridge 0.1 (seeds 0, 2); ridge 1.0 (seed 1)"), "{hashing}");
 }
@@ -181,7 +181,8 @@ fn an_unknown_plot_is_an_error_that_names_the_known_ones() {
     let error = render(&recording, &[], folder.path()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "experiment 01-recall: no plot is called 'recal'; choose from recall, pr, topn, radius, bits, sweep, pareto, training, rerank"
+        "experiment 01-recall: no plot is called 'recal'; choose from recall, pr, topn, radius, bits, unified, ties, sweep, pareto, training, \
+         rerank"
     );
     assert!(!folder.path().join("index.html").exists());
 }

@@ -144,9 +144,25 @@ pub struct MethodEntry {
     /// epoch is kept.
     #[serde(default)]
     pub shortlists_only: bool,
+    /// What of the method's card stands beside the entry's rows.
+    #[serde(default)]
+    pub reported: Vec<Quoted>,
     /// Everything else in the entry: parameters, with an array for each that is swept.
     #[serde(flatten)]
     pub params: toml::Table,
+}
+
+/// Numbers of a method's card.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quoted {
+    /// Dataset, as the card names it.
+    pub dataset: String,
+    /// Row, as the card names it; `{bits}` is the row's own value of what it sweeps. Rows of which the card has none go without.
+    pub variant: String,
+    /// Largest difference that still counts as agreement; absent where the numbers are a yardstick and not a target.
+    #[serde(default)]
+    pub tolerance: Option<f64>,
 }
 
 /// The mean of the scores of several rows.
@@ -220,7 +236,8 @@ struct Override {
 }
 
 /// What a plot may be called.
-const PLOTS: [&str; 9] = ["recall", "pr", "topn", "radius", "bits", "sweep", "pareto", "training", "rerank"];
+const PLOTS: [&str; 11] =
+    ["recall", "pr", "topn", "radius", "bits", "unified", "ties", "sweep", "pareto", "training", "rerank"];
 
 macro_rules! builtin {
     ($($name:literal),* $(,)?) => {
@@ -476,7 +493,7 @@ off = true
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, radius, bits, sweep, pareto, training, rerank; did you mean `recall`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, radius, bits, unified, ties, sweep, pareto, training, rerank; did you mean `recall`?");
     }
 
     #[test]

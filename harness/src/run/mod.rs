@@ -17,6 +17,7 @@ pub mod plan;
 mod progress;
 mod score;
 mod stages;
+mod stated;
 pub mod sweep;
 pub mod timing;
 pub mod trial;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 use xmbench_methods::Method;
 
-use super::{Experiment, Methods, experiment::MethodEntry, stages};
-use crate::record::{Control, ENSEMBLE, RERANK, words};
+use super::{Experiment, Methods, experiment::MethodEntry, stages, stated::stated};
+use crate::record::{Control, ENSEMBLE, RERANK};
 
 /// A trial of an experiment on any of its datasets.
 #[derive(Clone)]
@@ -142,19 +142,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         bail!("experiment {}: `common` names `{key}`, which is a parameter of no method of it{hint}", experiment.name);
     }
     stages::append(experiment, &mut trials, &mut rows)?;
-    for expected in &experiment.expected {
-        // Either every row of a label, or one point of its sweep as tables name it.
-        let names: Vec<String> =
-            rows.iter().flat_map(|(label, swept)| [label.clone(), words::label(label, swept)]).collect();
-        if !names.contains(&expected.label) {
-            let hint = super::nearest(&expected.label, names.iter().map(String::as_str));
-            bail!(
-                "experiment {}: a value is expected of `{}`, which is no label of it{hint}",
-                experiment.name,
-                expected.label
-            );
-        }
-    }
+    stated(experiment, &trials)?;
     Ok(trials)
 }
 

@@ -17,6 +17,7 @@ pub struct Progress {
     plain: bool,
     total: u64,
     current: String,
+    began: Instant,
     last: Instant,
 }
 
@@ -31,20 +32,22 @@ impl Progress {
             bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
             bar.enable_steady_tick(Duration::from_millis(500));
         }
-        Self { bar, plain: !terminal && !quiet, total: total as u64, current: String::new(), last: Instant::now() }
+        let now = Instant::now();
+        Self { bar, plain: !terminal && !quiet, total: total as u64, current: String::new(), began: now, last: now }
     }
 
     /// A trial begins.
     pub fn begin(&mut self, label: &str) {
         self.current = label.into();
-        self.last = Instant::now();
+        (self.began, self.last) = (Instant::now(), Instant::now());
         self.bar.set_message(self.current.clone());
     }
 
     /// A trial is over; `outcome` is what is worth saying of it.
     pub fn end(&mut self, outcome: &str) {
         self.bar.inc(1);
-        self.say(&format!("[{}/{}] {}: {outcome}", self.bar.position(), self.total, self.current));
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.say(&format!("[{}/{}] {}: {outcome} ({seconds:.1} s)", self.bar.position(), self.total, self.current));
     }
 
     /// Trials need not run.

@@ -125,8 +125,8 @@ impl<'a> Encoded<'a> {
         ])
     }
 
-    /// Times the texts of the scored split asking for images, one by one and all together, and the stages of one query where
-    /// there are two.
+    /// Times the texts of the scored split asking for images, one by one and together (all, or as many as there is time for),
+    /// and the stages of one query where there are two.
     ///
     /// # Errors
     /// The search's own.
@@ -139,11 +139,12 @@ impl<'a> Encoded<'a> {
         let search = build()?;
         let one = |call: usize| call % texts..call % texts + 1;
         let single = timing::sample(short, |call| search.best(one(call), WANTED).map(drop))?;
-        let batch = timing::sample(long, |_| search.best(0..texts, WANTED).map(drop))?;
+        let together = long.fits(&single, texts);
+        let batch = timing::sample(long, |_| search.best(0..together, WANTED).map(drop))?;
         let mut timings = vec![
             timing("index", self.gallery().collection.images.len(), indexing),
             timing("query single", 1, single),
-            timing("query batch", texts, batch),
+            timing("query batch", together, batch),
         ];
         if let Some(shortlist) = search.shortlist() {
             let deep = shortlist.max(WANTED);

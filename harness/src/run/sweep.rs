@@ -10,6 +10,7 @@ use super::{
     Experiment, Planned, Profile, Progress,
     bench::{Bench, End},
     experiment::DatasetEntry,
+    stated::stated,
 };
 use crate::record::{DatasetNote, ExperimentNote, Store};
 
@@ -56,9 +57,9 @@ pub fn sweep(
     stop: &AtomicBool,
 ) -> Result<Summary> {
     let mut summary = Summary::default();
-    store.note(|manifest| {
-        manifest.experiments.extend(work.iter().map(|(experiment, _)| (experiment.name.clone(), note_of(experiment))));
-    })?;
+    let notes = work.iter().map(|(experiment, plan)| Ok((experiment.name.clone(), note_of(experiment, plan)?)));
+    let notes = notes.collect::<Result<Vec<_>>>()?;
+    store.note(|manifest| manifest.experiments.extend(notes))?;
     let mut entries: Vec<&DatasetEntry> = Vec::new();
     for entry in work.iter().flat_map(|(experiment, _)| &experiment.datasets) {
         if !entries.contains(&entry) {
@@ -141,14 +142,14 @@ fn is_absent(error: &xmbench_datasets::Error) -> bool {
     }
 }
 
-fn note_of(experiment: &Experiment) -> ExperimentNote {
-    ExperimentNote {
+fn note_of(experiment: &Experiment, plan: &[Planned]) -> Result<ExperimentNote> {
+    Ok(ExperimentNote {
         title: experiment.title.clone(),
         analysis: experiment.analysis.clone(),
         columns: experiment.columns.clone(),
         plots: experiment.plots.clone(),
-        expected: experiment.expected.clone(),
-    }
+        expected: stated(experiment, plan)?,
+    })
 }
 
 fn note_of_dataset(dataset: &Dataset) -> DatasetNote {

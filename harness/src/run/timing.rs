@@ -34,10 +34,22 @@ impl Effort {
         }
     }
 
+    /// How many of `all` queries one call answers within the budget, by what they take one by one: not fewer than [`TOGETHER`],
+    /// as a batch of a handful is none.
+    pub fn fits(self, one: &[f64], all: usize) -> usize {
+        let fastest = one.iter().copied().fold(f64::INFINITY, f64::min);
+        // A float that is too large for a number of queries becomes the largest.
+        let within = (self.budget.as_secs_f64() / fastest) as usize;
+        within.max(TOGETHER).min(all)
+    }
+
     fn new(warm_up: u64, budget: u64, samples: usize) -> Self {
         Self { warm_up: Duration::from_millis(warm_up), budget: Duration::from_millis(budget), samples }
     }
 }
+
+/// Queries that ask together, if there are as many.
+const TOGETHER: usize = 64;
 
 /// Calls in one window of the warm-up.
 const WINDOW: usize = 5;
@@ -113,6 +125,16 @@ mod tests {
     fn one_sample_is_taken_even_without_time() {
         let none = Effort { warm_up: Duration::ZERO, budget: Duration::ZERO, samples: 100 };
         assert_eq!(sample::<Infallible>(none, |_| Ok(())).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_there_is_time_for() {
+        let effort = Effort::new(0, 1000, 5);
+        assert_eq!(effort.fits(&[0.5, 0.001, 0.002], 5000), 1000);
+        assert_eq!(effort.fits(&[0.001], 300), 300);
+        assert_eq!(effort.fits(&[3.0], 5000), TOGETHER);
+        assert_eq!(effort.fits(&[3.0], 5), 5);
+        assert_eq!(effort.fits(&[0.0], 5000), 5000);
     }
 
     #[test]

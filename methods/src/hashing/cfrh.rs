@@ -95,7 +95,7 @@ pub struct Decoders([Mlp; 2]);
 impl Decoders {
     /// From codes of `bits` values to vectors of such widths.
     fn new(weights: &mut Weights, bits: usize, hidden: usize, widths: [usize; 2]) -> Result<Self> {
-        let settings = MlpSettings { init: Init::Pytorch, fused: false, ..MlpSettings::default() };
+        let settings = MlpSettings { init: Init::Pytorch, ..MlpSettings::default() };
         let mut decoder = |name: &str, width| {
             let widths: Vec<usize> = [bits, hidden, width].into_iter().filter(|&width| width > 0).collect();
             Mlp::new(weights, name, &widths, settings)

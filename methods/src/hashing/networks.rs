@@ -72,7 +72,7 @@ impl Default for Options {
 impl Options {
     fn layers(&self) -> MlpSettings {
         let Self { dropout, batch_norm: norm, .. } = *self;
-        MlpSettings { init: Init::Pytorch, fused: false, dropout, norm, ..MlpSettings::default() }
+        MlpSettings { init: Init::Pytorch, dropout, norm, ..MlpSettings::default() }
     }
 }
 

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Init, Weights,
+    gradients::hand_over,
     real::{Real, column_sums, contiguous, dispatch, with},
 };
 use crate::{
@@ -247,13 +248,13 @@ impl CustomOp3 for Layer {
     fn bwd(
         &self,
         x: &Tensor,
-        w: &Tensor,
+        weight: &Tensor,
         b: &Tensor,
         y: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let ((rows, input), output) = (x.dims2()?, b.dim(0)?);
-        let (w, grad) = (w.contiguous()?, grad.contiguous()?);
+        let (w, grad) = (weight.contiguous()?, grad.contiguous()?);
         dispatch!(grad.dtype(), T => {
             let dz = with::<T, _>(y, |y| with::<T, _>(&grad, |grad| Ok(self.inner(y, grad))))?;
             let dz_rows = Mat::new(&dz, rows, output);
@@ -274,7 +275,8 @@ impl CustomOp3 for Layer {
                 None
             };
             let db = Tensor::from_vec(column_sums(&dz, output), output, x.device())?;
-            Ok((dx, Some(Tensor::from_vec(dw, (input, output), x.device())?), Some(db)))
+            let dw = Tensor::from_vec(dw, (input, output), x.device())?;
+            Ok((dx, hand_over(weight, dw), hand_over(b, db)))
         })
     }
 }

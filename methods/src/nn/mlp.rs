@@ -8,7 +8,7 @@
 use candle_core::{Device, Tensor};
 use xmbench_datasets::{Matrix, random::Stream};
 
-use super::{Activation, BatchNorm, Dense, Init, Linear, Weights, dropout, in_blocks};
+use super::{Activation, BatchNorm, Dense, Init, Weights, dropout, in_blocks};
 use crate::Result;
 
 /// Rows that go through at once where no gradient is taken.
@@ -23,9 +23,6 @@ pub struct MlpSettings {
     pub init: Init,
     /// Names of the layers.
     pub names: LayerNames,
-    /// Whether product, bias and nonlinearity are one operation ([`Dense`]) or several ([`Linear`]): the same numbers but for
-    /// rounding; one takes less time on the CPU.
-    pub fused: bool,
     /// Whether hidden layers have batch normalisation.
     pub norm: bool,
     /// Share of the hidden values that is dropped in training.
@@ -38,7 +35,6 @@ impl Default for MlpSettings {
             activation: Activation::Relu,
             init: Init::Xavier,
             names: LayerNames::Numbered,
-            fused: true,
             norm: false,
             dropout: 0.0,
         }
@@ -76,26 +72,17 @@ pub struct Mlp {
 
 /// Equation (1) but for the dropout, or equation (2).
 struct Layer {
-    map: Map,
-    norm: Option<BatchNorm>,
-    /// What [`Map`] and normalisation leave to do.
-    activation: Activation,
-}
-
-enum Map {
-    Fused(Dense),
-    Plain(Linear),
+    /// With the nonlinearity, if no normalisation comes between.
+    dense: Dense,
+    norm: Option<(BatchNorm, Activation)>,
 }
 
 impl Layer {
     fn forward(&self, x: &Tensor, training: bool) -> Result<Tensor> {
-        let y = match &self.map {
-            Map::Fused(dense) => dense.forward(x)?,
-            Map::Plain(linear) => linear.forward(x)?,
-        };
+        let y = self.dense.forward(x)?;
         match &self.norm {
-            Some(norm) => self.activation.apply(&norm.forward(&y, training)?),
-            None => self.activation.apply(&y),
+            Some((norm, activation)) => activation.apply(&norm.forward(&y, training)?),
+            None => Ok(y),
         }
     }
 }
@@ -110,20 +97,12 @@ impl Mlp {
         let layer = |(i, pair): (usize, &[usize])| {
             let [at, norm] = settings.names.of(name, i, i == last);
             let activation = if i == last { Activation::Identity } else { settings.activation };
-            let norm = match settings.norm && i != last {
-                true => Some(BatchNorm::new(weights, &norm, pair[1])?),
-                false => None,
-            };
-            let (inside, outside) = match settings.fused && norm.is_none() {
-                true => (activation, Activation::Identity),
-                false => (Activation::Identity, activation),
+            let (inside, norm) = match settings.norm && i != last {
+                true => (Activation::Identity, Some((BatchNorm::new(weights, &norm, pair[1])?, activation))),
+                false => (activation, None),
             };
             let [weight, bias] = settings.init.layer(weights, &at, pair[0], pair[1])?;
-            let map = match settings.fused {
-                true => Map::Fused(Dense::from_parts(weight, bias, inside)),
-                false => Map::Plain(Linear::from_parts(weight, bias)),
-            };
-            Ok(Layer { map, norm, activation: outside })
+            Ok(Layer { dense: Dense::from_parts(weight, bias, inside), norm })
         };
         let layers = widths.windows(2).enumerate().map(layer).collect::<Result<_>>()?;
         Ok(Self { layers, dropout: settings.dropout, width: widths.last().copied().unwrap_or(0) })
@@ -182,26 +161,22 @@ mod tests {
 
     #[test]
     fn two_layers_by_hand() {
-        for fused in [false, true] {
-            for (activation, expected) in
-                [(Activation::Relu, 4.5), (Activation::Identity, 3.5), (Activation::Cubic, 5.5)]
-            {
-                let (weights, mlp) = mlp(&[2, 2, 1], MlpSettings { activation, fused, ..MlpSettings::default() });
-                let set = |name: &str, values: &[f32]| {
-                    let var = weights.var(name).unwrap();
-                    var.set(&Tensor::from_slice(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
-                };
-                // Sums 12 and -12 (or 2 and -1); the cubic sigmoid of 12 is 3.
-                let sums: [f32; 2] = if activation == Activation::Cubic { [12.0, -12.0] } else { [2.0, -1.0] };
-                set("net.0.weight", &[sums[0], sums[1] + 1.0, 0.0, 0.0]);
-                set("net.0.bias", &[0.0, -1.0]);
-                set("net.1.weight", &[2.0, 1.0]);
-                set("net.1.bias", &[if activation == Activation::Cubic { 2.5 } else { 0.5 }]);
-                let x = Tensor::new(&[[1f32, 5.0]], &Device::Cpu).unwrap();
-                let y = flat(&mlp.forward(&x, None).unwrap());
-                // relu: 2 * 2 + 0.5;  none: 2 * 2 - 1 + 0.5;  cubic: 2 * 3 - 3 + 2.5.
-                assert!((y[0] - expected).abs() < 1e-6, "{activation:?}: {y:?}");
-            }
+        for (activation, expected) in [(Activation::Relu, 4.5), (Activation::Identity, 3.5), (Activation::Cubic, 5.5)] {
+            let (weights, mlp) = mlp(&[2, 2, 1], MlpSettings { activation, ..MlpSettings::default() });
+            let set = |name: &str, values: &[f32]| {
+                let var = weights.var(name).unwrap();
+                var.set(&Tensor::from_slice(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
+            };
+            // Sums 12 and -12 (or 2 and -1); the cubic sigmoid of 12 is 3.
+            let sums: [f32; 2] = if activation == Activation::Cubic { [12.0, -12.0] } else { [2.0, -1.0] };
+            set("net.0.weight", &[sums[0], sums[1] + 1.0, 0.0, 0.0]);
+            set("net.0.bias", &[0.0, -1.0]);
+            set("net.1.weight", &[2.0, 1.0]);
+            set("net.1.bias", &[if activation == Activation::Cubic { 2.5 } else { 0.5 }]);
+            let x = Tensor::new(&[[1f32, 5.0]], &Device::Cpu).unwrap();
+            let y = flat(&mlp.forward(&x, None).unwrap());
+            // relu: 2 * 2 + 0.5;  none: 2 * 2 - 1 + 0.5;  cubic: 2 * 3 - 3 + 2.5.
+            assert!((y[0] - expected).abs() < 1e-6, "{activation:?}: {y:?}");
         }
     }
 
@@ -226,18 +201,15 @@ mod tests {
     }
 
     #[test]
-    fn one_operation_or_several_and_blocks_or_not_give_the_same_numbers() {
+    fn blocks_or_not_give_the_same_numbers() {
         for norm in [false, true] {
             let settings = MlpSettings { activation: Activation::Tanh, norm, ..MlpSettings::default() };
-            let ((first, fused), (second, plain)) =
-                (mlp(&[5, 7, 3], settings), mlp(&[5, 7, 3], MlpSettings { fused: false, ..settings }));
-            fill(&first);
-            fill(&second);
+            let (weights, mlp) = mlp(&[5, 7, 3], settings);
+            fill(&weights);
             let x = counted(3, &[2500, 5], 20.0);
-            let outputs = fused.forward(&x, None).unwrap();
-            assert!(distance(&outputs, &plain.forward(&x, None).unwrap()) < 1e-5);
+            let outputs = mlp.forward(&x, None).unwrap();
             let rows = Matrix { rows: 2500, cols: 5, data: x.flatten_all().unwrap().to_vec1().unwrap() };
-            let blocks = fused.outputs(&rows, &Device::Cpu).unwrap();
+            let blocks = mlp.outputs(&rows, &Device::Cpu).unwrap();
             let blocks = Tensor::from_vec(blocks.data, (2500, 3), &Device::Cpu).unwrap();
             assert!(distance(&outputs, &blocks) < 1e-6);
         }

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use super::{
     Lengths,
     cell::Cell,
+    gradients::hand_over,
     lengths::index,
     panels::Panels,
     real::{Real, Scratch, column_sums, contiguous, dispatch, with},
@@ -353,14 +354,16 @@ impl CustomOp3 for Handle {
 
     fn bwd(
         &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
+        w_ih: &Tensor,
+        w_hh: &Tensor,
+        b_ih: &Tensor,
         _: &Tensor,
         _: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         match self.gradients.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some([w_ih, w_hh, b_ih]) => Ok((Some(w_ih), Some(w_hh), Some(b_ih))),
+            Some([of_w_ih, of_w_hh, of_b_ih]) => {
+                Ok((hand_over(w_ih, of_w_ih), hand_over(w_hh, of_w_hh), hand_over(b_ih, of_b_ih)))
+            }
             None => candle_core::bail!("recurrence: expected gradients of the weights, found none"),
         }
     }

@@ -23,7 +23,11 @@ pub use self::{
     sampler::Sampler,
     schedule::{Optimiser, RateSchedule, Schedule},
 };
-use crate::{Error, Matcher, Result, Run, Training, method::Epoch, nn::Weights};
+use crate::{
+    Error, Matcher, Result, Run, Training,
+    method::Epoch,
+    nn::{Weights, backward},
+};
 
 /// Stack of the training thread: candle walks the graph of a loss by recursion.
 const STACK: usize = 256 << 20;
@@ -233,7 +237,7 @@ fn one_epoch(
                 progress.collapse.watch(value, model.collapsed(batch.len(), epoch), epoch)?;
             }
             let rate_of = |weight: &str| rate * phase.rate * model.rate(weight);
-            let grads = loss.backward()?;
+            let grads = backward(&loss)?;
             let norm = progress.optimiser.step(model.weights(), &phase.weights, &grads, schedule, &rate_of)?;
             if !norm.is_finite() {
                 return Err(bad("norm of the gradient", norm));

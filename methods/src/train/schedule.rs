@@ -117,6 +117,9 @@ impl Schedule {
         positive("decay", self.decay)?;
         not_negative("weight_decay", self.weight_decay)?;
         not_negative("clip", self.clip)?;
+        if self.patience > 0 && !self.validates() {
+            return Err(out_of_range(method, "patience", "0, as no epoch is validated", self.patience));
+        }
         self.check_optimiser(method)?;
         self.check_rates(method)
     }

@@ -147,6 +147,7 @@ fn sign(mark: Mark) -> String {
         Mark::Dagger => "\\textdagger{}".to_string(),
         Mark::Recalled => "$^{\\circ}$".to_string(),
         Mark::Measured => "$^{\\wedge}$".to_string(),
+        Mark::CutShort => "\\textsuperscript{\\S}".to_string(),
         Mark::Noisy => "\\textdaggerdbl{}".to_string(),
         Mark::Number(number) => format!("\\textsuperscript{{{number}}}"),
     }

@@ -84,6 +84,7 @@ fn sign(mark: Mark) -> String {
         Mark::Dagger => "†".to_string(),
         Mark::Recalled => "°".to_string(),
         Mark::Measured => "^".to_string(),
+        Mark::CutShort => "§".to_string(),
         Mark::Noisy => "‡".to_string(),
         Mark::Number(number) => format!("<sup>{number}</sup>"),
     }

@@ -51,12 +51,14 @@ enum Draw {
 }
 
 /// Every plot: its name in an experiment, what it shows, how it is drawn.
-const PLOTS: [(&str, &str, Draw); 9] = [
+const PLOTS: [(&str, &str, Draw); 11] = [
     ("recall", "recall at K", Draw::One(recall::draw)),
     ("pr", "precision and recall", Draw::One(curves::precision_recall)),
     ("topn", "precision of the first N", Draw::One(curves::top_n)),
     ("radius", "precision and recall within a Hamming radius", Draw::One(curves::radius)),
     ("bits", "MAP by code length", Draw::One(bits::draw)),
+    ("unified", "unified codes and others", Draw::One(bits::unified)),
+    ("ties", "what the order of ties moves", Draw::One(bits::ties)),
     ("sweep", "by", Draw::Each(sweep::draw)),
     ("pareto", "accuracy against query time", Draw::One(pareto::draw)),
     ("training", "training", Draw::One(training::draw)),

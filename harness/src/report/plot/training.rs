@@ -16,6 +16,9 @@ type Span = (f64, f64, f64, f64);
 /// seen (13 deviations for two seeds), and the range says more.
 const ENOUGH: usize = 5;
 
+/// What holds for any number of seeds.
+const SAID: &str = "Large marker: highest validation; at a line's end, training was cut short. Losses of different methods are different functions.";
+
 /// Draws the plot; `None` where no row kept a history.
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let rows = &scene.section.rows;
@@ -72,7 +75,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let (mut canvas, frames) = figure.frame();
     // Many bands lie over each other: each is paler then.
     let alpha = if shown.len() > 5 { 0.09 } else { 0.16 };
-    for ((_, lines), panel) in panels.iter().zip(&frames) {
+    for ((label, lines), panel) in panels.iter().zip(&frames) {
         for (row, spans) in lines {
             band(&mut canvas, panel, spans, look(*row).colour.alpha(alpha));
         }
@@ -81,6 +84,10 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             look(*row).line(&mut canvas, &places, 2.0);
             let every = (places.len() / 5).max(1);
             places.iter().skip(i % every).step_by(every).for_each(|place| look(*row).marker(&mut canvas, *place, 3.6));
+            let best = spans.iter().zip(&places).reduce(|best, other| if other.0.1 > best.0.1 { other } else { best });
+            best.filter(|_| *label == validation)
+                .into_iter()
+                .for_each(|(_, place)| look(*row).marker(&mut canvas, *place, 6.5));
         }
     }
     Some(canvas)
@@ -91,13 +98,13 @@ fn remark(seeds: &[usize]) -> String {
     let interval = "95 % interval of the mean (Student's t over seeds)";
     let band = match (seeds.iter().any(|n| (2..ENOUGH).contains(n)), seeds.iter().any(|n| *n >= ENOUGH)) {
         (false, false) => {
-            return "Each line is one seed. Losses of different methods are different functions.".to_string();
+            return format!("Each line is one seed. {SAID}");
         }
         (true, false) => "least to greatest over seeds, which are too few for an interval".to_string(),
         (false, true) => interval.to_string(),
         (true, true) => format!("{interval}, below {ENOUGH} seeds least to greatest"),
     };
-    format!("Line: mean over seeds; band: {band}. Losses of different methods are different functions.")
+    format!("Line: mean over seeds; band: {band}. {SAID}")
 }
 
 /// Mean and band at each epoch that every seed reached.

@@ -15,6 +15,7 @@ use crate::{
         store::Store,
     },
     method::Epoch,
+    nn::backward,
     train::Model,
 };
 
@@ -126,7 +127,7 @@ pub(super) fn evaluate(model: &Networks, x: &[f64], gradient: &mut [f64]) -> Res
             value += error.to_dtype(DType::F64)?.to_scalar::<f64>()?;
             part = (part + error)?;
         }
-        let found = part.backward()?;
+        let found = backward(&part)?;
         let mut at = 0;
         for (_, var) in model.weights.iter() {
             if let Some(found) = found.get(var) {

@@ -24,8 +24,7 @@ impl Branch {
         standardise: Option<Standardise>,
     ) -> Result<Self> {
         let widths: Vec<usize> = [input].into_iter().chain((hidden > 0).then_some(hidden)).chain([output]).collect();
-        let settings =
-            MlpSettings { names: LayerNames::Last, fused: false, norm: true, dropout, ..MlpSettings::default() };
+        let settings = MlpSettings { names: LayerNames::Last, norm: true, dropout, ..MlpSettings::default() };
         Ok(Self { standardise, layers: Mlp::new(weights, name, &widths, settings)? })
     }
 

@@ -63,6 +63,7 @@ fn a_value_that_would_change_nothing_is_refused() {
     let cosine = || Schedule { rate_schedule: RateSchedule::Cosine, decay_every: 0, ..Schedule::default() };
     let at = || Schedule { decay_at: vec![1, 3], decay_every: 0, ..Schedule::default() };
     for (key, schedule) in [
+        ("patience", Schedule { patience: 2, epochs: 3, validate_every: 4, ..Schedule::default() }),
         ("momentum", Schedule { momentum: 0.5, ..Schedule::default() }),
         ("beta1", Schedule { beta1: 0.5, optimiser: Optimiser::Sgd, ..Schedule::default() }),
         ("beta2", Schedule { beta2: 0.9, optimiser: Optimiser::Nesterov, ..Schedule::default() }),

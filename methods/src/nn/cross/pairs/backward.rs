@@ -16,7 +16,7 @@ use super::{IMAGES, Interaction, Padded, Pairing, Side, strips};
 use crate::{
     Result,
     nn::{
-        Lengths,
+        Lengths, backward,
         lengths::index,
         real::{Real, with},
     },
@@ -139,7 +139,7 @@ impl Block {
         let ((images, of_images), (texts, of_texts)) = (images.cut(&self.images)?, texts.cut(&self.texts)?);
         let scores = interaction.scores(&images, &texts, self.pairing)?;
         let given = Tensor::from_vec(given, scores.shape(), scores.device())?.to_dtype(scores.dtype())?;
-        let grads = (scores * given)?.sum_all()?.backward()?;
+        let grads = backward(&(scores * given)?.sum_all()?)?;
         let of = |tensor: &Tensor| grads.get(tensor).map(Tensor::contiguous).transpose();
         let all = |tensors: &[Tensor]| tensors.iter().map(of).collect::<candle_core::Result<_>>();
         Ok(Part { images: all(&of_images)?, texts: all(&of_texts)?, weights: all(&interaction.weights())? })
@@ -210,7 +210,7 @@ impl<T: Real> Leaves<T> {
             let sums = Tensor::from_vec(sums, tensor.shape(), tensor.device())?;
             total = (total + (tensor * sums)?.sum_all()?)?;
         }
-        let grads = total.backward()?;
+        let grads = backward(&total)?;
         let of_vectors = grads.get(&self.vectors).map_or_else(|| self.vectors.zeros_like(), Tensor::contiguous)?;
         let of = |weight: &Tensor| grads.get(weight).map(Tensor::contiguous).transpose();
         Ok((of_vectors, weights.iter().map(of).collect::<candle_core::Result<_>>()?))
