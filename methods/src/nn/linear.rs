@@ -111,36 +111,27 @@ impl Linear {
     /// # Errors
     /// If the last dimension is not `in`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let matrix = match &self.matrix {
-            Matrix::Plain(w) => w.clone(),
-            Matrix::Normalised { v, g } => v.broadcast_mul(&g.broadcast_div(&v.sqr()?.sum_all()?.sqrt()?)?)?,
-        };
-        along(x, &matrix, |x| Ok(x.matmul(&matrix)?.broadcast_add(&self.bias)?))
+        self.activated(x, Activation::Identity)
     }
 
-    /// [`Linear::forward`] and a nonlinearity as one operation, as [`Dense`](super::Dense) has it: the same numbers but for rounding, in
-    /// less time on the CPU.
+    /// [`Linear::forward`] and a nonlinearity, as one operation.
     ///
     /// # Errors
     /// As [`Linear::forward`].
     pub fn activated(&self, x: &Tensor, activation: Activation) -> Result<Tensor> {
-        match &self.matrix {
-            Matrix::Plain(matrix) => along(x, matrix, |x| dense(x, matrix, &self.bias, activation)),
-            Matrix::Normalised { .. } => activation.apply(&self.forward(x)?),
-        }
+        let matrix = match &self.matrix {
+            Matrix::Plain(w) => w.clone(),
+            Matrix::Normalised { v, g } => v.broadcast_mul(&g.broadcast_div(&v.sqr()?.sum_all()?.sqrt()?)?)?,
+        };
+        // One flat product: batched ones run on one thread.
+        let (input, output) = matrix.dims2()?;
+        let rows = x.elem_count() / input.max(1);
+        let mut shape = x.dims().to_vec();
+        let y = dense(&x.reshape((rows, input))?, &matrix, &self.bias, activation)?;
+        shape.pop();
+        shape.push(output);
+        Ok(y.reshape(shape)?)
     }
-}
-
-/// A map of rows along the last dimension.
-fn along(x: &Tensor, matrix: &Tensor, map: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    // One flat product: batched ones run on one thread.
-    let (input, output) = matrix.dims2()?;
-    let rows = x.elem_count() / input.max(1);
-    let mut shape = x.dims().to_vec();
-    let y = map(&x.reshape((rows, input))?)?;
-    shape.pop();
-    shape.push(output);
-    Ok(y.reshape(shape)?)
 }
 
 /// Image vectors to the joint space: a linear layer, then a scaling, then perhaps absolute values.
