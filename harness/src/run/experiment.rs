@@ -267,6 +267,7 @@ builtin![
     "14-emoji-relations",
     "15-f8k-relations",
     "16-wiki-hashing",
+    "16-wiki-held-out",
 ];
 
 impl Experiment {
