@@ -148,18 +148,24 @@ fn first_best(scores: &[[f64; 2]]) -> usize {
 
 /// What the trained rows were trained for: once if they share it, else for each group that does.
 fn budget(section: &Section<'_>) -> Option<String> {
-    let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
-    for row in section.rows.iter().filter(|row| row.control == Control::None) {
+    let learned = section.rows.iter().filter(|row| row.control == Control::None);
+    let trained = learned.filter_map(|row| {
         let budget = Budget::of(&row.trials);
-        if budget.is_trained() {
-            let text = budget.to_string();
-            match groups.iter_mut().find(|(other, _)| *other == text) {
-                Some((_, names)) => names.push(&row.name),
-                None => groups.push((text, vec![&row.name])),
-            }
+        budget.is_trained().then(|| (row, budget.to_string()))
+    });
+    let trained: Vec<(&Trials<'_>, String)> = trained.collect();
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (row, text) in &trained {
+        // A label stands for the rows of its sweep, if they have it in common.
+        let alike = trained.iter().all(|(other, of)| other.label != row.label || of == text);
+        let name = if alike { row.label } else { &row.name };
+        match groups.iter_mut().find(|(other, _)| *other == text) {
+            Some((_, names)) if names.contains(&name) => {}
+            Some((_, names)) => names.push(name),
+            None => groups.push((text, vec![name])),
         }
     }
-    let group = |(text, names): &(String, Vec<&str>)| format!("{}: {text}", names.join(", "));
+    let group = |(text, names): &(&str, Vec<&str>)| format!("{}: {text}", names.join(", "));
     match groups.as_slice() {
         [] => None,
         [(text, _)] => Some(format!("trained rows: {text}")),

@@ -71,6 +71,23 @@ fn what_rows_were_trained_for_is_said_once_where_they_share_it() {
 }
 
 #[test]
+fn a_label_stands_for_the_rows_of_its_sweep_that_were_trained_alike() {
+    let mut recording = synthetic::recording();
+    let history = recording.trials.iter().find(|trial| !trial.history.is_empty()).unwrap().history.clone();
+    for trial in recording.trials.iter_mut().filter(|trial| ["CVH", "DJSRH"].contains(&trial.label.as_str())) {
+        trial.history.clone_from(&history);
+        if trial.label == "CVH" && trial.swept["bits"] == "16" {
+            trial.history.iter_mut().for_each(|epoch| epoch.pairs = 7);
+        }
+    }
+    let table = markdown(&recording, "02-hashing-wiki");
+    let said = table.lines().find(|line| line.starts_with("- Budget:")).unwrap();
+    let (one, others) = said.split_once("; ").unwrap();
+    assert!(one.starts_with("- Budget: CVH 16 bits: ") && one.contains("batches of 7 "), "{said}");
+    assert!(others.starts_with("CVH 32 bits, CVH 64 bits, CVH 128 bits, DJSRH: "), "{said}");
+}
+
+#[test]
 fn a_remark_and_a_selected_setting_stand_below_the_table() {
     let recording = synthetic::recording();
     let recall = markdown(&recording, "01-recall-f8k");

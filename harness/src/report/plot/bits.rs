@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scene;
 use super::canvas::{Canvas, Point};
-use super::frame::{Axis, Entry, Figure, Kind};
+use super::frame::{Axis, Entry, Figure, Kind, beside};
 use crate::protocol::Direction;
 use crate::record::{Control, section::Row, words};
 use crate::stats::{self, Interval, metric::Metric};
@@ -131,6 +131,7 @@ fn plot(scene: &mut Scene<'_, '_>, title: &str, shown: Shown) -> Option<Canvas> 
             .chain(flat.iter().map(|row| Entry { text: rows[*row].name.clone(), look: level(*row), kind: Kind::Plain }))
             .collect(),
     };
+    let x = beside(&lengths, lines.len());
     let (mut canvas, frames) = figure.frame();
     for ((_, data, levels), panel) in panels.iter().zip(&frames) {
         for (row, mean) in levels {
@@ -139,11 +140,11 @@ fn plot(scene: &mut Scene<'_, '_>, title: &str, shown: Shown) -> Option<Canvas> 
             level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
         for (i, line) in data.iter().enumerate() {
-            let places: Vec<Point> = line.iter().map(|(bits, mean, _)| panel.at(*bits, *mean)).collect();
+            let places: Vec<Point> = line.iter().map(|(bits, mean, _)| panel.at(x(i, *bits), *mean)).collect();
             look(i).line(&mut canvas, &places, 2.0);
             for (bits, _, interval) in line {
                 if let Some(interval) = interval {
-                    panel.whisker(&mut canvas, *bits, interval.low, interval.high);
+                    panel.whisker(&mut canvas, x(i, *bits), interval.low, interval.high);
                 }
             }
             places.iter().for_each(|place| look(i).marker(&mut canvas, *place, 4.2));

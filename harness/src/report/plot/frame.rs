@@ -167,6 +167,15 @@ impl Panel {
     }
 }
 
+/// Where a line, by its number, stands at a value of an axis of these values ([`Axis::log_at`]): lines stand side by side, so that
+/// their whiskers do, and together take less than a third of what is between two values.
+pub fn beside(values: &[f64], lines: usize) -> impl Fn(usize, f64) -> f64 + use<> {
+    let range = values.last().zip(values.first()).map_or(1.0, |(last, first)| last / first).max(4.0);
+    let share = 0.3 / (values.len().saturating_sub(1).max(1) * lines.max(1)) as f64;
+    let apart = range.powf(share.min(0.018));
+    move |line, value| value * apart.powf(line as f64 - (lines as f64 - 1.0) / 2.0)
+}
+
 /// What a line of the legend shows.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -296,4 +305,19 @@ fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
     }
     let colour = if entry.look.colour == GREY { GREY } else { INK };
     canvas.text((x + 34.0, y), &entry.text, Type { colour, ..BODY }, Align::Left);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_stand_beside_each_other_around_their_value() {
+        let x = beside(&[16.0, 32.0, 64.0, 128.0], 11);
+        assert!((x(5, 32.0) - 32.0).abs() < 1e-12);
+        assert!((x(4, 32.0) * x(6, 32.0) - 1024.0).abs() < 1e-9);
+        // From the first line to the last: ten elevenths of 0.3 of what is between two values, an octave.
+        assert!(((x(10, 32.0) / x(0, 32.0)).log2() - 3.0 / 11.0).abs() < 1e-12);
+        assert_eq!(beside(&[9.0], 1)(0, 9.0), 9.0);
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::Scene;
 use super::canvas::{Canvas, Point};
-use super::frame::{Axis, Entry, Figure, Kind};
+use super::frame::{Axis, Entry, Figure, Kind, beside};
 use super::palette::Look;
 use super::sweep::first_of_each_direction;
 use crate::record::{
@@ -103,9 +103,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             .chain((0..stages.len()).filter(|stage| known(*stage)).map(level))
             .collect(),
     };
-    // Whiskers of different lines at one size stand side by side.
-    let apart = (sizes[sizes.len() - 1] / sizes[0]).max(4.0).powf(0.018);
-    let x = |line: usize, size: f64| size * apart.powf(line as f64 - (lines.len() - 1) as f64 / 2.0);
+    let x = beside(&sizes, lines.len());
     let (mut canvas, frames) = figure.frame();
     for (panel, frame) in panels.iter().zip(&frames) {
         let [left, _, width, _] = frame.field;
