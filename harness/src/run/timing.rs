@@ -34,7 +34,7 @@ impl Effort {
         }
     }
 
-    /// How many of `all` queries one call answers within the budget, by what they take one by one: not fewer than [`TOGETHER`],
+    /// How many of `all` queries one call answers within the budget, by what they take one by one: not fewer than 64,
     /// as a batch of a handful is none.
     pub fn fits(self, one: &[f64], all: usize) -> usize {
         let fastest = one.iter().copied().fold(f64::INFINITY, f64::min);
