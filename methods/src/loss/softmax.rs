@@ -144,10 +144,11 @@ pub fn cross_entropy(logits: &Tensor, classes: &[u32]) -> Result<Tensor> {
 fn log_one_plus(z: &[f64], own: usize, negative: impl Fn(usize) -> bool, slope: &mut [f64]) -> f64 {
     let gaps = || z.iter().enumerate().filter(|&(j, _)| negative(j)).map(|(j, z_j)| (j, z_j - z[own]));
     let most = gaps().fold(0.0, |most: f64, (_, gap)| most.max(gap));
-    let others: f64 = gaps().map(|(_, gap)| (gap - most).exp()).sum();
+    let exponentials: Vec<(usize, f64)> = gaps().map(|(j, gap)| (j, (gap - most).exp())).collect();
+    let others: f64 = exponentials.iter().map(|(_, exponential)| exponential).sum();
     let one = (-most).exp();
-    for (j, gap) in gaps() {
-        let share = (gap - most).exp() / (one + others);
+    for (j, exponential) in exponentials {
+        let share = exponential / (one + others);
         slope[j] += share;
         slope[own] -= share;
     }
