@@ -11,6 +11,7 @@ mod draft;
 mod emoji;
 mod error;
 mod features;
+mod files;
 mod halves;
 mod idx;
 mod inspect;

@@ -1,4 +1,4 @@
-use std::{fs::File, path::Path, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use half::{f16, slice::HalfFloatSliceExt};
 use memmap2::Mmap;
@@ -6,7 +6,7 @@ use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Matrix, Result};
+use crate::{Error, Matrix, Result, files::map};
 
 /// A `.npy` file of floating-point numbers in C order, mapped into memory and read a row at a time.
 #[derive(Debug)]
@@ -159,14 +159,6 @@ fn descr(header: &NpyHeader) -> String {
     header.dtype().descr().trim_matches('\'').to_owned()
 }
 
-/// Maps a file into memory.
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    // SAFETY: the map is only read; a file that another program shortens meanwhile ends the process with a bus error, as
-    // with every mapped file.
-    unsafe { Mmap::map(&file) }.map_err(Error::io(path))
-}
-
 /// SHA-256 of the SHA-256 of every 16 MiB of a file: the pieces are hashed in parallel, which a plain SHA-256 cannot be.
 pub(crate) fn digest(path: &Path) -> Result<[u8; 32]> {
     let map = map(path)?;
@@ -287,7 +279,7 @@ pub(crate) mod tests {
     /// Writes values of any type that npyz writes.
     pub fn write<T: npyz::AutoSerialize + Copy>(path: &Path, shape: &[u64], order: Order, values: &[T]) {
         let options = npyz::WriteOptions::new().default_dtype().shape(shape).order(order);
-        let mut writer = options.writer(File::create(path).unwrap()).begin_nd().unwrap();
+        let mut writer = options.writer(std::fs::File::create(path).unwrap()).begin_nd().unwrap();
         writer.extend(values.iter().copied()).unwrap();
         writer.finish().unwrap();
     }
