@@ -29,9 +29,10 @@ pub mod random;
 mod source;
 mod sparse;
 pub mod text;
+mod twins;
 mod wiki;
 
-pub use audit::{Finding, Severity, audit};
+pub use audit::{Finding, Progress, Severity, audit, audit_with};
 pub use checksum::{Checksum, Hasher};
 pub use collection::{Collection, Dataset, Images, Notice, Picture, PictureSource, Split, Texts};
 pub use error::{Error, Result};
