@@ -166,6 +166,15 @@ pub(crate) mod tests {
         assert!(message(&[&good[..], &[0]].concat()).contains("found more"));
         assert!(message(&idx(&[0, 3], &[])).contains("lengths: expected 1 to"));
         assert!(message(&idx(&[u32::MAX as usize; 4], &[])).contains("lengths: expected 1 to"));
+        // A gigabyte is promised, and there is nothing: no memory is taken for it.
+        let promised = idx(&[1 << 15, 1 << 15], &[]);
+        assert!(
+            message(&promised)
+                .contains("lengths: expected at most 12 values, which 12 bytes can hold, found 32768 x 32768")
+        );
+        let length = gzip(&promised).len();
+        let text = message(&gzip(&promised));
+        assert!(text.contains(&format!("at most {} values, which {length} bytes can hold", 1040 * length)), "{text}");
         let packed = gzip(&good);
         for cut in [2, 5, 12, packed.len() - 9] {
             let message = message(&packed[..cut]);

@@ -313,3 +313,19 @@ fn chunks_larger_than_the_array_are_refused() {
     let text = message(&path, "I_tr");
     assert!(text.contains("chunks larger than all of them"), "{text}");
 }
+
+/// What a library stumbles over is told as an error, and not as where in the program it was: [`v73::heard`] is what the hook asks.
+#[test]
+fn a_panic_inside_the_reader_is_silent() {
+    assert!(v73::heard());
+    let text = v73::guarded::<()>(|| {
+        assert!(!v73::heard());
+        v73::guarded(|| Ok(())).unwrap();
+        assert!(!v73::heard());
+        panic!("a length of its own")
+    });
+    let text = text.unwrap_err();
+    assert!(text.contains("lengths that contradict each other"), "{text}");
+    // Panics of others are heard as before.
+    assert!(v73::heard());
+}

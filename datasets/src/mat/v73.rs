@@ -3,7 +3,7 @@
 //! Chunks may be packed (deflate, shuffle, checksums). Cells, structures and sparse matrices are groups and are not read. What a
 //! file declares is held against its length before memory is taken: no chunk unpacks to more than deflate can hold.
 
-use std::{panic, path::Path};
+use std::{cell::Cell, panic, path::Path, sync::Once};
 
 use hdf5_reader::{
     ByteOrder, Dataset, Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem, error::Error as Hdf5Error,
@@ -190,13 +190,35 @@ impl hdf5_reader::H5Type for Byte {
     }
 }
 
-/// Calls the reader. A damaged file must not end the program, whatever the reader does with it.
-fn guarded<T>(call: impl FnOnce() -> std::result::Result<T, Hdf5Error>) -> std::result::Result<T, String> {
-    panic::catch_unwind(panic::AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(Hdf5Error::InvalidData("lengths that contradict each other".into())))
-        .map_err(|error| {
+thread_local! {
+    /// Whether this thread is inside the reader, whose panics are errors of the file.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is worth a word.
+pub(super) fn heard() -> bool {
+    !INSIDE.get()
+}
+
+/// Calls the reader. A damaged file must not end the program, whatever the reader does with it, nor print where it stumbled.
+pub(super) fn guarded<T>(call: impl FnOnce() -> std::result::Result<T, Hdf5Error>) -> std::result::Result<T, String> {
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if heard() {
+                others(panic);
+            }
+        }));
+    });
+    let outer = INSIDE.replace(true);
+    let called = panic::catch_unwind(panic::AssertUnwindSafe(call));
+    INSIDE.set(outer);
+    called.unwrap_or_else(|_| Err(Hdf5Error::InvalidData("lengths that contradict each other".into()))).map_err(
+        |error| {
             let text = error.to_string();
             let mut letters = text.chars();
             letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-        })
+        },
+    )
 }
