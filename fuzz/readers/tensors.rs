@@ -40,8 +40,18 @@ pub fn golden() -> Result<Stage, Refused> {
 fn small(method: &str) -> Result<(Dataset, &'static dyn Method, toml::Table), Refused> {
     let dataset = xmbench_datasets::open("planted-fragments", &toml::toml! { train = 12 val = 0 test = 4 }, None)?;
     let method = registry::find(method).ok_or("a built-in method")?;
-    let wanted =
-        toml::toml! { components = 2 bits = 8 embedding = 8 word = 4 hidden = 8 epochs = 1 batch = 6 warmup = 0 };
+    let wanted = toml::toml! {
+        components = 2
+        bits = 8
+        embedding = 8
+        word = 4
+        hidden = 8
+        image_hidden = 0
+        text_hidden = 8
+        epochs = 1
+        batch = 6
+        warmup = 0
+    };
     let known = method.resolve(&toml::Table::new())?;
     Ok((dataset, method, wanted.into_iter().filter(|(key, _)| known.contains_key(key)).collect()))
 }
