@@ -22,13 +22,17 @@ repro *ARGS:
 verify GOLDEN="../shared/golden":
     cargo run --release --package xmbench -- verify --golden {{GOLDEN}}
 
+# Hostile files for every reader, or one: just fuzz npy --runs 100000
+fuzz *ARGS="all":
+    cargo run --release --package xmbench --example fuzz -- {{ARGS}}
+
 # Speed: exact search, scoring, training steps.
 bench:
     cargo bench --workspace
 
 # Format every source, also those that a macro declares, which `cargo fmt` never reaches.
 format *ARGS:
-    find datasets harness methods -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 {{ARGS}}
+    find datasets fuzz/readers fuzz/src fuzz/fuzz_targets harness methods -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 {{ARGS}}
 
 # Everything that has to hold before a commit.
 check:

@@ -1,11 +1,14 @@
 //! What can make a dataset's numbers wrong: overlap and near duplicates between splits, leaks, bad values, wrong sizes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::{Collection, Dataset, FeatureTable, Result, Split, text};
+use crate::{
+    Collection, Dataset, FeatureTable, Result, Split, text,
+    twins::{self, Twins},
+};
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -41,6 +44,17 @@ const EXAMPLES: usize = 5;
 /// # Errors
 /// A file that cannot be read. Values that are not finite are findings.
 pub fn audit(dataset: &Dataset, sizes: &BTreeMap<Split, usize>) -> Result<Vec<Finding>> {
+    audit_with(dataset, sizes, &|_, _, _| {})
+}
+
+/// What is told of an audit under way: what is done, how much of it, and of how much.
+pub type Progress<'a> = &'a (dyn Fn(&str, usize, usize) + Sync);
+
+/// As [`audit`], telling how far it is.
+///
+/// # Errors
+/// As [`audit`].
+pub fn audit_with(dataset: &Dataset, sizes: &BTreeMap<Split, usize>, progress: Progress<'_>) -> Result<Vec<Finding>> {
     let splits: Vec<(Split, &Collection)> = dataset.splits().collect();
     let mut found = Vec::new();
     for (split, collection) in &splits {
@@ -59,7 +73,7 @@ pub fn audit(dataset: &Dataset, sizes: &BTreeMap<Split, usize>) -> Result<Vec<Fi
                 overlap(*a, *b, &mut found);
             }
             if b.0 != Split::Database {
-                near_duplicates(*a, *b, &mut found);
+                near_duplicates(*a, *b, progress, &mut found);
             }
         }
     }
@@ -120,7 +134,7 @@ fn captions(split: Split, collection: &Collection, found: &mut Vec<Finding>) {
     let (images, texts) = (&collection.images, &collection.texts);
     if let Some(raw) = &texts.raw {
         let empty: Vec<String> =
-            raw.iter().zip(&texts.ids).filter(|(s, _)| text::words(s).is_empty()).map(|(_, id)| id.clone()).collect();
+            raw.iter().zip(&texts.ids).filter(|(s, _)| !text::has_word(s)).map(|(_, id)| id.clone()).collect();
         if !empty.is_empty() {
             found.push(finding(
                 Severity::Error,
@@ -186,57 +200,26 @@ fn overlap((a, left): (Split, &Collection), (b, right): (Split, &Collection), fo
     }
 }
 
-/// Rows of unit norm, zeros left as they are; `None` when a value cannot be read (which [`values`] reports).
-fn unit_rows(table: &FeatureTable) -> Option<crate::Matrix> {
-    let mut rows = table.all().ok()?;
-    for i in 0..rows.rows {
-        let norm = rows.row(i).iter().map(|x| x * x).sum::<f32>().sqrt();
-        if norm > 0.0 {
-            rows.row_mut(i).iter_mut().for_each(|x| *x /= norm);
-        }
-    }
-    Some(rows)
-}
-
-/// Dot product in sixteen running sums, which vectorise.
-fn dot(p: &[f32], q: &[f32]) -> f32 {
-    let ((p, p_rest), (q, q_rest)) = (p.as_chunks::<16>(), q.as_chunks::<16>());
-    let mut lanes = [0.0f32; 16];
-    for (p, q) in p.iter().zip(q) {
-        (0..16).for_each(|lane| lanes[lane] += p[lane] * q[lane]);
-    }
-    lanes.iter().sum::<f32>() + p_rest.iter().zip(q_rest).map(|(p, q)| p * q).sum::<f32>()
-}
-
 /// Images of two splits whose global vectors point the same way: identical ones are errors.
-fn near_duplicates((a, left): (Split, &Collection), (b, right): (Split, &Collection), found: &mut Vec<Finding>) {
+fn near_duplicates(
+    (a, left): (Split, &Collection),
+    (b, right): (Split, &Collection),
+    progress: Progress<'_>,
+    found: &mut Vec<Finding>,
+) {
     let (Some(x), Some(y)) = (&left.images.global, &right.images.global) else { return };
     if x.width() < 16 {
         return; // In a few dimensions different images do point the same way.
     }
-    let (Some(x_rows), Some(y_rows)) = (unit_rows(x), unit_rows(y)) else { return };
-    // The first coordinates bound the cosine: cos <= head product + |tail x| |tail y|; most pairs end there.
-    let head = x_rows.cols.min(64);
-    let tail = |row: &[f32]| row[head..].iter().map(|v| v * v).sum::<f32>().sqrt();
-    let tails: Vec<f32> = (0..x_rows.rows).map(|i| tail(x_rows.row(i))).collect();
-    let twin = |j: usize| {
-        let (row, tail_j) = (y_rows.row(j), tail(y_rows.row(j)));
-        (0..x_rows.rows).find_map(|i| {
-            let bound = dot(&x_rows.row(i)[..head], &row[..head]);
-            if bound + tails[i] * tail_j < NEAR {
-                return None;
-            }
-            let cosine = bound + dot(&x_rows.row(i)[head..], &row[head..]);
-            (cosine >= NEAR)
-                .then(|| (x_rows.row(i) == row, format!("{} and {}", left.images.ids[i], right.images.ids[j])))
-        })
-    };
-    let twins: Vec<(bool, String)> = (0..y_rows.rows).into_par_iter().filter_map(twin).collect();
+    let step = format!("near duplicates of {a} in {b}");
+    // What cannot be read is told by [`values`].
+    let Ok(twins) = twins::find(x, y, NEAR, &|done| progress(&step, done, y.items())) else { return };
     for (same, severity, what) in [
         (true, Severity::Error, "the same vector as an image of"),
         (false, Severity::Warning, "nearly the vector of an image of"),
     ] {
-        let names: Vec<String> = twins.iter().filter(|(is, _)| *is == same).map(|(_, names)| names.clone()).collect();
+        let name = |twins: &Twins| format!("{} and {}", left.images.ids[twins.left], right.images.ids[twins.right]);
+        let names: Vec<String> = twins.iter().filter(|twins| twins.same == same).map(name).collect();
         if !names.is_empty() {
             found.push(finding(
                 severity,
@@ -251,7 +234,14 @@ fn near_duplicates((a, left): (Split, &Collection), (b, right): (Split, &Collect
 /// Words of the vocabulary that no training caption has.
 fn vocabulary(dataset: &Dataset, found: &mut Vec<Finding>) {
     let Some(raw) = &dataset.train.texts.raw else { return };
-    let trained: BTreeSet<String> = raw.iter().flat_map(|caption| text::words(caption)).collect();
+    let mut trained = HashSet::<String>::new();
+    for caption in raw {
+        text::each_word(caption, |word| {
+            if !trained.contains(word) {
+                trained.insert(word.to_owned());
+            }
+        });
+    }
     let special: HashMap<&str, ()> = text::SPECIAL.iter().map(|word| (*word, ())).collect();
     let leaked: Vec<String> = dataset
         .words

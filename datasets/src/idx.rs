@@ -2,17 +2,19 @@
 //! as a big-endian u32, the values row after row.
 
 use std::{
-    fs::File,
-    io::{BufReader, Read},
+    io::{BufReader, Read, Seek},
     path::{Path, PathBuf},
 };
 
 use flate2::read::MultiGzDecoder;
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Values that a file may hold at most; MNIST has 47 million.
 const LARGEST: usize = 1 << 30;
+
+/// No gzip stream holds more than this times its length (deflate 1032, and some for the container).
+const GZIP_RATIO: u128 = 1040;
 
 /// What a gzip stream begins with.
 pub(crate) const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -33,7 +35,7 @@ pub(crate) struct Idx {
 pub(crate) fn read(path: &Path) -> Result<Idx> {
     let (shape, mut reader) = open(path)?;
     let expected = shape.iter().product::<usize>();
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(expected + 1);
     // One value more than due, so that a longer file, or a bomb, is noticed and not unpacked.
     reader.by_ref().take(expected as u64 + 1).read_to_end(&mut bytes).map_err(|error| broken(path, &error))?;
     if bytes.len() != expected {
@@ -57,7 +59,7 @@ pub(crate) fn shape(path: &Path) -> Result<Vec<usize>> {
 /// If none is there.
 pub(crate) fn find(folder: &Path, names: &[&str], get: &str) -> Result<PathBuf> {
     let all = names.iter().flat_map(|name| [folder.join(name), folder.join(format!("{name}.gz"))]);
-    all.into_iter().find(|path| path.is_file()).ok_or_else(|| {
+    all.into_iter().find(|path| files::there(path)).ok_or_else(|| {
         let expected = format!(
             "an IDX file, also with .gz at the end of its name{}",
             match names {
@@ -70,15 +72,13 @@ pub(crate) fn find(folder: &Path, names: &[&str], get: &str) -> Result<PathBuf> 
 }
 
 fn open(path: &Path) -> Result<(Vec<usize>, Box<dyn Read>)> {
-    let start = |length| {
-        let mut head = Vec::new();
-        let file = File::open(path).map_err(Error::io(path))?;
-        file.take(length).read_to_end(&mut head).map_err(Error::io(path))?;
-        Ok::<_, Error>(head)
-    };
-    let file = BufReader::new(File::open(path).map_err(Error::io(path))?);
-    let mut reader: Box<dyn Read> =
-        if start(2)? == GZIP { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let (mut file, length) = files::open(path)?;
+    let mut start = Vec::new();
+    file.by_ref().take(GZIP.len() as u64).read_to_end(&mut start).map_err(Error::io(path))?;
+    file.rewind().map_err(Error::io(path))?;
+    let file = BufReader::new(file);
+    let packed = start == GZIP;
+    let mut reader: Box<dyn Read> = if packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut word = |place: &str| {
         let mut word = [0u8; 4];
         reader.read_exact(&mut word).map(|()| word).map_err(|error| match error.kind() {
@@ -97,8 +97,14 @@ fn open(path: &Path) -> Result<(Vec<usize>, Box<dyn Read>)> {
     let shape = (1..=dimensions).map(|number| Ok(u32::from_be_bytes(word(&format!("length {number}"))?) as usize));
     let shape = shape.collect::<Result<Vec<usize>>>()?;
     let values = shape.iter().try_fold(1usize, |values, &length| values.checked_mul(length));
-    if values.is_none_or(|values| values > LARGEST || values == 0) {
+    let Some(values) = values.filter(|values| (1..=LARGEST).contains(values)) else {
         return Err(Error::content(path, "lengths", format!("1 to {LARGEST} values"), lengths(&shape), AGAIN));
+    };
+    // Before memory is taken: what is there must be able to hold what is promised.
+    let most = u128::from(length) * if packed { GZIP_RATIO } else { 1 };
+    if values as u128 > most {
+        let expected = format!("at most {most} values, which {length} bytes can hold");
+        return Err(Error::content(path, "lengths", expected, lengths(&shape), AGAIN));
     }
     Ok((shape, reader))
 }
@@ -160,6 +166,15 @@ pub(crate) mod tests {
         assert!(message(&[&good[..], &[0]].concat()).contains("found more"));
         assert!(message(&idx(&[0, 3], &[])).contains("lengths: expected 1 to"));
         assert!(message(&idx(&[u32::MAX as usize; 4], &[])).contains("lengths: expected 1 to"));
+        // A gigabyte is promised, and there is nothing: no memory is taken for it.
+        let promised = idx(&[1 << 15, 1 << 15], &[]);
+        assert!(
+            message(&promised)
+                .contains("lengths: expected at most 12 values, which 12 bytes can hold, found 32768 x 32768")
+        );
+        let length = gzip(&promised).len();
+        let text = message(&gzip(&promised));
+        assert!(text.contains(&format!("at most {} values, which {length} bytes can hold", 1040 * length)), "{text}");
         let packed = gzip(&good);
         for cut in [2, 5, 12, packed.len() - 9] {
             let message = message(&packed[..cut]);

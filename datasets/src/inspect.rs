@@ -1,10 +1,10 @@
 //! What a path holds, and why it was taken for that.
 
-use std::path::Path;
+use std::{io::Read, path::Path};
 
 use serde::Serialize;
 
-use crate::{Error, Result, halves, idx, labelled, mat::MatFile, mfeat, npy};
+use crate::{Error, Result, files, halves, idx, labelled, mat::MatFile, mfeat, npy};
 
 /// What a path was recognised as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -23,10 +23,10 @@ pub struct Inspection {
 /// Looks at a file or folder.
 ///
 /// # Errors
-/// A path that does not exist or cannot be read.
+/// A path that does not exist, cannot be read, or is neither a regular file nor a folder.
 pub fn inspect(path: &Path) -> Result<Inspection> {
     let meta = std::fs::metadata(path).map_err(Error::io(path))?;
-    if meta.is_dir() { folder(path) } else { file(path) }
+    if meta.is_dir() { folder(path) } else { file(&files::named(path)?) }
 }
 
 fn folder(path: &Path) -> Result<Inspection> {
@@ -96,6 +96,12 @@ fn views(names: &[String]) -> Vec<&str> {
 
 /// One line on a file of a folder.
 fn line_of(path: &Path, name: &str) -> String {
+    if let Some(kind) = std::fs::metadata(path).ok().and_then(|meta| files::odd(&meta)) {
+        return format!("{name}: {kind}");
+    }
+    if files::leads_out(path) {
+        return format!("{name}: a link that leads out of the folder");
+    }
     match inspect_quietly(path) {
         Some(found) => format!("{name}: {}", found.content.join("; ")),
         None => name.to_string(),
@@ -109,10 +115,8 @@ fn inspect_quietly(path: &Path) -> Option<Inspection> {
 }
 
 fn file(path: &Path) -> Result<Inspection> {
-    let mut head = [0u8; 8];
-    let read = std::io::Read::read(&mut std::fs::File::open(path).map_err(Error::io(path))?, &mut head)
-        .map_err(Error::io(path))?;
-    let head = &head[..read];
+    let mut head = Vec::new();
+    files::open(path)?.0.take(8).read_to_end(&mut head).map_err(Error::io(path))?;
     if head.starts_with(b"\x93NUMPY") {
         let info = npy::info(path)?;
         let order = if info.fortran_order { "Fortran order" } else { "C order" };
@@ -151,7 +155,7 @@ fn file(path: &Path) -> Result<Inspection> {
             next: "the four files of MNIST in a folder make a dataset mnist-halves".into(),
         });
     }
-    let text = std::fs::read(path).map_err(Error::io(path))?;
+    let text = files::map(path)?;
     Ok(match std::str::from_utf8(&text) {
         Ok(text) => Inspection {
             kind: "captions",

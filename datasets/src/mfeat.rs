@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    Dataset, Error, Hasher, Labels, Matrix, Notice, OptionSpec, OptionValue, Result, Source, draft::twins, npy,
+    Dataset, Error, Hasher, Labels, Matrix, Notice, OptionSpec, OptionValue, Result, Source, draft::twins, files, npy,
     options::Options, precomp::lines, source::folder,
 };
 
@@ -114,7 +114,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
 fn file(folder: &Path, view: &str) -> Result<PathBuf> {
     let plain = folder.join(format!("mfeat-{view}"));
     let table = folder.join(format!("mfeat-{view}.csv"));
-    [&plain, &table].into_iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+    [&plain, &table].into_iter().find(|path| files::there(path)).cloned().ok_or_else(|| {
         Error::content(&plain, "", "the view, also with .csv at the end of its name", "nothing", SOURCE.get)
     })
 }

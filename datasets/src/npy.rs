@@ -1,12 +1,14 @@
-use std::{fs::File, path::Path, path::PathBuf};
+mod header;
+
+use std::path::{Path, PathBuf};
 
 use half::{f16, slice::HalfFloatSliceExt};
 use memmap2::Mmap;
-use npyz::{DType, Endianness, NpyHeader, Order, TypeChar};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Matrix, Result};
+use self::header::Header;
+use crate::{Error, Matrix, Result, files::map};
 
 /// A `.npy` file of floating-point numbers in C order, mapped into memory and read a row at a time.
 #[derive(Debug)]
@@ -46,11 +48,6 @@ pub struct NpyInfo {
     pub fortran_order: bool,
 }
 
-/// Longest header that is read. numpy's own reader refuses longer ones of unknown origin for the same reason: a nested
-/// literal can exhaust the stack of its parser.
-const LONGEST_HEADER: usize = 10_000;
-const DEEPEST_HEADER: usize = 32;
-
 const REWRITE: &str = "write it again with numpy.save(file, numpy.ascontiguousarray(array, dtype=numpy.float32))";
 
 impl Npy {
@@ -61,28 +58,22 @@ impl Npy {
     /// or is shorter or longer than its header promises.
     pub fn open(path: &Path) -> Result<Self> {
         let map = map(path)?;
-        let (header, start) = header(path, &map)?;
-        let dtype = descr(&header);
-        let kind = match header.dtype() {
-            DType::Plain(plain) if plain.type_char() == TypeChar::Float => {
-                match (plain.endianness(), plain.num_bytes()) {
-                    (Endianness::Big, _) => None,
-                    (_, Some(2)) => Some(Kind::F16),
-                    (_, Some(4)) => Some(Kind::F32),
-                    (_, Some(8)) => Some(Kind::F64),
-                    _ => None,
-                }
+        let (header, start) = Header::read(path, &map)?;
+        let dtype = &header.descr;
+        let kind = match header.number() {
+            Some(('f', 2)) => Kind::F16,
+            Some(('f', 4)) => Kind::F32,
+            Some(('f', 8)) => Kind::F64,
+            _ => {
+                let found = format!("`{dtype}`");
+                return Err(Error::content(path, "header", "type `<f2`, `<f4` or `<f8`", found, REWRITE));
             }
-            _ => None,
         };
-        let kind = kind.ok_or_else(|| {
-            Error::content(path, "header", "type `<f2`, `<f4` or `<f8`", format!("`{dtype}`"), REWRITE)
-        })?;
-        if header.order() == Order::Fortran && header.shape().len() > 1 {
+        if header.fortran && header.shape.len() > 1 {
             return Err(Error::content(path, "header", "C order", "Fortran order", REWRITE));
         }
-        let shape: Vec<usize> = header.shape().iter().map(|&length| length as usize).collect();
-        let promised = header.len() as u128 * kind.bytes() as u128;
+        let shape: Vec<usize> = header.shape.iter().map(|&length| length as usize).collect();
+        let promised = u128::from(header.elements()) * kind.bytes() as u128;
         if (map.len() - start) as u128 != promised {
             let found = format!("{} bytes", map.len() - start);
             let expected = format!("{promised} bytes of data for shape {shape:?} of `{dtype}`");
@@ -150,21 +141,8 @@ fn decode<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N])
 /// # Errors
 /// If the file cannot be read or is no `.npy` file.
 pub(crate) fn info(path: &Path) -> Result<NpyInfo> {
-    let (header, _) = header(path, &map(path)?)?;
-    let (shape, dtype) = (header.shape().to_vec(), descr(&header));
-    Ok(NpyInfo { shape, dtype, fortran_order: header.order() == Order::Fortran })
-}
-
-fn descr(header: &NpyHeader) -> String {
-    header.dtype().descr().trim_matches('\'').to_owned()
-}
-
-/// Maps a file into memory.
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
-    let file = File::open(path).map_err(Error::io(path))?;
-    // SAFETY: the map is only read; a file that another program shortens meanwhile ends the process with a bus error, as
-    // with every mapped file.
-    unsafe { Mmap::map(&file) }.map_err(Error::io(path))
+    let (header, _) = Header::read(path, &map(path)?)?;
+    Ok(NpyInfo { shape: header.shape, dtype: header.descr, fortran_order: header.fortran })
 }
 
 /// SHA-256 of the SHA-256 of every 16 MiB of a file: the pieces are hashed in parallel, which a plain SHA-256 cannot be.
@@ -180,21 +158,17 @@ pub(crate) fn digest(path: &Path) -> Result<[u8; 32]> {
 /// If the file cannot be read, is no `.npy` file, has another number of axes or bytes than it says, or holds NaN or infinity.
 pub(crate) fn matrix(path: &Path) -> Result<Matrix> {
     let map = map(path)?;
-    let (header, start) = header(path, &map)?;
-    let (rows, cols) = match header.shape()[..] {
+    let (header, start) = Header::read(path, &map)?;
+    let (rows, cols) = match header.shape[..] {
         [rows] => (rows as usize, 1),
         [rows, cols] => (rows as usize, cols as usize),
         _ => {
-            let found = format!("{:?}", header.shape());
+            let found = format!("{:?}", header.shape);
             return Err(Error::content(path, "header", "one or two axes", found, "save a vector an item"));
         }
     };
-    let number: Option<(usize, fn(&[u8]) -> f32)> = match header.dtype() {
-        DType::Plain(plain) if plain.endianness() != Endianness::Big => real(plain.type_char(), plain.num_bytes()),
-        _ => None,
-    };
-    let Some((each, number)) = number else {
-        let found = format!("`{}`", descr(&header));
+    let Some((each, number)) = header.number().and_then(|(kind, bytes)| Some((bytes, real(kind, bytes)?))) else {
+        let found = format!("`{}`", header.descr);
         return Err(Error::content(path, "header", "real numbers, least significant byte first", found, REWRITE));
     };
     let bytes = &map[start..];
@@ -204,9 +178,8 @@ pub(crate) fn matrix(path: &Path) -> Result<Matrix> {
         return Err(Error::content(path, "", expected, format!("{} bytes", bytes.len()), next));
     }
     let mut out = Matrix::zeros(rows, cols);
-    let fortran = header.order() == Order::Fortran;
     for (at, value) in bytes.chunks_exact(each).map(number).enumerate() {
-        let (row, col) = if fortran { (at % rows, at / rows) } else { (at / cols, at % cols) };
+        let (row, col) = if header.fortran { (at % rows, at / rows) } else { (at / cols, at % cols) };
         if !value.is_finite() {
             let place = format!("row {row}, column {col}");
             let next = "compute the values again";
@@ -217,77 +190,38 @@ pub(crate) fn matrix(path: &Path) -> Result<Matrix> {
     Ok(out)
 }
 
-/// Bytes of a type and what they stand for.
-fn real(kind: TypeChar, bytes: Option<usize>) -> Option<(usize, fn(&[u8]) -> f32)> {
+/// What the bytes of a type stand for.
+fn real(kind: char, bytes: usize) -> Option<fn(&[u8]) -> f32> {
     macro_rules! read {
         ($type:ty) => {
             |bytes: &[u8]| <$type>::from_le_bytes(bytes.try_into().expect("a value has all its bytes")) as f32
         };
     }
-    let read: fn(&[u8]) -> f32 = match (kind, bytes?) {
-        (TypeChar::Bool, 1) | (TypeChar::Uint, 1) => |bytes| f32::from(bytes[0]),
-        (TypeChar::Int, 1) => read!(i8),
-        (TypeChar::Int, 2) => read!(i16),
-        (TypeChar::Int, 4) => read!(i32),
-        (TypeChar::Int, 8) => read!(i64),
-        (TypeChar::Uint, 2) => read!(u16),
-        (TypeChar::Uint, 4) => read!(u32),
-        (TypeChar::Uint, 8) => read!(u64),
-        (TypeChar::Float, 2) => |bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
-        (TypeChar::Float, 4) => read!(f32),
-        (TypeChar::Float, 8) => read!(f64),
+    Some(match (kind, bytes) {
+        ('b' | 'u', 1) => |bytes| f32::from(bytes[0]),
+        ('i', 1) => read!(i8),
+        ('i', 2) => read!(i16),
+        ('i', 4) => read!(i32),
+        ('i', 8) => read!(i64),
+        ('u', 2) => read!(u16),
+        ('u', 4) => read!(u32),
+        ('u', 8) => read!(u64),
+        ('f', 2) => |bytes| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
+        ('f', 4) => read!(f32),
+        ('f', 8) => read!(f64),
         _ => return None,
-    };
-    Some((bytes?, read))
-}
-
-/// The parsed header and the position of the first value.
-fn header(path: &Path, bytes: &[u8]) -> Result<(NpyHeader, usize)> {
-    let wrong = |expected: &str, found: String| Error::content(path, "header", expected, found, REWRITE);
-    if bytes.len() < 10 || !bytes.starts_with(b"\x93NUMPY") {
-        let found = format!("{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(6)]));
-        return Err(wrong("a .npy file, which begins with \\x93NUMPY", found));
-    }
-    let (before, length) = match bytes[6] {
-        1 => (10, usize::from(u16::from_le_bytes([bytes[8], bytes[9]]))),
-        _ if bytes.len() >= 12 => (12, u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]) as usize),
-        _ => (12, 0),
-    };
-    if length > LONGEST_HEADER || bytes.len() < before + length {
-        let expected = format!("a header of at most {LONGEST_HEADER} bytes inside the file");
-        return Err(wrong(&expected, format!("{length} bytes in a file of {}", bytes.len())));
-    }
-    // npyz multiplies the lengths unchecked and parses recursively, so both are bounded before it sees the text.
-    let text = String::from_utf8_lossy(&bytes[before..before + length]);
-    if text.matches(['(', '[', '{']).count() > DEEPEST_HEADER {
-        return Err(wrong("the header of a plain array", "a deeply nested one".into()));
-    }
-    let shape = text.split("shape").nth(1).and_then(|rest| rest.split(')').next()).unwrap_or_default();
-    let lengths = shape.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty());
-    let elements = lengths.map(|digits| digits.parse::<u64>().ok()).try_fold(1u64, |n, length| {
-        // A length of zero must not hide a product that overflows in another order of multiplication.
-        n.checked_mul(length?.max(1))
-    });
-    if elements.is_none_or(|n| n > i64::MAX as u64) {
-        return Err(wrong(
-            "a shape that fits into memory",
-            format!("({})", shape.trim_start_matches(['\'', '"', ':', ' ', '(']).trim_end_matches([',', ' '])),
-        ));
-    }
-    let parsed =
-        NpyHeader::from_reader(bytes).map_err(|error| wrong("the header of a .npy file", error.to_string()))?;
-    Ok((parsed, before + length))
+    })
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use npyz::WriterBuilder;
+    use npyz::{Order, WriterBuilder};
 
     /// Writes values of any type that npyz writes.
     pub fn write<T: npyz::AutoSerialize + Copy>(path: &Path, shape: &[u64], order: Order, values: &[T]) {
         let options = npyz::WriteOptions::new().default_dtype().shape(shape).order(order);
-        let mut writer = options.writer(File::create(path).unwrap()).begin_nd().unwrap();
+        let mut writer = options.writer(std::fs::File::create(path).unwrap()).begin_nd().unwrap();
         writer.extend(values.iter().copied()).unwrap();
         writer.finish().unwrap();
     }

@@ -2,8 +2,37 @@
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pairs {
     all: Vec<(u32, u32)>,
-    texts_of: Vec<Vec<u32>>,
-    images_of: Vec<Vec<u32>>,
+    texts_of: Lists,
+    images_of: Lists,
+}
+
+/// Lists of numbers, one behind the other: collections have millions of them, most with one number.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Lists {
+    values: Vec<u32>,
+    /// Where each list begins, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl Lists {
+    /// `count` lists, from pairs of a list and a number; the numbers of a list keep their order.
+    fn new(count: usize, pairs: impl Iterator<Item = (u32, u32)> + Clone) -> Self {
+        let mut starts = vec![0; count + 1];
+        pairs.clone().for_each(|(list, _)| starts[list as usize + 1] += 1);
+        (0..count).for_each(|list| starts[list + 1] += starts[list]);
+        let mut next = starts.clone();
+        let mut values = vec![0; starts[count]];
+        for (list, value) in pairs {
+            let next = &mut next[list as usize];
+            values[*next] = value;
+            *next += 1;
+        }
+        Self { values, starts }
+    }
+
+    fn get(&self, list: usize) -> &[u32] {
+        &self.values[self.starts[list]..self.starts[list + 1]]
+    }
 }
 
 impl Pairs {
@@ -14,11 +43,10 @@ impl Pairs {
     pub fn new(images: usize, texts: usize, mut pairs: Vec<(u32, u32)>) -> Self {
         pairs.sort_unstable();
         pairs.dedup();
-        let (mut texts_of, mut images_of) = (vec![Vec::new(); images], vec![Vec::new(); texts]);
-        for &(image, text) in &pairs {
-            texts_of[image as usize].push(text);
-            images_of[text as usize].push(image);
-        }
+        let all = pairs.iter().copied();
+        let texts_of = Lists::new(images, all.clone());
+        // In the order of images, so that the images of a text ascend.
+        let images_of = Lists::new(texts, all.map(|(image, text)| (text, image)));
         Self { all: pairs, texts_of, images_of }
     }
 
@@ -29,12 +57,12 @@ impl Pairs {
 
     /// The texts of an image, ascending.
     pub fn texts_of(&self, image: usize) -> &[u32] {
-        &self.texts_of[image]
+        self.texts_of.get(image)
     }
 
     /// The images of a text, ascending.
     pub fn images_of(&self, text: usize) -> &[u32] {
-        &self.images_of[text]
+        self.images_of.get(text)
     }
 }
 

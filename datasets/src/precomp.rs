@@ -13,11 +13,11 @@ use std::{
 
 use crate::{
     Collection, Dataset, Error, FeatureTable, Features, Hasher, Images, Notice, OptionSpec, OptionValue, Pairs, Result,
-    Source, npy,
+    Source, files, npy,
     npy::Npy,
     options::Options,
     source::folder,
-    text::{Vocabulary, words},
+    text::{Vocabulary, has_word},
 };
 
 pub(crate) const SOURCE: Source = Source {
@@ -65,7 +65,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     let captions = options.integer("captions", 0..=1000)?;
     let read = |name: &str| Part::read(&folder, name, captions);
     let train = read("train")?;
-    let val = if folder.join("dev_ims.npy").exists() { Some(read("dev")?) } else { None };
+    let val = if files::there(&folder.join("dev_ims.npy")) { Some(read("dev")?) } else { None };
     let test = read(test)?;
     for part in val.iter().chain([&test]) {
         part.check_like(&train)?;
@@ -113,12 +113,12 @@ struct Part {
 impl Part {
     fn read(folder: &Path, name: &str, each: usize) -> Result<Self> {
         let file = |suffix: &str| folder.join(format!("{name}_{suffix}"));
-        let need = |path: PathBuf| match path.is_file() {
+        let need = |path: PathBuf| match files::there(&path) {
             true => Ok(path),
             false => Err(Error::content(path, "", "a file", "nothing", SOURCE.get)),
         };
         let (images_file, captions_file) = (need(file("ims.npy"))?, need(file("caps.txt"))?);
-        let optional = |path: PathBuf| Some(path).filter(|path| path.is_file());
+        let optional = |path: PathBuf| Some(path).filter(|path| files::there(path));
         let (global_file, ids_file) = (optional(file("global.npy")), optional(file("ids.txt")));
         let images = Npy::open(&images_file)?;
         if !matches!(images.shape.len(), 2 | 3) || images.shape.contains(&0) {
@@ -225,7 +225,7 @@ fn captions_and_rows(images: &Npy, captions: usize, file: &Path, asked: usize) -
 
 /// Lines of a text file, without their ends.
 pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = files::read(path)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = 1 + error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count();
@@ -236,7 +236,7 @@ pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
 
 fn captions_of(path: &Path) -> Result<Vec<String>> {
     let captions = lines(path)?;
-    match captions.iter().position(|caption| words(caption).is_empty()) {
+    match captions.iter().position(|caption| !has_word(caption)) {
         Some(line) => Err(Error::content(
             path,
             format!("line {}", line + 1),
@@ -262,7 +262,7 @@ fn ids_of(path: &Path, items: usize, each: usize) -> Result<Vec<String>> {
 
 fn notice(folder: &Path, train: &Part) -> Result<Notice> {
     let path = folder.join("notice.toml");
-    if path.is_file() {
+    if files::there(&path) {
         let text = lines(&path)?.join("\n");
         return toml::from_str(&text).map_err(|error| {
             let found = error.message().to_owned();

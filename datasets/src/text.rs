@@ -25,44 +25,58 @@ pub const SPECIAL: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
 /// `3.5`). As in the Penn Treebank convention that the field's vocabularies are built with, `n't` and the endings `'s`,
 /// `'m`, `'d`, `'ll`, `'re` and `'ve` are words of their own (`does n't`, `dog 's`), and so is every punctuation mark.
 pub fn words(sentence: &str) -> Vec<String> {
-    let letters: Vec<char> = sentence.to_lowercase().chars().map(|c| if c == '\u{2019}' { '\'' } else { c }).collect();
     let mut out = Vec::new();
-    let mut i = 0;
-    while i < letters.len() {
-        if letters[i].is_whitespace() {
-            i += 1;
-            continue;
-        }
-        let start = i;
-        i += 1;
-        if letters[start].is_alphanumeric() {
-            while i < letters.len() && (letters[i].is_alphanumeric() || joins(&letters, i)) {
-                i += 1;
-            }
-            push_word(&letters[start..i], &mut out);
-        } else {
-            out.push(letters[start].to_string());
-        }
-    }
+    each_word(sentence, |word| out.push(word.to_owned()));
     out
 }
 
-fn joins(letters: &[char], i: usize) -> bool {
-    let (Some(&before), Some(&after)) = (letters.get(i - 1), letters.get(i + 1)) else { return false };
-    match letters[i] {
+/// Whether a sentence has a word.
+pub fn has_word(sentence: &str) -> bool {
+    !sentence.trim().is_empty()
+}
+
+/// Hands on [`words`] one by one.
+pub(crate) fn each_word(sentence: &str, mut take: impl FnMut(&str)) {
+    let letters = sentence.to_lowercase().replace('\u{2019}', "'");
+    let mut rest = letters.as_str();
+    while let Some(first) = rest.chars().next() {
+        let mut end = first.len_utf8();
+        if first.is_alphanumeric() {
+            let mut before = first;
+            let mut after = rest[end..].chars();
+            while let Some(letter) = after.next() {
+                if !letter.is_alphanumeric() && !joins(before, letter, after.clone().next()) {
+                    break;
+                }
+                (end, before) = (end + letter.len_utf8(), letter);
+            }
+            let [stem, ending] = cut(&rest[..end]);
+            take(stem);
+            if !ending.is_empty() {
+                take(ending);
+            }
+        } else if !first.is_whitespace() {
+            take(&rest[..end]);
+        }
+        rest = &rest[end..];
+    }
+}
+
+/// Whether a letter between two others does not end a word.
+fn joins(before: char, letter: char, after: Option<char>) -> bool {
+    let Some(after) = after else { return false };
+    match letter {
         '-' | '\'' => before.is_alphanumeric() && after.is_alphanumeric(),
         '.' | ',' => before.is_ascii_digit() && after.is_ascii_digit(),
         _ => false,
     }
 }
 
-fn push_word(letters: &[char], out: &mut Vec<String>) {
-    let word: String = letters.iter().collect();
-    let ending = ["n't", "'s", "'m", "'d", "'ll", "'re", "'ve"].iter().find(|ending| word.ends_with(*ending));
-    match ending.and_then(|ending| word.strip_suffix(ending).map(|stem| (stem, ending))) {
-        Some((stem, ending)) if !stem.is_empty() => out.extend([stem.to_owned(), (*ending).to_owned()]),
-        _ => out.push(word),
-    }
+/// A word and the ending that is a word of its own, empty where there is none.
+fn cut(word: &str) -> [&str; 2] {
+    let ending = ["n't", "'s", "'m", "'d", "'ll", "'re", "'ve"].into_iter().find(|ending| word.ends_with(ending));
+    let at = word.len() - ending.map_or(0, str::len);
+    if at == 0 { [word, ""] } else { [&word[..at], &word[at..]] }
 }
 
 /// Words with their numbers and document frequencies.
@@ -77,21 +91,25 @@ impl Vocabulary {
     /// The words that occur at least `min_count` times in the training captions, the most frequent first, equally
     /// frequent ones in alphabetical order, behind the four special tokens.
     pub fn new<'a>(train: impl IntoIterator<Item = &'a str>, min_count: usize) -> Self {
-        let (mut counts, mut documents, mut captions) = (BTreeMap::<String, (usize, usize)>::new(), HashSet::new(), 0);
+        /// Of a word: how often it occurs, in how many captions, and the last of these.
+        type Counts = (usize, usize, usize);
+        let (mut counts, mut captions) = (HashMap::<String, Counts>::new(), 0);
         for caption in train {
             captions += 1;
-            documents.clear();
-            for word in words(caption) {
-                let first = documents.insert(word.clone());
-                let count = counts.entry(word).or_default();
+            each_word(caption, |word| {
+                let count = match counts.get_mut(word) {
+                    Some(count) => count,
+                    None => counts.entry(word.to_owned()).or_default(),
+                };
                 count.0 += 1;
-                count.1 += usize::from(first);
-            }
+                count.1 += usize::from(count.2 != captions);
+                count.2 = captions;
+            });
         }
-        let mut kept: Vec<(String, (usize, usize))> =
-            counts.into_iter().filter(|(_, (count, _))| *count >= min_count).collect();
+        let mut kept: Vec<(String, Counts)> =
+            counts.into_iter().filter(|(_, (count, ..))| *count >= min_count).collect();
         kept.sort_by(|a, b| b.1.0.cmp(&a.1.0).then_with(|| a.0.cmp(&b.0)));
-        let frequencies = [0; SPECIAL.len()].into_iter().chain(kept.iter().map(|(_, (_, documents))| *documents));
+        let frequencies = [0; SPECIAL.len()].into_iter().chain(kept.iter().map(|(_, (_, documents, _))| *documents));
         let idf = frequencies.map(|frequency| idf(captions, frequency)).collect();
         let words = SPECIAL.iter().map(|&word| word.to_owned()).chain(kept.into_iter().map(|(word, _)| word));
         Self::with_idf(words.collect(), idf)
@@ -123,8 +141,11 @@ impl Vocabulary {
 
     /// Token numbers of a sentence, with the start and end tokens, which count in its length.
     pub fn tokens(&self, sentence: &str) -> Vec<u32> {
-        let inner = words(sentence).into_iter().map(|word| self.numbers.get(&word).copied().unwrap_or(UNKNOWN));
-        std::iter::once(START).chain(inner).chain(std::iter::once(END)).collect()
+        let mut out = vec![START];
+        each_word(sentence, |word| out.push(self.numbers.get(word).copied().unwrap_or(UNKNOWN)));
+        out.push(END);
+        out.shrink_to_fit();
+        out
     }
 
     /// tf-idf rows of tokenised sentences, one column a word: count times `ln((1 + n) / (1 + df)) + 1` with `n`
@@ -169,7 +190,8 @@ mod tests {
         );
         assert_eq!(cut("one o\u{2019}clock - end."), "one o'clock - end .");
         assert_eq!(cut(" \t"), "");
-        assert_eq!(cut("'t"), "' t");
+        assert_eq!(cut("'t 's n't can't-s o'"), "' t ' s n't can't-s o '");
+        assert_eq!(cut("1,2 1,a 3. ,4 \u{130}x's"), "1,2 1 , a 3 . , 4 i \u{307} x 's");
         assert_eq!(cut("naïve  Straße"), "naïve straße");
     }
 

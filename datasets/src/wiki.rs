@@ -2,7 +2,8 @@
 //! proportion each, 2173 for training and 693 for testing.
 //!
 //! `raw_features.mat` (a MAT-file) holds `I_tr`, `T_tr`, `I_te`, `T_te`, a document a row; the third tab-separated column of the list files is the
-//! class, 1 to 10, named by `categories.list`.
+//! class, 1 to 10, named by `categories.list`. Where the MAT-file has labels of its own (`L_tr`, `L_te`), they must be those of the lists, row by
+//! row: documents in another order than their list would get the classes of others.
 
 use std::path::Path;
 
@@ -56,6 +57,11 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
                 ));
             }
         }
+        let name = format!("L_{suffix}");
+        if features.infos().iter().any(|info| info.name == name) {
+            let own = own_labels(&path, &name, &features.matrix(&name)?, classes.len())?;
+            same_labels(&path, &name, &own, list, &labels)?;
+        }
         Ok((ids, image, text, labels))
     };
     let (ids, image, text, labels) = part("tr", "trainset_txt_img_cat.list")?;
@@ -107,6 +113,50 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     })
 }
 
+/// The classes (counted from 0) that the MAT-file itself gives, a document each: numbers from 1, in a column or a row, or a column a
+/// class with a 1 in that of the document.
+fn own_labels(path: &Path, name: &str, found: &Matrix, classes: usize) -> Result<Vec<u32>> {
+    let wrong = |row: usize, found: String| {
+        let expected = format!("a class from 1 to {classes}, or a 1 in the column of one class of {classes}");
+        Err(Error::content(path, format!("{name}, row {}", row + 1), expected, found, SOURCE.get))
+    };
+    if found.rows == 1 || found.cols == 1 {
+        let number =
+            |(row, &value): (usize, &f32)| match value.fract() == 0.0 && (1.0..=classes as f32).contains(&value) {
+                true => Ok(value as u32 - 1),
+                false => wrong(row, value.to_string()),
+            };
+        return found.data.iter().enumerate().map(number).collect();
+    }
+    let of = |row: usize| {
+        let values = found.row(row);
+        let ones: Vec<u32> = (0u32..).zip(values).filter(|(_, value)| **value == 1.0).map(|(class, _)| class).collect();
+        match ones[..] {
+            [class] if values.len() == classes && values.iter().filter(|&&value| value != 0.0).count() == 1 => {
+                Ok(class)
+            }
+            _ => wrong(row, format!("{values:?}")),
+        }
+    };
+    (0..found.rows).map(of).collect()
+}
+
+/// Refuses labels that differ from those of the list in any row.
+fn same_labels(path: &Path, name: &str, own: &[u32], list: &str, labels: &[Vec<u32>]) -> Result<()> {
+    if own.len() != labels.len() {
+        let expected = format!("{} labels, one a line of {list}", labels.len());
+        let found = format!("{} labels", own.len());
+        return Err(Error::content(path, name, expected, found, "take both files from the same source"));
+    }
+    let other: Vec<usize> = (0..own.len()).filter(|&row| labels[row] != [own[row]]).collect();
+    let Some(&row) = other.first() else { return Ok(()) };
+    let class = |classes: &[u32]| classes.iter().map(|class| (class + 1).to_string()).collect::<String>();
+    let expected = format!("class {}, as {list} has it", class(&labels[row]));
+    let found = format!("class {} ({} of {} rows differ)", class(&own[row..=row]), other.len(), own.len());
+    let next = "the rows and the list are in different orders: take both from the same source, or open the MAT-file alone as `features`";
+    Err(Error::content(path, format!("{name}, row {}", row + 1), expected, found, next))
+}
+
 /// Identifier and class (counted from 0) of each line `text <tab> image <tab> class`.
 fn documents(path: &Path, classes: usize) -> Result<(Vec<String>, Vec<Vec<u32>>)> {
     let (mut ids, mut labels) = (Vec::new(), Vec::new());
@@ -151,6 +201,50 @@ mod tests {
         let held = crate::open("wiki", &toml::toml! { validation = 0.1 }, Some(&root)).unwrap();
         assert_eq!((held.train.images.len(), held.val.as_ref().unwrap().images.len()), (1956, 217));
         assert_ne!(held.checksum, dataset.checksum);
+    }
+
+    use crate::mat::tests::{element, write};
+
+    /// A folder of three classes, five documents to train on and three that ask; `labels` go into the MAT-file.
+    fn small(folder: &Path, labels: &[(&str, [i32; 2], &[f64])]) -> Result<Dataset> {
+        let root = folder.join("wiki");
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::write(root.join("categories.list"), "art\nbiology\nmusic\n").unwrap();
+        let list = |classes: &[u32]| -> String {
+            classes.iter().enumerate().map(|(i, class)| format!("t{i}\ti{i}\t{class}\n")).collect()
+        };
+        std::fs::write(root.join("trainset_txt_img_cat.list"), list(&[1, 3, 2, 2, 1])).unwrap();
+        std::fs::write(root.join("testset_txt_img_cat.list"), list(&[2, 1, 3])).unwrap();
+        let values: Vec<f64> = (0..10).map(f64::from).collect();
+        let features = [("tr", 5usize), ("te", 3)].into_iter().flat_map(|(part, rows)| {
+            ["I", "T"].map(|side| element(&format!("{side}_{part}"), [rows as i32, 2], &values[..2 * rows]))
+        });
+        let own = labels.iter().map(|(name, size, values)| element(name, *size, values));
+        let elements: Vec<Vec<u8>> = features.chain(own).collect();
+        write(&root.join(FEATURES), &elements);
+        crate::open("wiki", &toml::Table::new(), Some(folder))
+    }
+
+    #[test]
+    fn labels_of_the_features_must_be_those_of_the_lists() {
+        let folder = tempfile::tempdir().unwrap();
+        let message = |labels: &[(&str, [i32; 2], &[f64])]| {
+            let text = small(folder.path(), labels).unwrap_err().to_string();
+            text.replace(&*folder.path().to_string_lossy(), "DIR")
+        };
+        assert_eq!(small(folder.path(), &[]).unwrap().train.images.len(), 5);
+        // Numbers in a column or a row, or a column a class.
+        let (train, test) = ([1., 3., 2., 2., 1.], [2., 1., 3.]);
+        let columns = [0., 1., 0., 1., 0., 0., 0., 0., 1.];
+        small(folder.path(), &[("L_tr", [5, 1], &train), ("L_te", [3, 3], &columns)]).unwrap();
+        small(folder.path(), &[("L_tr", [1, 5], &train), ("L_te", [3, 1], &test)]).unwrap();
+        // The rows of the file in another order than its list.
+        insta::assert_snapshot!(message(&[("L_tr", [5, 1], &[1., 2., 2., 3., 1.])]), @"DIR/wiki/raw_features.mat, L_tr, row 2: expected class 3, as trainset_txt_img_cat.list has it, found class 2 (2 of 5 rows differ); the rows and the list are in different orders: take both from the same source, or open the MAT-file alone as `features`");
+        insta::assert_snapshot!(message(&[("L_te", [3, 1], &[1., 2., 3.])]), @"DIR/wiki/raw_features.mat, L_te, row 1: expected class 2, as testset_txt_img_cat.list has it, found class 1 (2 of 3 rows differ); the rows and the list are in different orders: take both from the same source, or open the MAT-file alone as `features`");
+        insta::assert_snapshot!(message(&[("L_te", [3, 3], &[1., 0., 0., 0., 1., 0., 0., 0., 1.])]), @"DIR/wiki/raw_features.mat, L_te, row 1: expected class 2, as testset_txt_img_cat.list has it, found class 1 (2 of 3 rows differ); the rows and the list are in different orders: take both from the same source, or open the MAT-file alone as `features`");
+        insta::assert_snapshot!(message(&[("L_tr", [4, 1], &[1., 3., 2., 2.])]), @"DIR/wiki/raw_features.mat, L_tr: expected 5 labels, one a line of trainset_txt_img_cat.list, found 4 labels; take both files from the same source");
+        insta::assert_snapshot!(message(&[("L_tr", [5, 1], &[1., 3., 2., 2.5, 1.])]), @"DIR/wiki/raw_features.mat, L_tr, row 4: expected a class from 1 to 3, or a 1 in the column of one class of 3, found 2.5; get raw_features.mat, trainset_txt_img_cat.list, testset_txt_img_cat.list and categories.list from svcl.ucsd.edu/projects/crossmodal and put them into the folder");
+        insta::assert_snapshot!(message(&[("L_te", [3, 3], &[0., 1., 0., 1., 1., 0., 0., 0., 1.])]), @"DIR/wiki/raw_features.mat, L_te, row 2: expected a class from 1 to 3, or a 1 in the column of one class of 3, found [1.0, 1.0, 0.0]; get raw_features.mat, trainset_txt_img_cat.list, testset_txt_img_cat.list and categories.list from svcl.ucsd.edu/projects/crossmodal and put them into the folder");
     }
 
     #[test]

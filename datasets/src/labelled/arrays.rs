@@ -8,7 +8,7 @@ use std::{
 
 use super::names::{self, Role, Slice};
 use crate::{
-    Error, FeatureTable, Features, Matrix, Result,
+    Error, FeatureTable, Features, Matrix, Result, files,
     mat::MatFile,
     npy::{self, Npy},
     options::Options,
@@ -266,19 +266,20 @@ fn turned(matrix: &Matrix) -> Matrix {
 
 /// Every array of a file, or of the MAT and `.npy` files of a folder.
 fn entries(path: &Path) -> Result<Vec<Entry>> {
-    let mut files = Vec::new();
+    let mut paths = Vec::new();
     if path.is_dir() {
         for entry in walkdir::WalkDir::new(path).min_depth(1).max_depth(1).sort_by_file_name() {
             let entry = entry.map_err(|error| Error::Io { path: path.into(), source: error.into() })?;
-            if entry.path().is_file() && matches!(extension(entry.path()).as_str(), "mat" | "npy" | "h5" | "hdf5") {
-                files.push(entry.into_path());
+            // A folder of such a name is no array; what is neither file nor folder is refused when it is opened.
+            if !entry.path().is_dir() && matches!(extension(entry.path()).as_str(), "mat" | "npy" | "h5" | "hdf5") {
+                paths.push(entry.into_path());
             }
         }
     } else {
-        files.push(path.to_owned());
+        paths.push(files::named(path)?);
     }
     let mut out = Vec::new();
-    for path in files {
+    for path in paths {
         if extension(&path) == "npy" {
             let info = npy::info(&path)?;
             let shape: Vec<usize> = info.shape.iter().map(|&length| length as usize).collect();

@@ -11,7 +11,7 @@ mod v73;
 
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Matrix, Result};
+use crate::{Error, Matrix, Result, files};
 
 const DAMAGED: &str = "the copy is incomplete or damaged: get the file again";
 
@@ -21,6 +21,24 @@ const LARGEST: u128 = 16 << 30;
 /// No deflate stream is longer than this times what it was packed into (1032, and some for the container).
 const DEFLATE_RATIO: u128 = 1040;
 
+/// Whether the bytes begin as a MAT-file of version 4: type (0, 10, 20, ... 52 and, most significant byte first, as many
+/// thousands), rows, columns, whether complex, and the length of a name that ends with a zero.
+fn is_v4(bytes: &[u8]) -> bool {
+    let Some(head) = bytes.get(..20) else { return false };
+    let words = |read: fn([u8; 4]) -> u32| -> Vec<u32> {
+        head.chunks_exact(4).map(|word| read(word.try_into().expect("chunks of four"))).collect()
+    };
+    [(words(u32::from_le_bytes), 0), (words(u32::from_be_bytes), 1000)].into_iter().any(|(words, order)| {
+        let name = words[4] as usize;
+        let kind = words[0].wrapping_sub(order);
+        kind % 10 <= 2
+            && kind / 10 <= 5
+            && words[3] <= 1
+            && (1..=64).contains(&name)
+            && bytes.get(20 + name - 1) == Some(&0)
+    })
+}
+
 /// An open MAT-file.
 pub(crate) struct MatFile {
     path: PathBuf,
@@ -29,7 +47,7 @@ pub(crate) struct MatFile {
 }
 
 enum Arrays {
-    V5(matfile::MatFile),
+    V5(v5::Arrays),
     V73(hdf5_reader::Hdf5File),
 }
 
@@ -60,12 +78,12 @@ impl MatFile {
     /// # Errors
     /// If the file cannot be read, is of another version, or ends inside an array.
     pub fn open(path: &Path) -> Result<Self> {
-        let bytes = crate::npy::map(path)?;
+        let bytes = files::map(path)?;
         let (infos, arrays) = if v73::is(&bytes) {
             let (infos, file) = v73::open(path, bytes)?;
             (infos, Arrays::V73(file))
         } else {
-            let (infos, file) = v5::open(path, &bytes)?;
+            let (infos, file) = v5::open(path, bytes)?;
             (infos, Arrays::V5(file))
         };
         Ok(Self { path: path.to_owned(), infos, arrays })
@@ -89,7 +107,7 @@ impl MatFile {
     /// # Errors
     /// If there is no such array, it is of another shape or complex, larger than it can be, or holds NaN or infinity.
     pub fn matrix(&self, name: &str) -> Result<Matrix> {
-        let Some(info) = self.infos.iter().find(|info| info.name == name) else {
+        let Some((at, info)) = self.infos.iter().enumerate().find(|(_, info)| info.name == name) else {
             let names: Vec<&str> = self.infos.iter().map(|info| info.name.as_str()).collect();
             let next = "check that this is the features file of the dataset";
             return Err(Error::content(&self.path, "", format!("an array `{name}`"), format!("{names:?}"), next));
@@ -108,7 +126,7 @@ impl MatFile {
         }
         let mut out = Target::new(&self.path, name, rows, cols)?;
         match &self.arrays {
-            Arrays::V5(file) => v5::fill(file, &mut out),
+            Arrays::V5(arrays) => arrays.fill(at, &mut out),
             Arrays::V73(file) => v73::fill(file, &mut out),
         }?;
         Ok(out.matrix)

@@ -3,7 +3,7 @@
 //! Chunks may be packed (deflate, shuffle, checksums). Cells, structures and sparse matrices are groups and are not read. What a
 //! file declares is held against its length before memory is taken: no chunk unpacks to more than deflate can hold.
 
-use std::{panic, path::Path};
+use std::{cell::Cell, panic, path::Path, sync::Once};
 
 use hdf5_reader::{
     ByteOrder, Dataset, Datatype, Hdf5File, OpenOptions, SliceInfo, SliceInfoElem, error::Error as Hdf5Error,
@@ -19,7 +19,10 @@ const SIGNATURE: &[u8] = b"\x89HDF\r\n\x1a\n";
 const STARTS: [usize; 5] = [0, 512, 1024, 2048, 4096];
 
 /// Values that are unpacked at a time, in bytes, where chunks allow.
-const SLAB: u64 = 64 << 20;
+const SLAB: u64 = 8 << 20;
+
+/// Bytes that a chunk may have in any case: an array that may grow has chunks larger than what is in it yet.
+const SMALL_CHUNK: u128 = 16 << 20;
 
 /// Whether the bytes are those of such a file, damaged or not.
 pub(super) fn is(bytes: &[u8]) -> bool {
@@ -100,13 +103,22 @@ fn kind(datatype: &Datatype) -> Option<&'static str> {
 /// Refuses an array that is larger than a file of this length can hold.
 pub(super) fn check_size(file: &Hdf5File, path: &Path, name: &str, [rows, cols]: [u64; 2]) -> Result<()> {
     let wrong = |found: String| Err(Error::content(path, name, format!("{rows} x {cols} values"), found, DAMAGED));
-    let each = match guarded(|| file.root_group()?.dataset(name)?.raw_element_size()) {
-        Ok(each) => each as u128,
+    let found = guarded(|| {
+        let dataset = file.root_group()?.dataset(name)?;
+        let chunk = dataset.chunks().unwrap_or_default().into_iter().map(u128::from).collect::<Vec<_>>();
+        Ok((dataset.raw_element_size()? as u128, chunk))
+    });
+    let (each, chunk) = match found {
+        Ok(found) => found,
         Err(error) => return wrong(error),
     };
     let (declared, length) = (u128::from(rows) * u128::from(cols) * each, u128::from(file.storage().len()));
     if declared > LARGEST || declared > length * DEFLATE_RATIO {
         return wrong(format!("{declared} bytes of them in a file of {length}"));
+    }
+    let chunk = chunk.iter().try_fold(each, |bytes, &length| bytes.checked_mul(length));
+    if chunk.is_none_or(|chunk| chunk > declared.max(SMALL_CHUNK)) {
+        return wrong("chunks larger than all of them".into());
     }
     Ok(())
 }
@@ -178,13 +190,35 @@ impl hdf5_reader::H5Type for Byte {
     }
 }
 
-/// Calls the reader. A damaged file must not end the program, whatever the reader does with it.
-fn guarded<T>(call: impl FnOnce() -> std::result::Result<T, Hdf5Error>) -> std::result::Result<T, String> {
-    panic::catch_unwind(panic::AssertUnwindSafe(call))
-        .unwrap_or_else(|_| Err(Hdf5Error::InvalidData("lengths that contradict each other".into())))
-        .map_err(|error| {
+thread_local! {
+    /// Whether this thread is inside the reader, whose panics are errors of the file.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is worth a word.
+pub(super) fn heard() -> bool {
+    !INSIDE.get()
+}
+
+/// Calls the reader. A damaged file must not end the program, whatever the reader does with it, nor print where it stumbled.
+pub(super) fn guarded<T>(call: impl FnOnce() -> std::result::Result<T, Hdf5Error>) -> std::result::Result<T, String> {
+    static SILENCED: Once = Once::new();
+    SILENCED.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if heard() {
+                others(panic);
+            }
+        }));
+    });
+    let outer = INSIDE.replace(true);
+    let called = panic::catch_unwind(panic::AssertUnwindSafe(call));
+    INSIDE.set(outer);
+    called.unwrap_or_else(|_| Err(Hdf5Error::InvalidData("lengths that contradict each other".into()))).map_err(
+        |error| {
             let text = error.to_string();
             let mut letters = text.chars();
             letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
-        })
+        },
+    )
 }

@@ -2,11 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    io::IsTerminal,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use xmbench_datasets::{Dataset, Severity, Source, Split, sources};
 
@@ -135,7 +138,9 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
         sizes.insert(split, n);
     }
     let dataset = open(named)?;
-    let findings = xmbench_datasets::audit(&dataset, &sizes)?;
+    let shown = Shown::new();
+    let findings = xmbench_datasets::audit_with(&dataset, &sizes, &|what, done, all| shown.show(what, done, all))?;
+    shown.bar.finish_and_clear();
     if named.json {
         print(&serde_json::to_string(&findings)?);
     } else {
@@ -149,6 +154,40 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
     }
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if wrong { Status::Failed } else { Status::Done })
+}
+
+/// How far an audit is: a bar on a terminal, and nothing elsewhere.
+struct Shown {
+    bar: ProgressBar,
+    /// What the bar is of.
+    what: Mutex<String>,
+}
+
+impl Shown {
+    fn new() -> Self {
+        let bar = match std::io::stderr().is_terminal() {
+            true => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
+            false => ProgressBar::hidden(),
+        };
+        let style = "{bar:24} {pos}/{len} {msg}, {eta_precise} left";
+        bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
+        Self { bar, what: Mutex::default() }
+    }
+
+    fn show(&self, what: &str, done: usize, all: usize) {
+        // Bars are not worth a lock for every item.
+        if !done.is_multiple_of(64) && done != all {
+            return;
+        }
+        let mut known = self.what.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != what {
+            *known = what.to_owned();
+            self.bar.set_message(known.clone());
+            self.bar.set_length(all as u64);
+            self.bar.set_position(0);
+        }
+        self.bar.set_position(self.bar.position().max(done as u64));
+    }
 }
 
 fn show(dataset: &Dataset, as_json: bool) {

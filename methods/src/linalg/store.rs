@@ -160,6 +160,10 @@ impl Store {
             if view.dtype() != Dtype::F64 {
                 return Err(wrong(&format!("`{name}` of type f64"), format!("{:?}", view.dtype())));
             }
+            // Without values an axis may say that it is of any length, and matrices are walked by their axes.
+            if let Some(&length) = view.shape().iter().find(|&&length| length > bytes.len()) {
+                return Err(wrong(&format!("axes of `{name}` no longer than the file"), format!("{length}")));
+            }
             let values = view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().expect("8 bytes")));
             tensors.insert(name.to_string(), (view.shape().to_vec(), values.collect()));
         }
@@ -214,5 +218,15 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         assert!(Store::load(&path).unwrap_err().to_string().contains("expected a safetensors file"));
+    }
+
+    #[test]
+    fn an_axis_without_values_is_no_longer_than_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let header = r#"{"m":{"dtype":"F64","shape":[0,4611686018427387904],"data_offsets":[0,0]}}"#;
+        std::fs::write(&path, [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat()).unwrap();
+        let text = Store::load(&path).unwrap_err().to_string();
+        assert!(text.contains("axes of `m` no longer than the file, found 4611686018427387904"), "{text}");
     }
 }
