@@ -11,7 +11,10 @@ use super::{
     bench::{Bench, End},
     experiment::DatasetEntry,
 };
-use crate::record::{DatasetNote, ExperimentNote, Store};
+use crate::{
+    output::short,
+    record::{DatasetNote, Store, check},
+};
 
 /// What holds for every trial of a run.
 pub struct Settings {
@@ -57,7 +60,7 @@ pub fn sweep(
 ) -> Result<Summary> {
     let mut summary = Summary::default();
     store.note(|manifest| {
-        manifest.experiments.extend(work.iter().map(|(experiment, _)| (experiment.name.clone(), note_of(experiment))));
+        manifest.experiments.extend(work.iter().map(|(experiment, _)| (experiment.name.clone(), experiment.note())));
     })?;
     let mut entries: Vec<&DatasetEntry> = Vec::new();
     for entry in work.iter().flat_map(|(experiment, _)| &experiment.datasets) {
@@ -141,28 +144,21 @@ fn is_absent(error: &xmbench_datasets::Error) -> bool {
     }
 }
 
-fn note_of(experiment: &Experiment) -> ExperimentNote {
-    ExperimentNote {
-        title: experiment.title.clone(),
-        analysis: experiment.analysis.clone(),
-        columns: experiment.columns.clone(),
-        plots: experiment.plots.clone(),
-        expected: experiment.expected.clone(),
-    }
-}
-
 fn note_of_dataset(dataset: &Dataset) -> DatasetNote {
     let sizes = dataset
         .splits()
         .map(|(split, collection)| (split.to_string(), [collection.images.len(), collection.texts.len()]));
+    // Somebody else's words may be of any length, and what is recorded must read back.
+    let title = |text: &str| short(text, check::LONGEST_NAME - 100).into_owned();
+    let text = |text: &str| short(text, check::LONGEST_TEXT - 100).into_owned();
     DatasetNote {
-        variant: dataset.variant.clone(),
+        variant: title(&dataset.variant),
         checksum: dataset.checksum.to_string(),
         sizes: sizes.collect(),
-        title: dataset.notice.title.clone(),
-        licence: dataset.notice.licence.clone(),
-        attribution: dataset.notice.attribution.clone(),
-        caveat: dataset.notice.caveat.clone(),
+        title: title(&dataset.notice.title),
+        licence: text(&dataset.notice.licence),
+        attribution: text(&dataset.notice.attribution),
+        caveat: text(&dataset.notice.caveat),
     }
 }
 
