@@ -64,17 +64,29 @@ pub fn open(name: &str, options: &toml::Table, root: Option<&Path>) -> Result<Da
     (source.load)(&Options::new(source.options, options)?, root)
 }
 
-/// The folder of a source: option `path` under the data folder.
-pub(crate) fn folder(options: &Options, root: Option<&Path>, get: &str) -> Result<std::path::PathBuf> {
+/// Where option `path` leads: under the data folder, which an experiment of somebody else must not leave; to an absolute path where no
+/// data folder is named, because then it is the one thing that says where to read.
+pub(crate) fn located(options: &Options, root: Option<&Path>, get: &str) -> Result<std::path::PathBuf> {
+    use std::path::Component;
     let path = Path::new(options.text("path", &[])?);
-    let folder = match root {
-        Some(root) => root.join(path),
-        None if path.is_absolute() => path.to_owned(),
+    let stays = || path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    match root {
+        Some(root) if stays() => Ok(root.join(path)),
+        Some(_) => {
+            let next = "move or link the files there, or name the folder itself as the data folder";
+            Err(Error::option("path", "a path within the data folder", format!("`{}`", path.display()), next))
+        }
+        None if path.is_absolute() => Ok(path.to_owned()),
         None => {
             let next = format!("pass --data-dir DIR or set XMBENCH_DATA; {get}");
-            return Err(Error::option("data folder", "a folder with the dataset's files", "none", next));
+            Err(Error::option("data folder", "a folder with the dataset's files", "none", next))
         }
-    };
+    }
+}
+
+/// The folder of a source: option `path` under the data folder.
+pub(crate) fn folder(options: &Options, root: Option<&Path>, get: &str) -> Result<std::path::PathBuf> {
+    let folder = located(options, root, get)?;
     if !folder.is_dir() {
         let found = if folder.exists() { "a file" } else { "nothing" };
         return Err(Error::content(folder, "", "a folder with the dataset's files", found, get));
@@ -92,6 +104,26 @@ mod tests {
         insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, features, mirflickr25k, nuswide10, nuswide21, coco, planted-linear, planted-fragments, planted-clusters, planted-sequences, found `emojis`; did you mean `emoji`?");
         let error = open("emoji", &toml::toml! { label = "group" }, None).unwrap_err().to_string();
         insta::assert_snapshot!(error, @"option: expected one of labels, min_count, seed, split, found `label`; did you mean `labels`?");
+    }
+
+    #[test]
+    fn a_path_stays_in_the_data_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let (root, outside) = (place.path().join("data"), place.path().join("outside"));
+        std::fs::create_dir_all(&root).unwrap();
+        std::fs::create_dir_all(&outside).unwrap();
+        let absolute = outside.display().to_string();
+        for source in ["precomp", "features", "wiki"] {
+            for path in ["../outside", "a/../../outside", absolute.as_str()] {
+                let options = toml::Table::from_iter([("path".to_string(), path.into())]);
+                let error = open(source, &options, Some(&root)).unwrap_err().to_string();
+                let wanted = format!("path: expected a path within the data folder, found `{path}`");
+                assert!(error.starts_with(&wanted), "{source}: {error}");
+            }
+            // Without a data folder an absolute path says where to read.
+            let options = toml::Table::from_iter([("path".to_string(), absolute.as_str().into())]);
+            assert!(!open(source, &options, None).unwrap_err().to_string().contains("data folder"));
+        }
     }
 
     #[test]

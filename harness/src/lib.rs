@@ -15,9 +15,11 @@
 //! - [`record`]: what a run leaves behind, and how it is cut into rows and named
 //! - [`protocol`]: what a number means
 //! - [`retrieval`]: exact search and blocks of scores
+//! - [`output`]: what leaves the program as text
 
 pub mod claims;
 pub mod cli;
+pub mod output;
 pub mod protocol;
 pub mod record;
 pub mod report;

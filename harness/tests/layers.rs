@@ -7,8 +7,20 @@ use std::{
 };
 
 /// From top to bottom.
-const ORDER: [&str; 11] =
-    ["cli", "repro", "report", "claims", "verify", "speed", "run", "stats", "record", "protocol", "retrieval"];
+const ORDER: [&str; 12] = [
+    "cli",
+    "repro",
+    "report",
+    "claims",
+    "verify",
+    "speed",
+    "run",
+    "stats",
+    "record",
+    "protocol",
+    "retrieval",
+    "output",
+];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();

@@ -150,6 +150,44 @@ fn two_runs_do_not_share_a_folder() {
 }
 
 #[test]
+fn a_folder_that_disappears_during_a_run_is_an_error_at_its_end() {
+    let place = Place::new();
+    place.write("a.toml", &long());
+    let child = place.start("run a.toml --profile smoke --no-report --out out");
+    place.wait_for_trials("out", 3);
+    // A trial may be written in between.
+    wait(|| std::fs::remove_dir_all(place.path("out")).is_ok());
+    finish(child)
+        .code(2)
+        .says(&["error: out disappeared while the run wrote into it", "121 trials that this run knew of"]);
+    assert_eq!(place.recording("out").trials.len(), 121);
+
+    let child = place.start("run a.toml --profile smoke --no-report --out lock");
+    place.wait_for_trials("lock", 3);
+    std::fs::remove_file(place.path("lock/.lock")).unwrap();
+    finish(child).code(2).says(&["lock disappeared while the run wrote into it"]);
+    assert_eq!(place.recording("lock").trials.len(), 121);
+    place.run("run a.toml --profile smoke --no-report --out lock").code(0);
+}
+
+#[test]
+fn a_folder_that_another_run_took_is_left_to_it() {
+    let place = Place::new();
+    place.write("a.toml", &long());
+    let first = place.start("run a.toml --profile smoke --no-report --out out");
+    place.wait_for_trials("out", 3);
+    std::fs::remove_file(place.path("out/.lock")).unwrap();
+    let held = File::create(place.path("out/.lock")).unwrap();
+    held.lock().unwrap();
+    finish(first).code(2).says(&[
+        "out disappeared while the run wrote into it",
+        "nothing more was written",
+        "in use by another run",
+    ]);
+    assert!(!place.path("out/trials.parquet").exists());
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_named() {
     let place = Place::new();
     place.write("a.toml", EXPERIMENT).write("file", "");

@@ -47,6 +47,16 @@ pub enum Error {
     /// Numbers went bad: NaN, infinity, a singular matrix, a collapsed loss.
     #[error("{0}")]
     Numeric(String),
+    /// What would be held in memory is more than may be.
+    #[error("{what}: {takes}, and {limit} may be used; choose smaller parameters or allow more with --max-memory")]
+    Memory {
+        /// What is asked for.
+        what: String,
+        /// What it takes: `at least 29.1 PiB`.
+        takes: String,
+        /// What may be used.
+        limit: String,
+    },
     /// The run was stopped from outside.
     #[error("interrupted")]
     Interrupted,

@@ -219,11 +219,8 @@ fn load(preset: &Preset, options: &Options, root: Option<&Path>) -> Result<Datas
 
 /// The folder or file of option `path`.
 fn place(options: &Options, root: Option<&Path>, get: &str) -> Result<std::path::PathBuf> {
-    let path = Path::new(options.text("path", &[])?);
-    if root.is_some_and(|root| root.join(path).is_file()) || (root.is_none() && path.is_absolute() && path.is_file()) {
-        return Ok(root.map_or_else(|| path.to_owned(), |root| root.join(path)));
-    }
-    crate::source::folder(options, root, get)
+    let path = crate::source::located(options, root, get)?;
+    if path.is_file() { Ok(path) } else { crate::source::folder(options, root, get) }
 }
 
 /// The parts of the file that are read: one with all items, or training items, queries and, where there is one, the database.

@@ -8,7 +8,7 @@ use super::Stated;
 use crate::{
     protocol,
     record::{
-        Control, Recording, Trial,
+        Control, Recording, Stem, Trial,
         section::{Row, Section, whole_sections},
         words,
     },
@@ -34,7 +34,7 @@ pub struct Tested<'a> {
     /// Dataset; empty where none was run and the test names none.
     pub dataset: String,
     /// Name of the table that has the rows; empty where the recording has none.
-    pub stem: String,
+    pub stem: Option<Stem>,
     /// What came out, or what there is not.
     pub outcome: Result<Finding, Missing>,
 }
@@ -137,14 +137,14 @@ pub fn test<'a>(stated: &[Stated<'a>], recording: &Recording, folder: Option<&Pa
             let before = all.len();
             for section in sections.iter().filter(named) {
                 let outcome = compare(test, section, &mut draws).map_err(missing);
-                let (dataset, stem) = (section.dataset.to_string(), section.stem.clone());
+                let (dataset, stem) = (section.dataset.to_string(), Some(section.stem.clone()));
                 all.push(Tested { card, claim, test, dataset, stem, outcome });
             }
             if all.len() == before {
                 let on = test.dataset.as_ref().map(|dataset| format!(" on {dataset}")).unwrap_or_default();
                 let outcome = Err(missing(format!("no trial of {}{on}", test.experiment)));
                 let dataset = test.dataset.clone().unwrap_or_default();
-                all.push(Tested { card, claim, test, dataset, stem: String::new(), outcome });
+                all.push(Tested { card, claim, test, dataset, stem: None, outcome });
             }
         }
     }

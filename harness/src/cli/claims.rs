@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Status, print, report::newest, table};
+use super::{Status, report::newest, table};
 use crate::{
     claims::{self, Stated, Tested, Verdict},
+    output::{answer, json as to_json},
     record::store,
     run::Methods,
     stats::{metric::Metric, paired::Basis},
@@ -33,7 +34,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let chosen = claims::choose(&all, &args.names)?;
     if args.list {
         claims::check(&chosen, None, methods)?;
-        print(&if args.json { lines(chosen.iter().map(listed)) } else { listing(&chosen) });
+        answer(&if args.json { lines(chosen.iter().map(listed)) } else { listing(&chosen) })?;
         return Ok(Status::Done);
     }
     let (tests, without): (Vec<Stated<'_>>, Vec<Stated<'_>>) =
@@ -47,7 +48,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         claims::test(&tests, &recording, Some(&folder))
     };
     if args.json {
-        print(&lines(tested.iter().map(as_json)));
+        answer(&lines(tested.iter().map(as_json)))?;
         return Ok(Status::Done);
     }
     let mut parts = Vec::new();
@@ -59,12 +60,12 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         let said = if args.names.is_empty() { format!("{} claims", names.len()) } else { names.join(", ") };
         parts.push(format!("without a test: {said}; `xmbench claims --list` shows them"));
     }
-    print(&parts.join("\n\n"));
+    answer(&parts.join("\n\n"))?;
     Ok(Status::Done)
 }
 
 fn lines(objects: impl Iterator<Item = Value>) -> String {
-    objects.map(|object| object.to_string()).collect::<Vec<_>>().join("\n")
+    objects.map(|object| to_json(&object)).collect::<Vec<_>>().join("\n")
 }
 
 fn listing(chosen: &[Stated<'_>]) -> String {

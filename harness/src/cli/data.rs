@@ -13,7 +13,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use xmbench_datasets::{Dataset, Severity, Source, Split, sources};
 
-use super::{Status, list, print, table};
+use super::{Status, list, table};
+use crate::output::{answer, json as to_json};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -72,10 +73,10 @@ struct Named {
 
 pub fn run(args: &Args) -> Result<Status> {
     match &args.command {
-        Command::List { json: true } => print(&list::datasets_json().to_string()),
-        Command::List { json: false } => print(&listing()),
-        Command::Get { name } => print(&how_to_get(name.as_deref())?),
-        Command::Show(named) => show(&open(named)?, named.json),
+        Command::List { json: true } => answer(&to_json(&list::datasets_json()))?,
+        Command::List { json: false } => answer(&listing())?,
+        Command::Get { name } => answer(&how_to_get(name.as_deref())?)?,
+        Command::Show(named) => show(&open(named)?, named.json)?,
         Command::Inspect { path, json } => inspect(path, *json)?,
         Command::Audit { named, expect } => return audit(named, expect),
     }
@@ -117,11 +118,12 @@ fn open(named: &Named) -> Result<Dataset> {
 fn inspect(path: &Path, as_json: bool) -> Result<()> {
     let found = xmbench_datasets::inspect(path)?;
     if as_json {
-        print(&serde_json::to_string(&found)?);
+        answer(&to_json(&found))?;
     } else {
-        print(&format!("{}: {}\nbecause: {}", path.display(), found.kind, found.because));
-        found.content.iter().for_each(|line| print(&format!("  {line}")));
-        print(&format!("next: {}", found.next));
+        let mut lines = vec![format!("{}: {}\nbecause: {}", path.display(), found.kind, found.because)];
+        lines.extend(found.content.iter().map(|line| format!("  {line}")));
+        lines.push(format!("next: {}", found.next));
+        answer(&lines.join("\n"))?;
     }
     Ok(())
 }
@@ -142,15 +144,15 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
     let findings = xmbench_datasets::audit_with(&dataset, &sizes, &|what, done, all| shown.show(what, done, all))?;
     shown.bar.finish_and_clear();
     if named.json {
-        print(&serde_json::to_string(&findings)?);
+        answer(&to_json(&findings))?;
     } else {
         for finding in &findings {
             let severity = json!(finding.severity).as_str().unwrap_or_default().to_string();
-            print(&format!("{severity}: {}: {}", finding.check, finding.message));
-            finding.examples.iter().for_each(|example| print(&format!("  {example}")));
+            answer(&format!("{severity}: {}: {}", finding.check, finding.message))?;
+            finding.examples.iter().try_for_each(|example| answer(&format!("  {example}")))?;
         }
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-        print(&format!("{}: {errors} errors, {} warnings", dataset.name, findings.len() - errors));
+        answer(&format!("{}: {errors} errors, {} warnings", dataset.name, findings.len() - errors))?;
     }
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if wrong { Status::Failed } else { Status::Done })
@@ -190,7 +192,7 @@ impl Shown {
     }
 }
 
-fn show(dataset: &Dataset, as_json: bool) {
+fn show(dataset: &Dataset, as_json: bool) -> Result<()> {
     let splits: Vec<_> = dataset.splits().collect();
     if as_json {
         let sizes: serde_json::Map<String, serde_json::Value> = splits
@@ -200,14 +202,10 @@ fn show(dataset: &Dataset, as_json: bool) {
                 (split.to_string(), json!({"images": sizes[0], "texts": sizes[1], "pairs": sizes[2]}))
             })
             .collect();
-        print(
-            &json!({
-                "name": dataset.name, "variant": dataset.variant, "checksum": dataset.checksum, "splits": sizes,
-                "words": dataset.words.len(), "classes": dataset.classes, "notice": dataset.notice,
-            })
-            .to_string(),
-        );
-        return;
+        return Ok(answer(&to_json(&json!({
+            "name": dataset.name, "variant": dataset.variant, "checksum": dataset.checksum, "splits": sizes,
+            "words": dataset.words.len(), "classes": dataset.classes, "notice": dataset.notice,
+        })))?);
     }
     let mut rows = vec![["SPLIT", "IMAGES", "TEXTS", "PAIRS", "REPRESENTATIONS"].map(str::to_string).to_vec()];
     for (split, collection) in &splits {
@@ -232,8 +230,8 @@ fn show(dataset: &Dataset, as_json: bool) {
             kinds.into_iter().flatten().collect::<Vec<_>>().join(", "),
         ]);
     }
-    print(&format!("{} {}\nchecksum {}", dataset.name, dataset.variant, dataset.checksum));
-    print(&table(&rows));
+    answer(&format!("{} {}\nchecksum {}", dataset.name, dataset.variant, dataset.checksum))?;
+    answer(&table(&rows))?;
     let notice = &dataset.notice;
     for (what, text) in [
         ("title", &notice.title),
@@ -242,7 +240,8 @@ fn show(dataset: &Dataset, as_json: bool) {
         ("caveat", &notice.caveat),
     ] {
         if !text.is_empty() {
-            print(&format!("{what}: {text}"));
+            answer(&format!("{what}: {text}"))?;
         }
     }
+    Ok(())
 }

@@ -15,10 +15,11 @@ use xmbench_methods::{
     method::{Epoch, Judge, Observer},
 };
 
-use super::{Status, print};
+use super::Status;
 use crate::{
+    output::{answer, json as to_json, progress, tell},
     protocol::Protocol,
-    record::{Control, digest},
+    record::{Control, Id, Stem, files},
     report::{Figure, attention},
     retrieval::{Direction, index},
     run::{Experiment, Job, Methods, Profile, deep, device, machine, nearest, plan, validate},
@@ -66,7 +67,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "reports/explain")]
     out: PathBuf,
     /// Threads; every core when absent
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::shared::threads)]
     pub threads: Option<NonZeroUsize>,
     /// Print one JSON object on stdout
     #[arg(long)]
@@ -102,10 +103,11 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         let figure = figure(args, method, &dataset, &*matcher, query, answer, &row.origin)?;
         let (asks, other) = if args.by == By::Text { ("text", "image") } else { ("image", "text") };
         let stem = format!("{}-{}-{asks}{query}-{other}{}", method.card().name, dataset.name, answer.item);
+        let stem = Stem::of(&stem);
         let picture = attention::draw(&figure, &stem)?;
         for (ending, bytes) in [("svg", picture.svg.as_bytes()), ("png", &picture.png[..])] {
-            let path = args.out.join(format!("{stem}.{ending}"));
-            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+            let path = args.out.join(stem.file(ending));
+            files::replace_with_unsynced(&path, bytes)?;
             written.push(path);
         }
         print_unless(args.json, &format!("{}: {}", figure.title, written[written.len() - 1].display()));
@@ -115,14 +117,14 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
             .iter()
             .map(|answer| json!({"item": answer.item, "rank": answer.rank, "score": answer.score, "own": answer.own}))
             .collect();
-        print(&json!({ "query": query, "answers": found, "files": written }).to_string());
+        answer(&to_json(&json!({ "query": query, "answers": found, "files": written })))?;
     }
     Ok(Status::Done)
 }
 
 fn print_unless(json: bool, line: &str) {
     if !json {
-        print(line);
+        tell(line);
     }
 }
 
@@ -220,7 +222,7 @@ impl Observer for Epochs {
     fn epoch(&mut self, epoch: &Epoch) {
         if !self.quiet {
             let validation = epoch.validation.map(|score| format!(", validation {score:.1}")).unwrap_or_default();
-            eprintln!("epoch {}: loss {:.4}{validation}", epoch.epoch, epoch.loss);
+            progress(&format!("epoch {}: loss {:.4}{validation}", epoch.epoch, epoch.loss));
         }
     }
 }
@@ -238,7 +240,7 @@ fn fitted(
     let card = method.card();
     let identity =
         json!([card.name, machine::CODE, row.params, row.protocol, dataset.checksum, args.seed, device_name]);
-    let folder = args.matchers.join(format!("{}-{}", card.name, &digest(&identity.to_string())[..16]));
+    let folder = args.matchers.join(Stem::of(&format!("{}-{}", card.name, Id::of(&identity.to_string()))).as_str());
     if folder.is_dir() {
         return Ok(Some(method.load(&folder, device)?));
     }

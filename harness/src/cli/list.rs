@@ -6,8 +6,11 @@ use serde_json::json;
 
 use xmbench_methods::card::Code;
 
-use super::{Status, print, table};
-use crate::run::{Experiment, Methods, Profile, plan};
+use super::{Status, table};
+use crate::{
+    output::answer,
+    run::{Experiment, Methods, Profile, plan},
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,7 +41,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
             };
             parts.insert(name.into(), value);
         }
-        print(&serde_json::to_string_pretty(&parts)?);
+        answer(&serde_json::to_string_pretty(&parts)?)?;
         return Ok(Status::Done);
     }
     let parts: Result<Vec<String>> = chosen
@@ -49,7 +52,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
             What::Experiments => Ok(table(&experiments_rows(methods)?)),
         })
         .collect();
-    print(&parts?.join("\n\n"));
+    answer(&parts?.join("\n\n"))?;
     Ok(Status::Done)
 }
 

@@ -1,6 +1,7 @@
 //! The command line: what there is to type, and which file answers.
 
 mod bench_device;
+mod check;
 mod claims;
 mod compare;
 mod data;
@@ -11,20 +12,30 @@ mod repro;
 mod run;
 mod shared;
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use xmbench_methods::Method;
+use xmbench_methods::{Method, train::memory};
 
-use crate::{run::Methods, verify};
+use crate::{
+    output::{self, Unwritten, plain},
+    run::Methods,
+    verify,
+};
 
 /// A reproducible benchmark of cross-modal image-text retrieval.
 #[derive(Parser)]
 #[command(
     name = "xmbench",
     version,
-    after_help = "exit codes: 0 done, 1 a check did not hold or a trial failed, 2 wrong usage or bad input, 130 interrupted"
+    after_help = "exit codes: 0 done, 1 a check did not hold or a trial failed, 2 wrong usage, bad input or a result that cannot be written, \
+                  130 interrupted"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -45,6 +56,8 @@ enum Command {
     Repro(repro::Args),
     /// Set two recordings, or two rows, side by side
     Compare(compare::Args),
+    /// Say what holds of a recording: checksums, ranges, metrics computed again from its queries
+    Check(check::Args),
     /// Put what papers claim to a recording: supported, not supported, undecided
     Claims(claims::Args),
     /// Show what a method looked at: words and regions, over the picture
@@ -70,43 +83,66 @@ pub fn main() -> ExitCode {
 
 /// As [`main`], with methods of another crate beside the built-in ones: experiments name them like any other.
 pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
+    output::hush();
     let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(argument) = arguments.iter().find(|argument| argument.to_str().is_none()) {
+        output::progress(&format!(
+            "error: the argument `{}` is not UTF-8; rename the file or folder that it names",
+            argument.to_string_lossy()
+        ));
+        return ExitCode::from(2);
+    }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; clap knows which stream they go to.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            let written = error.print().is_ok();
+            return ExitCode::from(if error.use_stderr() || !written { 2 } else { 0 });
         }
     };
-    match &cli.command {
-        Command::Run(args) => run::set_threads(args.shared.threads),
-        Command::Repro(args) => run::set_threads(args.shared.threads),
-        Command::BenchDevice(args) => run::set_threads(args.threads),
-        Command::Explain(args) => run::set_threads(args.threads),
-        _ => {}
-    }
-    match answer(cli.command, &Methods::with(extra)) {
-        Ok(Status::Done) => ExitCode::SUCCESS,
-        Ok(Status::Failed) => ExitCode::from(1),
-        Ok(Status::Interrupted) => ExitCode::from(130),
-        Err(error) => {
-            eprintln!("error: {}", message(&error));
+    let answered = catch_unwind(AssertUnwindSafe(|| {
+        match &cli.command {
+            Command::Run(run::Args { shared, .. }) | Command::Repro(repro::Args { shared, .. }) => {
+                run::set_threads(shared.threads)?;
+                shared.max_memory.into_iter().for_each(memory::set_limit);
+            }
+            Command::BenchDevice(args) => run::set_threads(args.threads)?,
+            Command::Explain(args) => run::set_threads(args.threads)?,
+            _ => {}
+        }
+        dispatch(cli.command, &Methods::with(extra))
+    }));
+    match answered {
+        Ok(Ok(Status::Done)) => ExitCode::SUCCESS,
+        Ok(Ok(Status::Failed)) => ExitCode::from(1),
+        Ok(Ok(Status::Interrupted)) => ExitCode::from(130),
+        Ok(Err(error)) => {
+            if !error.downcast_ref::<Unwritten>().is_some_and(Unwritten::is_gone) {
+                output::progress(&format!("error: {}", message(&error)));
+            }
+            ExitCode::from(2)
+        }
+        Err(payload) => {
+            output::progress(&format!("error: {}", output::of_panic(&*payload)));
             ExitCode::from(2)
         }
     }
 }
 
+/// Characters of the longest message: what is quoted in one may have come from a file of any size.
+const LONGEST: usize = 4_000;
+
 /// An error with its causes, one behind the other; a cause that an error has already quoted is not said again.
 fn message(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |said, next| match said {
+    let whole = error.chain().map(ToString::to_string).fold(String::new(), |said, next| match said {
         said if said.is_empty() => next,
         said if said.ends_with(&next) => said,
         said => format!("{said}: {next}"),
-    })
+    });
+    output::short(&whole, LONGEST).into_owned()
 }
 
-fn answer(command: Command, methods: &Methods) -> Result<Status> {
+fn dispatch(command: Command, methods: &Methods) -> Result<Status> {
     match command {
         Command::List(args) => list::run(&args, methods),
         Command::Data(args) => data::run(&args),
@@ -114,6 +150,7 @@ fn answer(command: Command, methods: &Methods) -> Result<Status> {
         Command::Report(args) => report::run(&args, methods),
         Command::Repro(args) => repro::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Claims(args) => claims::run(&args, methods),
         Command::Explain(args) => explain::run(&args, methods),
         Command::BenchDevice(args) => bench_device::run(&args),
@@ -137,18 +174,13 @@ fn assignments(words: &[String]) -> Result<toml::Table> {
     Ok(table)
 }
 
-/// Prints to stdout; a reader that has gone away, as `head`, is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
 /// Rows as aligned columns, two spaces apart, the first row a heading.
 fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
-    let line = |row: &Vec<String>| {
+    let line = |row: &Vec<_>| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
         cells.join("  ").trim_end().to_string()
     };

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::{Status, print};
+use super::Status;
 use crate::{
     claims,
+    output::{answer, json as to_json, tell},
     record::{Recording, store},
     report::{self, Rendered},
     run::Methods,
@@ -36,7 +37,9 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         .with_context(|| format!("cannot render the report of {}", folder.display()))?;
     if args.json {
         let page = page(&rendered, &args.out);
-        print(&json!({ "recording": folder, "page": page, "files": rendered.files }).to_string());
+        let files: Vec<String> = rendered.files.iter().map(|file| file.display().to_string()).collect();
+        let (folder, page) = (folder.display().to_string(), page.display().to_string());
+        answer(&to_json(&json!({ "recording": folder, "page": page, "files": files })))?;
     }
     Ok(Status::Done)
 }
@@ -46,9 +49,9 @@ pub fn show(recording: &Recording, methods: &Methods, out: &Path, quiet: bool) -
     let rendered = report::render(recording, &claims::stated(methods), out)?;
     if !quiet {
         for table in &rendered.tables {
-            print(&format!("{}\n", table.trim_end()));
+            tell(&format!("{}\n", table.trim_end()));
         }
-        print(&format!("report: {} ({} files)", page(&rendered, out).display(), rendered.files.len()));
+        tell(&format!("report: {} ({} files)", page(&rendered, out).display(), rendered.files.len()));
     }
     Ok(rendered)
 }

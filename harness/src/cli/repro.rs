@@ -10,12 +10,13 @@ use candle_core::Device;
 use serde_json::{Value, json};
 
 use super::{
-    Status, print,
+    Status,
     run::{command_line, watch_for_interrupt},
     shared::Shared,
     table,
 };
 use crate::{
+    output::{answer, json as to_json, progress, tell},
     record::{Manifest, Recording, Store},
     report::table::Verdict,
     repro::{
@@ -70,7 +71,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         let fresh = args.shared.fresh && ran.iter().all(|earlier| earlier.folder != folder(args, &table));
         ran.push(run_table(args, table, methods, (&device, &name), fresh, &stop)?);
         if ran.last().is_some_and(|ran| ran.summary.interrupted) {
-            eprintln!("interrupted: the same command goes on from here");
+            progress("interrupted: the same command goes on from here");
             return Ok(Status::Interrupted);
         }
     }
@@ -91,12 +92,12 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         .any(|(ran, part)| ran.summary.left_out.is_empty() && part.cells.iter().any(|cell| !cell.holds()));
     if args.shared.json {
         let tables: Vec<Value> = ran.iter().zip(&parts).map(|(ran, part)| json_of(ran, part)).collect();
-        print(&json!({ "tables": tables, "page": rendered.page, "files": rendered.files }).to_string());
+        answer(&to_json(&json!({ "tables": tables, "page": rendered.page, "files": rendered.files })))?;
     } else {
         for (ran, (part, text)) in ran.iter().zip(parts.iter().zip(&rendered.tables)) {
-            print(&format!("{}\n", text.trim_end()));
-            print(&format!("{}: {}", ran.table.name, counts(&part.cells)));
-            print(&format!(
+            tell(&format!("{}\n", text.trim_end()));
+            tell(&format!("{}: {}", ran.table.name, counts(&part.cells)));
+            tell(&format!(
                 "trials: {} run, {} recorded before, {} failed; recording: {}",
                 ran.summary.done,
                 ran.summary.recorded,
@@ -104,7 +105,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
                 ran.folder.display()
             ));
         }
-        print(&format!("report: {} ({} files)", rendered.page.display(), rendered.files.len()));
+        tell(&format!("report: {} ({} files)", rendered.page.display(), rendered.files.len()));
     }
     Ok(if failed { Status::Failed } else { Status::Done })
 }
@@ -140,9 +141,9 @@ fn run_table(
     let settings = Settings { profile, device: device.clone(), data, require_data: !args.tables.is_empty() };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
-    let mut progress = Progress::new(trials, false);
-    let outcome = sweep(&work, &settings, &mut store, &mut progress, stop);
-    progress.finish();
+    let mut shown = Progress::new(trials, false);
+    let outcome = sweep(&work, &settings, &mut store, &mut shown, stop);
+    shown.finish();
     // Whatever happened, what is done is kept; the first error is the one to tell.
     let sealed = store.seal();
     let summary = outcome.with_context(|| format!("table {}", table.name))?;
@@ -223,10 +224,9 @@ fn list(args: &Args, tables: &[PaperTable]) -> Result<Status> {
         }));
     }
     if args.shared.json {
-        print(&json!({ "tables": objects }).to_string());
+        answer(&to_json(&json!({ "tables": objects })))?;
     } else {
-        print(&table(&rows));
-        print(&format!("\n{}", needs.join("\n")));
+        answer(&format!("{}\n\n{}", table(&rows), needs.join("\n")))?;
     }
     Ok(Status::Done)
 }

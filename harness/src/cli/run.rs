@@ -9,12 +9,13 @@ use std::{
     },
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::json;
 
-use super::{Status, print, report, shared::Shared, table};
+use super::{Status, report, shared::Shared, table};
 use crate::{
-    record::{Control, Manifest, Store},
+    output::{answer, json as to_json, progress, quoted, short, tell},
+    record::{Control, Manifest, Store, check},
     report::Rendered,
     run::{Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
 };
@@ -70,13 +71,24 @@ impl Args {
 
 /// Tells every thread pool how many threads there are, before the first of them starts; every core when not said. Candle's own
 /// pool, which spins while it waits, gets none unless the variable says so: large work goes over rayon, tile by tile.
-pub fn set_threads(threads: Option<NonZeroUsize>) {
+///
+/// # Errors
+/// If the variable RAYON_NUM_THREADS says something that is no number of threads.
+pub fn set_threads(threads: Option<NonZeroUsize>) -> Result<()> {
     if std::env::var_os("CANDLE_NUM_THREADS").is_none() {
         // SAFETY: as below.
         unsafe { std::env::set_var("CANDLE_NUM_THREADS", "1") };
     }
     let threads = match (threads, std::env::var_os("RAYON_NUM_THREADS")) {
-        (None, Some(_)) => return,
+        (None, Some(said)) => {
+            let said = said.to_string_lossy();
+            // Rayon takes 0 for every core.
+            if said != "0" {
+                super::shared::threads(&said)
+                    .map_err(|error| anyhow!("the variable RAYON_NUM_THREADS is {}: {error}", quoted(&said)))?;
+            }
+            return Ok(());
+        }
         (None, None) => std::thread::available_parallelism().map_or(1, |threads| threads.get()),
         (Some(threads), _) => threads.get(),
     };
@@ -85,13 +97,14 @@ pub fn set_threads(threads: Option<NonZeroUsize>) {
         // and polars read these variables once, when their pools start.
         unsafe { std::env::set_var(name, threads.to_string()) };
     }
+    Ok(())
 }
 
 pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let experiments = args.chosen()?;
     let plans = experiments.iter().map(|experiment| plan(experiment, methods)).collect::<Result<Vec<_>>>()?;
     if args.dry_run {
-        dry_run(args, &experiments, &plans);
+        dry_run(args, &experiments, &plans)?;
         return Ok(Status::Done);
     }
     let (device, name) = device::open(args.shared.device)?;
@@ -120,9 +133,9 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
-    let mut progress = Progress::new(trials, false);
-    let outcome = sweep(&work, &settings, &mut store, &mut progress, &stop);
-    progress.finish();
+    let mut shown = Progress::new(trials, false);
+    let outcome = sweep(&work, &settings, &mut store, &mut shown, &stop);
+    shown.finish();
     // Whatever happened, what is done is kept; the first error is the one to tell.
     let sealed = store.seal();
     let summary = outcome?;
@@ -134,7 +147,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         let rendered = report::show(&recording, methods, &args.shared.reports, args.shared.json);
         Some(rendered.with_context(|| format!("cannot render the report of {}", folder.display()))?)
     };
-    conclude(args, &folder, &summary, rendered.as_ref());
+    conclude(args, &folder, &summary, rendered.as_ref())?;
     Ok(if summary.interrupted {
         Status::Interrupted
     } else if summary.failed.is_empty() {
@@ -152,7 +165,7 @@ pub fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("stopping after the current step; once more leaves at once");
+        progress("stopping after the current step; once more leaves at once");
     })
     .context("cannot listen for Ctrl-C")?;
     Ok(stop)
@@ -160,13 +173,15 @@ pub fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
 
 /// The command line as it was typed.
 pub fn command_line() -> String {
-    let arguments = std::env::args().skip(1).map(|argument| {
+    let arguments = std::env::args_os().skip(1).map(|argument| {
+        let argument = argument.to_string_lossy().into_owned();
         if argument.contains(|c: char| c.is_whitespace() || c == '\'') { format!("{argument:?}") } else { argument }
     });
-    std::iter::once("xmbench".to_string()).chain(arguments).collect::<Vec<_>>().join(" ")
+    let line = std::iter::once("xmbench".to_string()).chain(arguments).collect::<Vec<_>>().join(" ");
+    short(&line, check::LONGEST_TEXT - 100).into_owned()
 }
 
-fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Planned>]) {
+fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Planned>]) -> Result<()> {
     let mut rows = vec![["EXPERIMENT", "DATASET", "ROW", "CONTROL", "SEED", "PARAMETERS"].map(str::to_string).to_vec()];
     let mut objects = Vec::new();
     for (experiment, plan) in experiments.iter().zip(plans) {
@@ -190,15 +205,18 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
             }
         }
     }
-    if args.shared.json {
-        print(&json!({ "trials": objects }).to_string());
-    } else {
-        print(&table(&rows));
-        print(&format!("{} trials, and chance once an experiment and dataset; nothing was run", objects.len()));
-    }
+    let said = match args.shared.json {
+        true => to_json(&json!({ "trials": objects })),
+        false => format!(
+            "{}\n{} trials, and chance once an experiment and dataset; nothing was run",
+            table(&rows),
+            objects.len()
+        ),
+    };
+    Ok(answer(&said)?)
 }
 
-fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Rendered>) {
+fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Rendered>) -> Result<()> {
     if args.shared.json {
         let failed: Vec<_> =
             summary.failed.iter().map(|(key, reason)| json!({"trial": key, "reason": reason})).collect();
@@ -209,20 +227,17 @@ fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Ren
                 |(experiment, dataset, reason)| json!({"experiment": experiment, "dataset": dataset, "reason": reason}),
             )
             .collect();
-        print(
-            &json!({
-                "recording": folder, "done": summary.done, "recorded_before": summary.recorded, "failed": failed,
-                "left_out": left_out, "interrupted": summary.interrupted, "files": rendered.map(|rendered| &rendered.files),
-            })
-            .to_string(),
-        );
-        return;
+        return Ok(answer(&to_json(&json!({
+            "recording": folder, "done": summary.done, "recorded_before": summary.recorded, "failed": failed,
+            "left_out": left_out, "interrupted": summary.interrupted, "files": rendered.map(|rendered| &rendered.files),
+        })))?);
     }
     let mut line =
         format!("trials: {} run, {} recorded before, {} failed", summary.done, summary.recorded, summary.failed.len());
     if summary.interrupted {
         line += "; interrupted: the same command goes on from here";
     }
-    print(&line);
-    print(&format!("recording: {}", folder.display()));
+    tell(&line);
+    tell(&format!("recording: {}", folder.display()));
+    Ok(())
 }

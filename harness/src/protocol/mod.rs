@@ -11,6 +11,7 @@ mod evaluate;
 mod golden;
 mod pairs;
 mod query;
+mod range;
 mod rank;
 mod ranking;
 mod relevance;
@@ -25,6 +26,7 @@ pub use describe::differences;
 pub use evaluate::{Evaluation, IN_SHORTLIST, Side, chance, evaluate, judge, selection_score};
 pub use golden::operations;
 pub use query::Query;
+pub use range::range;
 pub use rank::{Standing, mean as mean_rank, median as median_rank};
 pub use ranking::{Group, Ranking, discounted_gain, first_k_relevant, weighted_precision};
 

@@ -6,6 +6,9 @@
 
 use super::Ties;
 
+/// Relevant items that tie, beyond which a product over them is too long.
+const MANY: usize = 1 << 16;
+
 /// Where the best-scored relevant item stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
@@ -44,7 +47,18 @@ impl Standing {
         if places > others {
             return 1.0;
         }
-        1.0 - (0..self.own).map(|i| (self.tied - places - i) as f64 / (self.tied - i) as f64).product::<f64>()
+        // C(t - p, m) / C(t, m) = C(t - m, p) / C(t, p): the shorter product, where the one over relevant items is very long.
+        let (steps, taken) =
+            if self.own > MANY { (self.own.min(places), self.own.max(places)) } else { (self.own, places) };
+        let mut missed = 1.0;
+        for i in 0..steps {
+            missed *= (self.tied - taken - i) as f64 / (self.tied - i) as f64;
+            // It stays there.
+            if missed == 0.0 {
+                break;
+            }
+        }
+        1.0 - missed
     }
 
     /// The expected number of items before it.

@@ -48,6 +48,14 @@ pub enum Error {
         /// `process 1234`, as far as it is known.
         holder: String,
     },
+    /// The folder, or the lock in it, was removed while a run wrote into it.
+    #[error("{path} disappeared while the run wrote into it; {kept}", path = path.display())]
+    Disappeared {
+        /// The folder.
+        path: PathBuf,
+        /// What became of what was recorded.
+        kept: String,
+    },
     /// The folder holds a recording that this run may not extend.
     #[error("{path} holds a recording with {what} `{found}`, this run has `{wanted}`; choose another folder with --out, or start it anew with --fresh", path = path.display())]
     Mismatch {

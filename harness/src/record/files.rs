@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     path::Path,
 };
 
@@ -13,6 +13,25 @@ use super::{Error, Result};
 /// # Errors
 /// If the folder cannot be written or the disk is full; `path` is then as it was before.
 pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<()> {
+    let folder = swap(path, |file| {
+        write(file)?;
+        file.sync_all()
+    })?;
+    // The rename itself lives in the folder.
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))
+}
+
+/// Writes `path` as [`replace`] does, but waits for no disk: whole or absent when the process stops, not when the machine does. For
+/// files that can be made again.
+///
+/// # Errors
+/// As [`replace`].
+pub fn replace_with_unsynced(path: &Path, bytes: &[u8]) -> Result<()> {
+    swap(path, |file| file.write_all(bytes)).map(drop)
+}
+
+/// Writes a temporary sibling and renames it; the folder of both.
+fn swap(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>) -> Result<&Path> {
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
@@ -21,10 +40,48 @@ pub fn replace(path: &Path, write: impl FnOnce(&mut File) -> std::io::Result<()>
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(Error::io("write", path))?;
     write(temporary.as_file_mut()).map_err(Error::io("write", path))?;
-    temporary.as_file().sync_all().map_err(Error::io("write", path))?;
     temporary.persist(path).map_err(|error| Error::io("write", path)(error.error))?;
-    // The rename itself lives in the folder.
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(Error::io("write", folder))
+    Ok(folder)
+}
+
+/// Reads a file of at most `most` bytes; nothing else than a file, because a pipe or a device may never end.
+///
+/// # Errors
+/// If it is no file, is longer, or cannot be read.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let refused = |expected: String, found: String| Error::Damaged {
+        path: path.into(),
+        expected,
+        found,
+        next: "restore the file from a copy, or record anew into another folder with --out",
+    };
+    let kind = fs::metadata(path).map_err(Error::io("read", path))?;
+    if !kind.is_file() {
+        return Err(refused("a file".into(), "a folder, a pipe or a device".into()));
+    }
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    if bytes.len() as u64 > most {
+        return Err(refused(format!("at most {most} bytes"), "more".into()));
+    }
+    Ok(bytes)
+}
+
+/// Refuses a link where a folder is about to be written or emptied: it may lead anywhere.
+///
+/// # Errors
+/// If `path` is a link.
+pub fn no_link(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(kind) if kind.file_type().is_symlink() => Err(Error::Damaged {
+            path: path.into(),
+            expected: "a part of the recording".into(),
+            found: "a link that leads elsewhere".into(),
+            next: "remove the link",
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Writes `path` as [`replace`] does.
@@ -65,6 +122,19 @@ mod tests {
         assert!(error.unwrap_err().to_string().starts_with("cannot write "));
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_files_are_read_and_only_so_much() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"four").unwrap();
+        assert_eq!(read(&path, 4).unwrap(), b"four");
+        assert!(read(&path, 3).unwrap_err().to_string().contains("at most 3 bytes"));
+        for endless in [Path::new("/dev/zero"), folder.path()] {
+            assert!(read(endless, 1 << 20).unwrap_err().to_string().contains("expected a file"), "{endless:?}");
+        }
     }
 
     #[test]

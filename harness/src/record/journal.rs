@@ -8,9 +8,20 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, Result, Trial, files};
+use crate::output::{plain, quoted, short};
+
+use super::{Error, Id, Result, Trial, files};
+
+/// Bytes of the longest file: a trial of some ten million queries.
+const LONGEST: u64 = 4 << 30;
+
+/// How often a file is tried again.
+const ATTEMPTS: usize = 2;
 
 const HEAD: &str = "# xmbench trial, sha256 ";
+
+/// The folder of the journal.
+pub const JOURNAL: &str = "journal";
 
 /// The journal of a recording folder.
 pub struct Journal {
@@ -20,7 +31,7 @@ pub struct Journal {
 impl Journal {
     /// The journal of the recording in `recording`.
     pub fn of(recording: &Path) -> Self {
-        Self { folder: recording.join("journal") }
+        Self { folder: recording.join(JOURNAL) }
     }
 
     /// Adds a trial, or replaces the one with its key.
@@ -28,8 +39,18 @@ impl Journal {
     /// # Errors
     /// If the file cannot be written; it is then absent or as it was.
     pub fn add(&self, trial: &Trial) -> Result<()> {
+        // A folder that somebody removes at this moment is made again: the end of the run says that it was removed.
+        for _ in 0..ATTEMPTS {
+            if self.write(trial).is_ok() {
+                return Ok(());
+            }
+        }
+        self.write(trial)
+    }
+
+    fn write(&self, trial: &Trial) -> Result<()> {
         fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
-        let path = self.folder.join(format!("{}.toml", &digest(&trial.key())[..16]));
+        let path = self.folder.join(format!("{}.toml", Id::of(&trial.key())));
         let body = toml::to_string(trial).expect("a trial is a tree of plain values");
         files::replace_with(&path, format!("{HEAD}{}\n{body}", digest(&body)).as_bytes())
     }
@@ -72,18 +93,25 @@ fn read(path: &Path) -> Result<Trial> {
         found,
         next: "delete this file; the next run makes its trial again",
     };
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = files::read(path, LONGEST)?;
     let text = String::from_utf8(bytes).map_err(|error| damaged("UTF-8", error.to_string()))?;
     let (head, body) = text.split_once('\n').unwrap_or((&text, ""));
-    let promised =
-        head.strip_prefix(HEAD).ok_or_else(|| damaged("a first line with a SHA-256", format!("`{head}`")))?;
+    let promised = head.strip_prefix(HEAD).ok_or_else(|| damaged("a first line with a SHA-256", quoted(head)))?;
     if promised != digest(body) {
         return Err(damaged("the content that its first line promises", format!("{} other bytes", body.len())));
     }
-    toml::from_str(body).map_err(|error| damaged("a trial", error.message().to_string()))
+    let trial: Trial =
+        toml::from_str(body).map_err(|error| damaged("a trial", short(&plain(error.message()), 300).into_owned()))?;
+    trial.check().map_err(|wrong| damaged(&wrong.expected, wrong.found))?;
+    Ok(trial)
 }
 
 /// SHA-256 of a text, in lower-case hexadecimal.
 pub(crate) fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest_of(text.as_bytes())
+}
+
+/// SHA-256 of bytes, in lower-case hexadecimal.
+pub(crate) fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

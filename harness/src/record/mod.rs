@@ -1,7 +1,10 @@
 //! What a run leaves behind: trials, their numbers, and the circumstances.
 
+pub mod check;
 mod error;
+pub mod examine;
 pub mod files;
+mod id;
 mod journal;
 mod lock;
 pub(crate) mod section;
@@ -14,7 +17,8 @@ mod tests;
 pub(crate) mod words;
 
 pub use error::{Error, Result};
-pub(crate) use journal::digest;
+pub use id::{Id, Stem};
+pub(crate) use journal::{digest, digest_of};
 pub use store::Store;
 
 use std::collections::BTreeMap;
@@ -78,6 +82,10 @@ pub struct Manifest {
     pub experiments: BTreeMap<String, ExperimentNote>,
     /// Datasets by name: checksum, sizes, notice.
     pub datasets: BTreeMap<String, DatasetNote>,
+    /// SHA-256 of each sealed table, by its name; while tables are being replaced, of the old one and of the new one. Recordings of
+    /// earlier versions have none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tables: BTreeMap<String, Vec<String>>,
 }
 
 /// What a report prints of an experiment.
@@ -141,7 +149,7 @@ pub struct DatasetNote {
 pub struct Trial {
     /// Identity: a hash of dataset checksum, method and code version, parameters, seed, protocol and device kind; of a row that is
     /// made of others, their identities stand for the parameters.
-    pub id: String,
+    pub id: Id,
     /// Experiment.
     pub experiment: String,
     /// Position of the method's entry in the experiment, so that tables keep its order.
@@ -246,6 +254,14 @@ pub enum Control {
     Chance,
     /// The method, fitted on pairs that were shuffled.
     Shuffled,
+}
+
+impl Outcome {
+    /// A failure with its reason, which is cut where it is too long to be recorded.
+    pub fn failed(reason: &str) -> Self {
+        // Room for what says how much was cut.
+        Self::Failed { reason: crate::output::short(reason, check::LONGEST_TEXT - 100).into_owned() }
+    }
 }
 
 /// Whether a trial ran through.

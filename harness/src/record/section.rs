@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xmbench_datasets::Split;
 
-use super::{Control, DatasetNote, ExperimentNote, Outcome, Recording, Trial, words};
+use super::{Control, DatasetNote, ExperimentNote, Outcome, Recording, Stem, Trial, words};
 use crate::protocol::Protocol;
 
 /// One table's worth of trials.
 #[derive(Debug)]
 pub struct Section<'a> {
     /// Name of the files: `01-recall-f8k`.
-    pub stem: String,
+    pub stem: Stem,
     /// Experiment.
     pub experiment: &'a str,
     /// Dataset.
@@ -74,8 +74,8 @@ pub fn whole_sections(recording: &Recording) -> Vec<Section<'_>> {
     let mut stems = BTreeSet::new();
     for ((experiment, dataset, checksum), protocols) in groups {
         for (_, trials) in protocols {
-            let base = words::stem(&format!("{experiment}-{dataset}"));
-            let numbered = (2..).map(|i| format!("{base}-{i}"));
+            let base = Stem::of(&format!("{experiment}-{dataset}"));
+            let numbered = (2..).map(|i| base.with(&i.to_string()));
             let stem = std::iter::once(base.clone()).chain(numbered).find(|stem| !stems.contains(stem));
             let stem = stem.expect("an endless sequence holds a free name");
             stems.insert(stem.clone());

@@ -2,6 +2,9 @@
 //!
 //! A finished trial is in the journal before the next one begins; sealing merges the journal into the tables. Reading takes
 //! both, the journal's word over the tables', so that a process that is killed at any moment loses only the trial in flight.
+//!
+//! The manifest has the SHA-256 of every table. While a seal replaces them one by one it has two of each, of the old one and of the
+//! new one: at every moment each table is one that the manifest knows.
 
 use std::{
     collections::BTreeMap,
@@ -9,20 +12,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Error, Manifest, Recording, Result, Trial, files, journal::Journal, lock::Lock, tables};
+use super::{
+    Error, Id, Manifest, Recording, Result, Trial, files,
+    journal::{JOURNAL, Journal},
+    lock::Lock,
+    tables,
+};
+use crate::output::{plain, short};
 
 /// The layout that this program writes and reads.
 pub const FORMAT: u32 = 1;
 
 /// The folder of fitted matchers.
 const MATCHERS: &str = "matchers";
+/// The folder of checkpoints.
+const CHECKPOINTS: &str = "checkpoints";
+/// Bytes of the longest manifest.
+const LONGEST: u64 = 256 << 20;
 
 /// A recording folder that is open for writing.
 pub struct Store {
     folder: PathBuf,
     manifest: Manifest,
     trials: BTreeMap<String, Trial>,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Store {
@@ -34,6 +47,7 @@ impl Store {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let lock = Lock::take(folder)?;
         files::sweep(folder)?;
+        [CHECKPOINTS, MATCHERS, JOURNAL].into_iter().try_for_each(|part| files::no_link(&folder.join(part)))?;
         let mut manifest = Manifest { format: FORMAT, ..manifest };
         if manifest_path(folder).exists() {
             let found = read_manifest(folder)?;
@@ -51,10 +65,10 @@ impl Store {
             (manifest.experiments, manifest.datasets) = (found.experiments, found.datasets);
             manifest.experiments.extend(experiments);
             manifest.datasets.extend(datasets);
+            manifest.tables = found.tables;
         }
-        let mut trials = tables::read(folder)?;
-        trials.extend(Journal::of(folder).read()?);
-        let store = Self { folder: folder.into(), manifest, trials, _lock: lock };
+        let trials = trials(folder, &manifest)?;
+        let store = Self { folder: folder.into(), manifest, trials, lock };
         store.write_manifest()?;
         Ok(store)
     }
@@ -70,7 +84,8 @@ impl Store {
         let _lock = Lock::take(folder)?;
         files::sweep(folder)?;
         Journal::of(folder).remove()?;
-        for kept in ["checkpoints", MATCHERS].map(|name| folder.join(name)) {
+        for kept in [CHECKPOINTS, MATCHERS].map(|name| folder.join(name)) {
+            files::no_link(&kept)?;
             if kept.is_dir() {
                 fs::remove_dir_all(&kept).map_err(Error::io("remove", &kept))?;
             }
@@ -106,8 +121,8 @@ impl Store {
     }
 
     /// A recorded trial of this identity, in whatever experiment.
-    pub fn with_id(&self, id: &str) -> Option<&Trial> {
-        self.trials.values().find(|trial| trial.id == id)
+    pub fn with_id(&self, id: &Id) -> Option<&Trial> {
+        self.trials.values().find(|trial| trial.id == *id)
     }
 
     /// Every recorded trial of an experiment.
@@ -130,20 +145,25 @@ impl Store {
     }
 
     /// Where the trial of this identity keeps its checkpoints until it is recorded.
-    pub fn checkpoints(&self, id: &str) -> PathBuf {
-        self.folder.join("checkpoints").join(id)
+    pub fn checkpoints(&self, id: &Id) -> PathBuf {
+        self.folder.join(CHECKPOINTS).join(id.as_str())
+    }
+
+    /// Where checkpoints go of a trial that is recorded and fitted once more: those of a recorded trial's own are swept away.
+    pub fn checkpoints_again(&self, id: &Id) -> PathBuf {
+        self.folder.join(CHECKPOINTS).join(format!("{id}-again"))
     }
 
     /// Where the matcher of the fitted trial of this identity is kept, while rows that are made of it are not recorded.
-    pub fn matcher(&self, id: &str) -> PathBuf {
-        self.folder.join(MATCHERS).join(id)
+    pub fn matcher(&self, id: &Id) -> PathBuf {
+        self.folder.join(MATCHERS).join(id.as_str())
     }
 
     /// Removes the matcher of this identity, if it is kept.
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn forget_matcher(&self, id: &str) -> Result<()> {
+    pub fn forget_matcher(&self, id: &Id) -> Result<()> {
         let path = self.matcher(id);
         if path.is_dir() {
             fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
@@ -163,20 +183,47 @@ impl Store {
     /// Merges the journal into the tables.
     ///
     /// # Errors
-    /// If a table cannot be written; nothing is lost then.
-    pub fn seal(&self) -> Result<()> {
+    /// If a table cannot be written; nothing is lost then. [`Error::Disappeared`] if the folder or the lock in it was removed since
+    /// the store was opened: what was recorded is written again, unless another run has taken the folder.
+    pub fn seal(&mut self) -> Result<()> {
+        let disappeared = !self.lock.is_held();
+        if disappeared {
+            fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
+            self.lock = Lock::take(&self.folder).map_err(|error| Error::Disappeared {
+                path: self.folder.clone(),
+                kept: format!("nothing more was written: {error}"),
+            })?;
+        }
         let mut trials: Vec<&Trial> = self.trials.values().collect();
         trials.sort_by_cached_key(|trial| trial.order());
-        tables::write(&self.folder, &trials)?;
+        let packed = tables::packed(&trials);
+        let sealed = tables::checksums(&packed);
+        for (name, digests) in &sealed {
+            let known = self.manifest.tables.entry(name.clone()).or_default();
+            if known.is_empty() {
+                known.push(tables::digest(&self.folder, name)?.unwrap_or(tables::NONE.into()));
+            }
+            // The old table and the new one, whichever of them a kill leaves.
+            known.extend(digests.iter().filter(|digest| !known.contains(digest)).cloned().collect::<Vec<_>>());
+        }
+        self.write_manifest()?;
+        tables::write(&self.folder, &packed)?;
+        self.manifest.tables = sealed;
+        self.write_manifest()?;
         Journal::of(&self.folder).remove()?;
-        let checkpoints = self.folder.join("checkpoints");
+        let checkpoints = self.folder.join(CHECKPOINTS);
         if checkpoints.is_dir() {
+            files::no_link(&checkpoints)?;
             // A run that was killed between a trial's record and the removal of its checkpoints left them behind.
-            for trial in trials {
+            for trial in self.trials.values() {
                 let _ = fs::remove_dir_all(self.checkpoints(&trial.id));
             }
             // Goes only when no trial left something to resume from.
             let _ = fs::remove_dir(checkpoints);
+        }
+        if disappeared {
+            let kept = format!("{} trials that this run knew of were written again", self.trials.len());
+            return Err(Error::Disappeared { path: self.folder.clone(), kept });
         }
         Ok(())
     }
@@ -195,24 +242,41 @@ impl Store {
     }
 }
 
-/// Reads a recording, sealed or not.
+/// Reads a recording, sealed or not; every value is in its range.
 ///
 /// # Errors
 /// If the folder holds none, a file is damaged, or another version wrote it.
 pub fn read(folder: &Path) -> Result<Recording> {
     let manifest = read_manifest(folder)?;
-    let mut trials = tables::read(folder)?;
-    trials.extend(Journal::of(folder).read()?);
-    let mut trials: Vec<Trial> = trials.into_values().collect();
+    let mut trials: Vec<Trial> = trials(folder, &manifest)?.into_values().collect();
     trials.sort_by_cached_key(|trial| trial.order());
     Ok(Recording { manifest, trials })
+}
+
+/// Every trial of tables and journal, by key.
+fn trials(folder: &Path, manifest: &Manifest) -> Result<BTreeMap<String, Trial>> {
+    let mut trials = tables::read(folder, &manifest.tables)?;
+    trials.extend(Journal::of(folder).read()?);
+    for trial in trials.values() {
+        trial.check_against(manifest).map_err(|wrong| Error::Damaged {
+            path: folder.into(),
+            expected: wrong.expected,
+            found: wrong.found,
+            next: "restore the recording from a copy, or record anew into another folder with --out",
+        })?;
+    }
+    Ok(trials)
 }
 
 fn manifest_path(folder: &Path) -> PathBuf {
     folder.join("manifest.json")
 }
 
-fn read_manifest(folder: &Path) -> Result<Manifest> {
+/// Reads the circumstances alone.
+///
+/// # Errors
+/// As [`read`], of the manifest.
+pub fn read_manifest(folder: &Path) -> Result<Manifest> {
     /// What every version of the layout has.
     #[derive(serde::Deserialize)]
     struct Any {
@@ -221,16 +285,23 @@ fn read_manifest(folder: &Path) -> Result<Manifest> {
         version: String,
     }
     let path = manifest_path(folder);
-    let bytes = fs::read(&path).map_err(Error::io("read", &path))?;
+    let bytes = files::read(&path, LONGEST)?;
+    let next = "restore the file from a copy, or record anew into another folder with --out";
     let damaged = |error: serde_json::Error| Error::Damaged {
         path: path.clone(),
         expected: "the manifest of a recording".into(),
-        found: error.to_string(),
-        next: "restore the file from a copy, or record anew into another folder with --out",
+        found: short(&plain(&error.to_string()), 300).into_owned(),
+        next,
     };
     let any: Any = serde_json::from_slice(&bytes).map_err(damaged)?;
     if any.format != FORMAT {
-        return Err(Error::Version { path, expected: FORMAT, found: any.format, version: any.version });
+        let version = short(&plain(&any.version), 80).into_owned();
+        return Err(Error::Version { path, expected: FORMAT, found: any.format, version });
     }
-    serde_json::from_slice(&bytes).map_err(damaged)
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(damaged)?;
+    manifest.check().map_err(|wrong| {
+        let path = path.clone();
+        Error::Damaged { path, expected: wrong.expected, found: wrong.found, next }
+    })?;
+    Ok(manifest)
 }

@@ -8,7 +8,7 @@ use xmbench_methods::{
     method::Epoch,
 };
 
-use super::{Control, DatasetNote, Expected, ExperimentNote, Manifest, Outcome, Recording, Timing, Trial};
+use super::{Control, DatasetNote, Expected, ExperimentNote, Id, Manifest, Outcome, Recording, Timing, Trial};
 use crate::protocol::{Denominator, Direction, Protocol, Query, Task, Ties};
 
 const IMAGES: u32 = 200;
@@ -16,7 +16,7 @@ const IMAGES: u32 = 200;
 /// A finished trial of the pairs task without any number.
 pub fn trial(experiment: &str, position: usize, label: &str, dataset: &str, seed: u64) -> Trial {
     Trial {
-        id: format!("{experiment}-{position}-{label}-{dataset}-{seed}"),
+        id: Id::of(&format!("{experiment}-{position}-{label}-{dataset}-{seed}")),
         experiment: experiment.to_string(),
         position,
         label: label.to_string(),
@@ -320,6 +320,7 @@ fn manifest() -> Manifest {
         profile: "quick".to_string(),
         commit: "0123456789abcdef0123456789abcdef01234567".to_string(),
         dirty: true,
+        tables: BTreeMap::new(),
         cpu: "Example CPU @ 2.00 GHz".to_string(),
         cpu_flags: "avx2 avx512f".to_string(),
         threads: 2,

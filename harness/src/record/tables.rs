@@ -2,59 +2,102 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
-    io::Read,
     path::{Path, PathBuf},
 };
 
 use polars::prelude::*;
 use xmbench_methods::method::Epoch;
 
-use super::{Control, Error, Outcome, Result, Timing, Trial, files};
-use crate::protocol::{Direction, Query};
+use super::{Control, Error, Outcome, Result, Timing, Trial, check, digest_of, files};
+use crate::{
+    output::{plain, quoted, short},
+    protocol::{Direction, Query},
+};
 
 /// Every table, in the order in which they are written: `trials` last, because rows of keys that it does not list do not count.
-const NAMES: [&str; 6] = ["metrics", "queries", "timings", "history", "curves", "trials"];
+pub const NAMES: [&str; 6] = ["metrics", "queries", "timings", "history", "curves", "trials"];
 
 const NEXT: &str = "restore the file from a copy, or record anew into another folder with --out";
 
-/// Writes every table of `folder`, each replaced as a whole.
-///
-/// # Errors
-/// If a file cannot be written. The folder then still reads as before, as long as its journal is there.
-pub fn write(folder: &Path, trials: &[&Trial]) -> Result<()> {
+/// Bytes of the longest table that is read.
+const LONGEST: u64 = 8 << 30;
+
+/// Rows that a byte holds at most. The number of a query alone takes more than a bit once it is packed: what promises more is a bomb.
+const DENSEST: usize = 16;
+
+/// What stands for the SHA-256 of a table that is not there: the old one of a first seal.
+pub const NONE: &str = "none";
+
+/// SHA-256 of tables by their names: what a table may be.
+pub type Checksums = BTreeMap<String, Vec<String>>;
+
+/// Every table, packed: name and bytes, in the order in which they are to be written.
+pub fn packed(trials: &[&Trial]) -> Vec<(&'static str, Vec<u8>)> {
     let frames = [metrics(trials), queries(trials), timings(trials), history(trials), curves(trials), heads(trials)];
-    for (name, mut frame) in NAMES.into_iter().zip(frames) {
+    let pack = |(name, mut frame): (&'static str, DataFrame)| {
         let mut bytes = Vec::new();
         // Snappy and no statistics: the tables are small, and the bytes depend on nothing but the rows.
         ParquetWriter::new(&mut bytes)
             .with_compression(ParquetCompression::Snappy)
             .finish(&mut frame)
             .expect("columns of plain values can be written to memory");
-        files::replace_with(&folder.join(format!("{name}.parquet")), &bytes)?;
-    }
-    Ok(())
+        (name, bytes)
+    };
+    NAMES.into_iter().zip(frames).map(pack).collect()
+}
+
+/// The checksums of packed tables.
+pub fn checksums(packed: &[(&'static str, Vec<u8>)]) -> Checksums {
+    packed.iter().map(|(name, bytes)| (name.to_string(), vec![digest_of(bytes)])).collect()
+}
+
+/// Writes packed tables into `folder`, each replaced as a whole.
+///
+/// # Errors
+/// If a file cannot be written. The folder then still reads as before, as long as its journal is there.
+pub fn write(folder: &Path, packed: &[(&'static str, Vec<u8>)]) -> Result<()> {
+    packed.iter().try_for_each(|(name, bytes)| files::replace_with(&path(folder, name), bytes))
+}
+
+fn path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.parquet"))
+}
+
+/// SHA-256 of a table as it lies in `folder`, if it does.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn digest(folder: &Path, name: &str) -> Result<Option<String>> {
+    let path = path(folder, name);
+    if path.exists() { Ok(Some(digest_of(&files::read(&path, LONGEST)?))) } else { Ok(None) }
 }
 
 /// The files of the tables.
 pub fn paths(folder: &Path) -> Vec<PathBuf> {
-    NAMES.iter().map(|name| folder.join(format!("{name}.parquet"))).collect()
+    NAMES.iter().map(|name| path(folder, name)).collect()
 }
 
-/// Every trial of the tables in `folder`, by key; none if there are no tables yet.
+/// Every trial of the tables in `folder`, by key, each value within its range; none if there are no tables yet. `promised` are the
+/// checksums of the manifest, which are compared if there are any.
 ///
 /// # Errors
 /// If a table is absent or damaged.
-pub fn read(folder: &Path) -> Result<BTreeMap<String, Trial>> {
-    if !folder.join("trials.parquet").exists() {
+pub fn read(folder: &Path, promised: &Checksums) -> Result<BTreeMap<String, Trial>> {
+    let none = promised.get("trials").is_none_or(|known| known.iter().any(|digest| digest == NONE));
+    if none && !path(folder, "trials").exists() {
         return Ok(BTreeMap::new());
     }
-    let mut trials = read_heads(&Table::open(folder, "trials")?)?;
-    read_metrics(&Table::open(folder, "metrics")?, &mut trials)?;
-    read_queries(&Table::open(folder, "queries")?, &mut trials)?;
-    read_timings(&Table::open(folder, "timings")?, &mut trials)?;
-    read_history(&Table::open(folder, "history")?, &mut trials)?;
-    read_curves(&Table::open(folder, "curves")?, &mut trials)?;
+    let open = |name: &str| Table::open(folder, name, promised);
+    let heads = open("trials")?;
+    let mut trials = read_heads(&heads)?;
+    read_metrics(&open("metrics")?, &mut trials)?;
+    read_queries(&open("queries")?, &mut trials)?;
+    read_timings(&open("timings")?, &mut trials)?;
+    read_history(&open("history")?, &mut trials)?;
+    read_curves(&open("curves")?, &mut trials)?;
+    for trial in trials.values() {
+        trial.check().map_err(|wrong| heads.damaged(&wrong.expected, wrong.found))?;
+    }
     Ok(trials)
 }
 
@@ -73,7 +116,7 @@ fn heads(trials: &[&Trial]) -> DataFrame {
     let word = |value: serde_json::Value| value.as_str().expect("a unit variant is a word").to_string();
     frame(vec![
         text("key", &|t| t.key()),
-        text("id", &|t| t.id.clone()),
+        text("id", &|t| t.id.to_string()),
         text("experiment", &|t| t.experiment.clone()),
         Column::new("position".into(), trials.iter().map(|t| t.position as u32).collect::<Vec<_>>()),
         text("label", &|t| t.label.clone()),
@@ -110,14 +153,14 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
     for row in 0..table.height() {
         let control = serde_json::Value::String(table.text("control", row)?);
         let trial = Trial {
-            id: table.text("id", row)?,
-            experiment: table.text("experiment", row)?,
+            id: table.text("id", row)?.parse().map_err(|error: String| table.damaged("identities", error))?,
+            experiment: table.name("experiment", row)?,
             position: table.small("position", row)? as usize,
-            label: table.text("label", row)?,
-            method: table.text("method", row)?,
+            label: table.name("label", row)?,
+            method: table.name("method", row)?,
             control: serde_json::from_value::<Control>(control)
                 .map_err(|e| table.damaged("a control", e.to_string()))?,
-            dataset: table.text("dataset", row)?,
+            dataset: table.name("dataset", row)?,
             checksum: table.text("checksum", row)?,
             params: table.json("params", row)?,
             swept: table.json("swept", row)?,
@@ -126,7 +169,7 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
             remark: if table.has("remark") { table.text("remark", row)? } else { String::new() },
             seed: table.large("seed", row)?,
             protocol: table.json("protocol", row)?,
-            device: table.text("device", row)?,
+            device: table.name("device", row)?,
             outcome: match table.maybe_text("failure", row)? {
                 None => Outcome::Done,
                 Some(reason) => Outcome::Failed { reason },
@@ -142,7 +185,10 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
             values: BTreeMap::new(),
             unified: table.has("unified") && table.flag("unified", row)?,
         };
-        trials.insert(trial.key(), trial);
+        let key = trial.key();
+        if let Some(twin) = trials.insert(key, trial) {
+            return Err(table.damaged("one row a trial", format!("two of {}", quoted(&twin.key()))));
+        }
     }
     Ok(trials)
 }
@@ -172,7 +218,7 @@ fn metrics(trials: &[&Trial]) -> DataFrame {
 fn read_metrics(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
     for row in 0..table.height() {
         if let Some(trial) = trials.get_mut(table.str("key", row)?) {
-            let metric = table.text("metric", row)?;
+            let metric = table.name("metric", row)?;
             if let (Some(low), Some(high)) =
                 (table.maybe_float("pessimistic", row)?, table.maybe_float("optimistic", row)?)
             {
@@ -237,7 +283,7 @@ fn read_queries(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<(
                 direction: match table.str("direction", row)? {
                     "i2t" => Direction::I2t,
                     "t2i" => Direction::T2i,
-                    other => return Err(table.damaged("direction `i2t` or `t2i`", format!("`{other}`"))),
+                    other => return Err(table.damaged("direction `i2t` or `t2i`", quoted(other))),
                 },
                 query: table.small("query", row)?,
                 cluster: table.small("cluster", row)?,
@@ -286,7 +332,7 @@ fn read_timings(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<(
     for row in 0..table.height() {
         if let Some(trial) = trials.get_mut(table.str("key", row)?) {
             if table.small("order", row)? as usize == trial.timings.len() {
-                let (phase, items) = (table.text("phase", row)?, table.large("items", row)? as usize);
+                let (phase, items) = (table.name("phase", row)?, table.large("items", row)? as usize);
                 trial.timings.push(Timing { phase, items, seconds: Vec::new() });
             }
             let last = trial.timings.last_mut().ok_or_else(|| table.damaged("order from 0", "another order".into()))?;
@@ -352,7 +398,7 @@ fn curves(trials: &[&Trial]) -> DataFrame {
 fn read_curves(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()> {
     for row in 0..table.height() {
         if let Some(trial) = trials.get_mut(table.str("key", row)?) {
-            let points = trial.curves.entry(table.text("curve", row)?).or_default();
+            let points = trial.curves.entry(table.name("curve", row)?).or_default();
             if let (Some(x), Some(y)) = (table.maybe_float("x", row)?, table.maybe_float("y", row)?) {
                 points.push([x, y]);
             }
@@ -368,20 +414,39 @@ struct Table {
 }
 
 impl Table {
-    fn open(folder: &Path, name: &str) -> Result<Self> {
-        let path = folder.join(format!("{name}.parquet"));
-        let damaged = |found: String| Error::Damaged {
-            path: path.clone(),
-            expected: format!("the table `{name}` as Parquet"),
-            found,
-            next: NEXT,
-        };
-        let mut bytes = Vec::new();
-        File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::io("read", &path))?;
+    fn open(folder: &Path, name: &str, promised: &Checksums) -> Result<Self> {
+        let path = path(folder, name);
+        let damaged =
+            |expected: String, found: String| Error::Damaged { path: path.clone(), expected, found, next: NEXT };
+        let table = || format!("the table `{name}` as Parquet");
+        let bytes = files::read(&path, LONGEST)?;
+        if !promised.is_empty() {
+            let digest = digest_of(&bytes);
+            let known = promised.get(name).map(Vec::as_slice).unwrap_or_default();
+            if !known.contains(&digest) {
+                let expected = match known.last() {
+                    Some(known) => format!("the SHA-256 of the manifest, {}", quoted(known)),
+                    None => "a SHA-256 in the manifest".into(),
+                };
+                return Err(damaged(expected, digest));
+            }
+        }
+        let most = bytes.len().saturating_mul(DENSEST);
         // The reader of a truncated file may panic instead of returning an error.
-        let read = std::panic::catch_unwind(|| ParquetReader::new(std::io::Cursor::new(bytes)).finish());
-        let mut frame =
-            read.map_err(|_| damaged("unreadable pages".into()))?.map_err(|error| damaged(first_line(&error)))?;
+        let read = std::panic::catch_unwind(|| {
+            let mut reader = ParquetReader::new(std::io::Cursor::new(&bytes));
+            let metadata = reader.get_metadata()?;
+            let groups = metadata.row_groups.iter().map(|group| group.num_rows()).fold(0, usize::saturating_add);
+            let rows = groups.max(metadata.num_rows);
+            Ok(if rows <= most { Ok(reader.finish()?) } else { Err(rows) })
+        });
+        let read: PolarsResult<_> = read.map_err(|_| damaged(table(), "unreadable pages".into()))?;
+        let mut frame = match read.map_err(|error| damaged(table(), first_line(&error)))? {
+            Ok(frame) => frame,
+            Err(rows) => {
+                return Err(damaged(format!("at most {most} rows in {} bytes", bytes.len()), rows.to_string()));
+            }
+        };
         frame.rechunk_mut();
         Ok(Self { path, frame })
     }
@@ -423,9 +488,21 @@ impl Table {
         self.str(name, row).map(str::to_string)
     }
 
+    /// A text that is a name.
+    fn name(&self, name: &str, row: usize) -> Result<String> {
+        let text = self.str(name, row)?;
+        check::name(&format!("a name in column `{name}`, row {row}"), text)
+            .map_err(|wrong| self.damaged(&wrong.expected, wrong.found))?;
+        Ok(text.to_string())
+    }
+
     fn json<T: serde::de::DeserializeOwned>(&self, name: &str, row: usize) -> Result<T> {
-        serde_json::from_str(self.str(name, row)?)
-            .map_err(|error| self.damaged(&format!("JSON in column `{name}`, row {row}"), error.to_string()))
+        serde_json::from_str(self.str(name, row)?).map_err(|error| {
+            self.damaged(
+                &format!("JSON in column `{name}`, row {row}"),
+                short(&plain(&error.to_string()), 300).into_owned(),
+            )
+        })
     }
 
     fn small(&self, name: &str, row: usize) -> Result<u32> {
@@ -454,5 +531,5 @@ impl Table {
 }
 
 fn first_line(error: &PolarsError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_string()
+    short(&plain(error.to_string().lines().next().unwrap_or_default()), 300).into_owned()
 }

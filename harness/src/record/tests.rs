@@ -28,7 +28,7 @@ fn trial(label: &str, seed: u64) -> Trial {
         average_precision: f64::NAN,
     };
     Trial {
-        id: format!("id-{label}-{seed}"),
+        id: Id::of(&format!("id-{label}-{seed}")),
         experiment: "01-example".into(),
         position: 2,
         label: label.into(),
@@ -163,6 +163,12 @@ fn tables_and_journals_of_earlier_versions_read() {
         columns.iter().for_each(|column| drop(frame.drop_in_place(column).unwrap()));
         ParquetWriter::new(fs::File::create(&path).unwrap()).finish(&mut frame).unwrap();
     }
+    // They had no checksums either.
+    drop(store);
+    let path = folder.path().join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest.as_object_mut().unwrap().remove("tables").unwrap();
+    fs::write(&path, manifest.to_string()).unwrap();
     same(&store::read(folder.path()).unwrap().trials[0], &old);
 }
 
@@ -174,23 +180,41 @@ fn an_empty_recording_reads_back() {
 }
 
 #[test]
-fn a_seal_that_is_cut_off_after_any_table_loses_nothing() {
-    let sealed = tempfile::tempdir().unwrap();
-    let cut = tempfile::tempdir().unwrap();
+fn a_seal_that_is_cut_off_after_any_step_loses_nothing() {
     let (old, mut new) = (trial("a", 1), trial("a", 1));
     new.metrics.insert("i2t R@1".into(), 99.0);
-    new.id = "another".into();
+    new.id = Id::of("another");
     new.queries.pop();
-    for folder in [&sealed, &cut] {
-        let mut store = Store::open(folder.path(), manifest()).unwrap();
-        store.add(old.clone()).unwrap();
-        store.seal().unwrap();
-        store.add(new.clone()).unwrap();
-    }
-    Store::open(sealed.path(), manifest()).unwrap().seal().unwrap();
-    for name in tables::paths(Path::new("")) {
-        fs::copy(sealed.path().join(&name), cut.path().join(&name)).unwrap();
-        same(&store::read(cut.path()).unwrap().trials[0], &new);
+    for first in [true, false] {
+        let sealed = tempfile::tempdir().unwrap();
+        let cut = tempfile::tempdir().unwrap();
+        for folder in [&sealed, &cut] {
+            let mut store = Store::open(folder.path(), manifest()).unwrap();
+            if !first {
+                store.add(old.clone()).unwrap();
+                store.seal().unwrap();
+            }
+            store.add(new.clone()).unwrap();
+        }
+        let known = |folder: &Path| store::read_manifest(folder).unwrap().tables;
+        let before = known(cut.path());
+        Store::open(sealed.path(), manifest()).unwrap().seal().unwrap();
+        let after = known(sealed.path());
+        // As a seal does: the manifest knows both tables, then they are replaced, then it knows the new ones alone.
+        let write = |tables: tables::Checksums| {
+            let manifest = Manifest { tables, ..store::read_manifest(cut.path()).unwrap() };
+            fs::write(cut.path().join("manifest.json"), serde_json::to_string(&manifest).unwrap()).unwrap();
+            same(&store::read(cut.path()).unwrap().trials[0], &new);
+        };
+        let of = |name: &String| before.get(name).map_or("none".to_string(), |known| known[0].clone());
+        write(after.iter().map(|(name, new)| (name.clone(), vec![of(name), new[0].clone()])).collect());
+        for name in tables::paths(Path::new("")) {
+            fs::copy(sealed.path().join(&name), cut.path().join(&name)).unwrap();
+            same(&store::read(cut.path()).unwrap().trials[0], &new);
+        }
+        write(after);
+        Journal::of(cut.path()).remove().unwrap();
+        same(&store::read(cut.path()).unwrap().trials[0], &store::read(sealed.path()).unwrap().trials[0]);
     }
 }
 

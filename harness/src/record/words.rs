@@ -72,12 +72,6 @@ pub fn natural(value: &str) -> (bool, u64, String) {
     }
 }
 
-/// A name of files: letters, digits, `-`, `_` and `.`; everything else becomes `-`.
-pub fn stem(text: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    text.chars().map(safe).collect::<String>().trim_matches(['-', '.']).to_string()
-}
-
 /// The first digits of a checksum.
 pub fn checksum(checksum: &str) -> String {
     checksum.chars().take(12).collect()
@@ -150,6 +144,5 @@ mod tests {
         let mut values = vec!["128", "none", "0.2", "16", "-1", "1e-3", "0.05"];
         values.sort_by_key(|value| natural(value));
         assert_eq!(values, ["-1", "1e-3", "0.05", "0.2", "16", "128", "none"]);
-        assert_eq!(stem("02 hash/wiki: 10"), "02-hash-wiki--10");
     }
 }

@@ -12,7 +12,7 @@ pub const ENDINGS: [&str; 2] = ["md", "tex"];
 
 /// The claims whose rows the section has; `None` where there is none.
 pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
-    let tested: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem == section.stem).collect();
+    let tested: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem.as_ref() == Some(&section.stem)).collect();
     // Nearly every claim is of a sign.
     let sizes = tested.iter().any(|it| it.test.at_least != 0.0);
     let mut heads = vec!["rows", "verdict", "metric", "gain", "95 % interval", "better", "worse", "seeds", "evidence"];
@@ -37,7 +37,7 @@ pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) 
     notes.push(Note::word("Made by", results::made_by(manifest)));
     notes.extend(reasons.iter().enumerate().map(|(i, reason)| Note::mark(Mark::Number(i + 1), reason)));
     let table = Table {
-        name: format!("{}-claims", section.stem),
+        name: section.stem.with("claims"),
         title: format!("Claims: {} ({})", section.title(), section.dataset),
         context: results::context(section, manifest),
         stub: "claim",

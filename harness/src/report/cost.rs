@@ -48,7 +48,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
     let rows: Vec<Row> = section.rows.iter().filter(timed).map(|trials| row(trials, staged)).collect();
     let any = section.rows.iter().flat_map(|row| &row.trials).any(|trial| !trial.timings.is_empty());
     let mut table = Table {
-        name: format!("{}-cost", section.stem),
+        name: section.stem.with("cost"),
         title: format!("Cost of {} ({})", section.title(), section.dataset),
         context: results::context(section, manifest),
         stub: "method",

@@ -19,7 +19,7 @@ use anyhow::{Context, Result};
 
 use crate::{
     claims::Stated,
-    record::{Recording, section},
+    record::{Recording, files, section},
 };
 use page::Part;
 use plot::Palette;
@@ -55,7 +55,7 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
         tables.extend(cost::table(section, &recording.manifest));
         for table in &tables {
             for (ending, text) in export::files(table) {
-                rendered.write(out, &format!("{}.{ending}", table.name), text.as_bytes())?;
+                rendered.write(out, &table.name.file(ending), text.as_bytes())?;
             }
             rendered.tables.push(export::markdown(table));
         }
@@ -64,14 +64,14 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
             for (ending, text) in
                 export::files(table).into_iter().filter(|(ending, _)| claims::ENDINGS.contains(ending))
             {
-                rendered.write(out, &format!("{}.{ending}", table.name), text.as_bytes())?;
+                rendered.write(out, &table.name.file(ending), text.as_bytes())?;
             }
             rendered.tables.push(export::markdown(table));
         }
         let pictures = plot::pictures(section, &mut scores, &palette)?;
         for picture in &pictures {
-            rendered.write(out, &format!("{}.svg", picture.stem), picture.svg.as_bytes())?;
-            rendered.write(out, &format!("{}.png", picture.stem), &picture.png)?;
+            rendered.write(out, &picture.stem.file("svg"), picture.svg.as_bytes())?;
+            rendered.write(out, &picture.stem.file("png"), &picture.png)?;
         }
         parts.push(Part { section, tables, claims, pictures });
     }
@@ -82,9 +82,10 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
 }
 
 impl Rendered {
+    /// Writes a file, which is there only if it is whole.
     fn write(&mut self, folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = folder.join(name);
-        std::fs::write(&path, bytes)
+        files::replace_with_unsynced(&path, bytes)
             .with_context(|| format!("cannot write {}; choose another folder with --out", path.display()))?;
         self.files.push(path.clone());
         Ok(path)

@@ -110,18 +110,18 @@ fn results(part: &Part<'_>) -> String {
     let mut out = format!("<section id=\"{}\">\n<h3>On {}</h3>\n", anchor(section), escape(section.dataset));
     for table in &part.tables {
         out += &export::html(table);
-        let links = export::ENDINGS.map(|ending| link(&format!("{}.{ending}", table.name), ending));
+        let links = export::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
         out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
     }
     if let Some(table) = &part.claims {
         out += "<h4>What papers claim of these rows</h4>\n";
         out += &export::html(table);
-        let links = claims::ENDINGS.map(|ending| link(&format!("{}.{ending}", table.name), ending));
+        let links = claims::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
         out += &format!("<p class=\"files\">These verdicts as {}</p>\n", links.join(", "));
     }
     for picture in &part.pictures {
         out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);
-        let links = ["svg", "png"].map(|ending| link(&format!("{}.{ending}", picture.stem), ending));
+        let links = ["svg", "png"].map(|ending| link(&picture.stem.file(ending), ending));
         out += &format!("<p class=\"files\">{} as {}</p>\n", escape(&picture.title), links.join(", "));
     }
     out + "</section>\n"

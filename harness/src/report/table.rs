@@ -1,12 +1,12 @@
 //! The one model of a table, which every format writes.
 
-use crate::stats::Interval;
+use crate::{record::Stem, stats::Interval};
 
 /// Rows and columns with everything a reader needs to trust them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     /// Name of the files.
-    pub name: String,
+    pub name: Stem,
     /// Caption.
     pub title: String,
     /// What every row shares: experiment, dataset, protocol. Repeated on each line of a CSV file.

@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
-use crate::{claims::Stated, record::synthetic};
+use crate::{
+    claims::Stated,
+    record::{Outcome, synthetic},
+};
 
 /// Every file of a report on the made-up recording, by name.
 fn files(recording: &Recording) -> BTreeMap<String, Vec<u8>> {
@@ -17,7 +20,7 @@ fn files(recording: &Recording) -> BTreeMap<String, Vec<u8>> {
 /// The table of metrics of a section as Markdown, without the time that plots take.
 fn markdown(recording: &Recording, stem: &str) -> String {
     let sections = section::sections(recording);
-    let section = sections.iter().find(|section| section.stem == stem).unwrap();
+    let section = sections.iter().find(|section| section.stem.as_str() == stem).unwrap();
     export::markdown(&results::table(section, &mut Scores::new(section), &recording.manifest))
 }
 
@@ -242,4 +245,150 @@ fn crowd() -> Recording {
         }
     }
     recording
+}
+
+/// What a label, a caption or a title can do: escape sequences, bell, C1 controls, NUL, an override of the direction of writing, what
+/// XML forbids, markup of every format, a formula, the end of a line.
+const HOSTILE: &str = "=cmd|' /C calc'!A0 \u{1b}[31mred\u{1b}]0;title\u{7}\u{9b}2J\u{0}\u{202e}gnp.\u{2066}\u{ffff}\u{feff}</td><script>&|`*_$\\write18\"\r\nnext";
+
+fn does_something(c: char) -> bool {
+    c.is_control() && c != '\n' || "\u{202e}\u{2066}\u{ffff}\u{feff}".contains(c)
+}
+
+/// Whether every element is closed in its order, attributes are quoted, and only the five entities of XML are named.
+fn is_well_formed(svg: &str) -> Result<(), String> {
+    let (mut open, mut rest) = (Vec::new(), svg);
+    while let Some(at) = rest.find(['<', '&']) {
+        rest = &rest[at..];
+        if rest.starts_with('&') {
+            let end = rest.find(';').ok_or("an entity that does not end")?;
+            if !["&amp;", "&lt;", "&gt;", "&quot;", "&apos;", "&#39;"].contains(&&rest[..=end]) {
+                return Err(format!("entity {}", &rest[..=end]));
+            }
+            rest = &rest[end + 1..];
+            continue;
+        }
+        let (mut end, mut quoted) = (None, false);
+        for (at, c) in rest.char_indices().skip(1) {
+            match c {
+                '"' => quoted = !quoted,
+                '<' => return Err(format!("`<` within {}", &rest[..at])),
+                '>' if !quoted => {
+                    end = Some(at);
+                    break;
+                }
+                _ => {}
+            }
+        }
+        let tag = &rest[1..end.ok_or("a tag that does not end")?];
+        rest = &rest[tag.len() + 2..];
+        let name = tag.split_whitespace().next().unwrap_or_default().trim_end_matches('/');
+        match tag.strip_prefix('/') {
+            Some(closed) if open.pop() != Some(closed.trim()) => return Err(format!("</{closed}> closes another")),
+            None if !tag.ends_with('/') => open.push(name),
+            _ => {}
+        }
+    }
+    if open.is_empty() { Ok(()) } else { Err(format!("{open:?} stay open")) }
+}
+
+/// The parts of a line of Markdown that are no code.
+fn outside_of_code(line: &str) -> Vec<String> {
+    let escaped = line.replace("\\`", "");
+    assert!(!escaped.contains("``") && escaped.matches('`').count().is_multiple_of(2), "{line}");
+    escaped.split('`').step_by(2).map(str::to_string).collect()
+}
+
+#[test]
+fn a_hostile_text_does_nothing_in_any_format() {
+    let mut recording = synthetic::recording();
+    let note = recording.manifest.experiments.get_mut("01-recall").unwrap();
+    (note.title, note.analysis) = (HOSTILE.into(), HOSTILE.into());
+    let data = recording.manifest.datasets.get_mut("f8k").unwrap();
+    (data.title, data.caveat, data.licence) = (HOSTILE.into(), HOSTILE.into(), HOSTILE.into());
+    for trial in recording.trials.iter_mut().filter(|trial| trial.experiment == "01-recall") {
+        trial.remark = HOSTILE.into();
+        if trial.label == "VSE++" {
+            trial.label = HOSTILE.into();
+        }
+        if let Outcome::Failed { reason } = &mut trial.outcome {
+            *reason = HOSTILE.into();
+        }
+    }
+    let files = files(&recording);
+    let mut seen = std::collections::BTreeSet::new();
+    for (name, bytes) in files.iter().filter(|(name, _)| !name.ends_with(".png")) {
+        let text = std::str::from_utf8(bytes).unwrap();
+        if let Some(c) = text.chars().find(|c| does_something(*c)) {
+            panic!("{name} holds U+{:04X}", c as u32);
+        }
+        // It stands there nevertheless, for whoever wants to know what the row is called.
+        if text.contains("red") && text.contains("gnp.") {
+            seen.insert(name.rsplit('.').next().unwrap().to_string());
+        }
+        match name.rsplit('.').next().unwrap() {
+            "svg" => assert_eq!(is_well_formed(text), Ok(()), "{name}"),
+            "html" => assert!(!text.contains("</td><script>"), "{name}"),
+            "md" => {
+                // Between backticks everything is shown as it is; a bar would still end the cell.
+                let outside = text.lines().flat_map(outside_of_code);
+                assert!(!outside.collect::<String>().contains("<script>") && !text.contains("cmd|"), "{name}");
+            }
+            "tex" => assert!(!text.contains("\\write18") && !text.contains("<script"), "{name}"),
+            "csv" => {
+                for field in csv::Reader::from_reader(text.as_bytes())
+                    .into_records()
+                    .flat_map(|line| line.unwrap().iter().map(str::to_string).collect::<Vec<_>>())
+                {
+                    let formula = field.trim_start().starts_with(['=', '+', '-', '@']);
+                    assert!(!formula || field.parse::<f64>().is_ok(), "{name}: {field}");
+                }
+            }
+            other => panic!("a format without a check: {other}"),
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["csv", "html", "md", "svg", "tex"]);
+    // The terminal sees the Markdown and what the command line makes of names, through one function.
+    assert!(!crate::output::lines(HOSTILE).chars().any(does_something));
+    // Of two runs of unlike length none closes the other.
+    assert!(export::markdown_cell("`x``<script>```").contains("\\<script\\>"));
+    assert_eq!(export::markdown_cell("a|b\u{1b}"), "a\\|b\u{fffd}");
+}
+
+#[test]
+fn fields_of_csv_are_numbers_or_text_and_never_formulas() {
+    use export::csv_cell;
+    for number in ["-1.5", "+2", "0", "-inf", "1e-7", "", "CCA", "a=b"] {
+        assert_eq!(csv_cell(number), number);
+    }
+    for (formula, text) in
+        [("=1+1", "'=1+1"), ("@SUM(A1)", "'@SUM(A1)"), ("-1+2", "'-1+2"), ("\t=x", "' =x"), ("+x", "'+x")]
+    {
+        assert_eq!(csv_cell(formula), text);
+    }
+}
+
+#[test]
+fn a_broken_svg_is_told_from_a_sound_one() {
+    assert_eq!(is_well_formed("<a x=\"1 > 0\"><b/>&lt;</a>"), Ok(()));
+    for broken in ["<a>", "<a></b>", "<a>&bad;</a>", "<a><b></a></b>", "<a x=\"<\"/>"] {
+        assert!(is_well_formed(broken).is_err(), "{broken}");
+    }
+}
+
+#[test]
+fn a_file_of_a_report_is_replaced_as_a_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut recording = synthetic::recording();
+    render(&recording, &[], folder.path()).unwrap();
+    let (page, kept) = (folder.path().join("index.html"), folder.path().join("kept"));
+    // Whoever has the old page open keeps it: it is not written into.
+    std::fs::hard_link(&page, &kept).unwrap();
+    let before = std::fs::read(&kept).unwrap();
+    recording.manifest.started = "2027-01-01T00:00:00Z".into();
+    render(&recording, &[], folder.path()).unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap(), before);
+    assert_ne!(std::fs::read(&page).unwrap(), before);
+    let partial = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    assert!(!std::fs::read_dir(folder.path()).unwrap().flatten().any(partial));
 }

@@ -32,11 +32,11 @@ pub mod render;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use xmbench_methods::card::Evidence;
 
-use crate::run::{Experiment, Profile, nearest};
+use crate::run::{Experiment, Profile, experiment, nearest};
 
 /// A paper's table with our values beside it.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,7 +186,7 @@ impl PaperTable {
     /// # Errors
     /// Wrong TOML, an unknown or missing key, no cells, or tolerances that make no sense.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Self> {
-        let wire: Wire = toml::from_str(text).map_err(|error| anyhow!("{file}: {}", error.to_string().trim()))?;
+        let wire: Wire = toml::from_str(text).map_err(|error| experiment::explain(file, text, &error))?;
         for (key, empty) in [("cells", wire.cells.is_empty()), ("experiments", wire.experiments.is_empty())] {
             if empty {
                 bail!("{file}: `{key}` is empty: a table needs at least one");

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::{PaperTable, Tolerance, judge::Judged};
 use crate::{
-    record::{Recording, files, section},
+    record::{Recording, Stem, files, section},
     report::{
         Rendered,
         export::{self, code, escape},
@@ -41,7 +41,7 @@ pub fn render(parts: &[Part<'_>], out: &Path) -> Result<Rendered> {
     let mut rendered = Rendered { page: PathBuf::new(), files: Vec::new(), tables: Vec::new() };
     let mut write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = out.join(name);
-        files::replace_with(&path, bytes)
+        files::replace_with_unsynced(&path, bytes)
             .with_context(|| format!("cannot write {}; choose another folder with --reports", path.display()))?;
         rendered.files.push(path.clone());
         Ok(path)
@@ -51,12 +51,12 @@ pub fn render(parts: &[Part<'_>], out: &Path) -> Result<Rendered> {
     for part in parts {
         let table = table(part);
         for (ending, text) in export::files(&table) {
-            write(&format!("{}.{ending}", table.name), text.as_bytes())?;
+            write(&table.name.file(ending), text.as_bytes())?;
         }
         let pictures = pictures(part)?;
         for picture in &pictures {
-            write(&format!("{}.svg", picture.stem), picture.svg.as_bytes())?;
-            write(&format!("{}.png", picture.stem), &picture.png)?;
+            write(&picture.stem.file("svg"), picture.svg.as_bytes())?;
+            write(&picture.stem.file("png"), &picture.png)?;
         }
         body += &section_of(part, &table, &pictures);
         tables.push(export::markdown(&table));
@@ -79,10 +79,10 @@ fn section_of(part: &Part<'_>, table: &Table, pictures: &[Picture]) -> String {
     let paragraphs: String = paragraphs.map(|paragraph| format!("<p>{}</p>\n", code(paragraph))).collect();
     let mut out = format!("<section>\n<h2>{}</h2>\n{paragraphs}{}", escape(&text.title), export::html(table));
     let link = |file: String, ending: &str| format!("<a href=\"{}\" download>{ending}</a>", escape(&file));
-    let links = export::ENDINGS.map(|ending| link(format!("{}.{ending}", table.name), ending));
+    let links = export::ENDINGS.map(|ending| link(table.name.file(ending), ending));
     out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
     for picture in pictures {
-        let links = ["svg", "png"].map(|ending| link(format!("{}.{ending}", picture.stem), ending));
+        let links = ["svg", "png"].map(|ending| link(picture.stem.file(ending), ending));
         out += &format!(
             "<figure class=\"plot\">\n{}</figure>\n<p class=\"files\">{} as {}</p>\n",
             picture.svg,
@@ -102,7 +102,7 @@ fn pictures(part: &Part<'_>) -> Result<Vec<Picture>> {
     {
         let drawn = plot::pictures(section, &mut Scores::new(section), &palette)?;
         // A report of another recording in the same folder has plots of these names.
-        pictures.extend(drawn.into_iter().map(|it| Picture { stem: format!("repro-{}", it.stem), ..it }));
+        pictures.extend(drawn.into_iter().map(|it| Picture { stem: Stem::of(&format!("repro-{}", it.stem)), ..it }));
     }
     Ok(pictures)
 }
@@ -173,7 +173,7 @@ pub fn table(part: &Part<'_>) -> Table {
     let column =
         |group: &str, title: &str, name: &str| Column { group: group.into(), title: title.into(), name: name.into() };
     let mut table = Table {
-        name: format!("repro-{}", part.table.name),
+        name: Stem::of(&format!("repro-{}", part.table.name)),
         title: text.title.clone(),
         context: vec![("table", part.table.name.clone()), ("protocol", text.recorded.protocol.clone())],
         stub: "method",

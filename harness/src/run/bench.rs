@@ -18,8 +18,9 @@ use super::{
     trial::Identity,
 };
 use crate::{
+    output::short,
     protocol::{Direction, IN_SHORTLIST},
-    record::{Control, Outcome, RERANK, Store, Trial},
+    record::{Control, Id, Outcome, RERANK, Store, Trial, check},
 };
 
 /// How a run ended.
@@ -36,7 +37,7 @@ pub struct Bench<'a> {
     pub dataset: &'a Dataset,
     pub settings: &'a Settings,
     /// Identities of trials whose matchers are kept, for rows that are made of them.
-    pub wanted: &'a BTreeSet<String>,
+    pub wanted: &'a BTreeSet<Id>,
     pub store: &'a mut Store,
     pub progress: &'a mut Progress,
     pub stop: &'a AtomicBool,
@@ -72,20 +73,28 @@ impl<'a> Bench<'a> {
                     execute::execute(planned, &setting, self.progress)
                 }
             };
+            // What would not read back is a failure now and no surprise later.
+            let outcome = outcome.and_then(|numbers| {
+                let filled = filled(trial.clone(), numbers);
+                filled
+                    .check()
+                    .map_err(|it| Failure::Reason(format!("expected {}, found {}", it.expected, it.found)))?;
+                Ok(filled)
+            });
             match outcome {
-                Ok(numbers) => {
+                Ok(filled) => {
                     self.progress.end(&match planned.scored {
-                        true => headline(&self.experiment.columns, &numbers),
+                        true => headline(&self.experiment.columns, &filled.metrics),
                         false => "fitted for shortlists".into(),
                     });
-                    take(&mut trial, numbers);
+                    trial = filled;
                     summary.done += 1;
                 }
                 Err(Failure::Interrupted) => return Ok(End::Interrupted),
                 Err(Failure::Reason(reason)) => {
                     self.progress.end(&format!("failed: {reason}"));
                     summary.failed.push((trial.key(), reason.clone()));
-                    trial.outcome = Outcome::Failed { reason };
+                    trial.outcome = Outcome::failed(&reason);
                 }
             }
             self.store.add(trial)?;
@@ -122,15 +131,15 @@ impl<'a> Bench<'a> {
         match execute::chance(&self.experiment.protocol, self.dataset) {
             Ok(numbers) => {
                 self.columns_are_known(plan, &numbers.metrics)?;
-                self.progress.end(&headline(&self.experiment.columns, &numbers));
-                take(&mut trial, numbers);
+                self.progress.end(&headline(&self.experiment.columns, &numbers.metrics));
+                trial = filled(trial, numbers);
                 summary.done += 1;
             }
             Err(failure) => {
                 let reason = failure.to_string();
                 self.progress.end(&format!("failed: {reason}"));
                 summary.failed.push((trial.key(), reason.clone()));
-                trial.outcome = Outcome::Failed { reason };
+                trial.outcome = Outcome::failed(&reason);
             }
         }
         Ok(self.store.add(trial)?)
@@ -227,7 +236,7 @@ impl<'a> Bench<'a> {
         trial.params = json!(planned.params);
         trial.position = planned.position;
         trial.swept.clone_from(&planned.swept);
-        trial.remark = remark;
+        trial.remark = short(&remark, check::LONGEST_TEXT - 100).into_owned();
         trial
     }
 
@@ -275,13 +284,15 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn take(trial: &mut Trial, numbers: Numbers) {
+/// The trial with its numbers.
+fn filled(mut trial: Trial, numbers: Numbers) -> Trial {
     let Numbers { metrics, envelope, curves, queries, values, .. } = numbers;
     (trial.metrics, trial.envelope, trial.curves) = (metrics, envelope, curves);
     (trial.queries, trial.values) = (queries, values);
     let Numbers { selected, history, timings, peak_memory, bytes_per_item, unified, .. } = numbers;
     (trial.selected, trial.history, trial.timings) = (selected, history, timings);
     (trial.peak_memory, trial.bytes_per_item, trial.unified) = (peak_memory, bytes_per_item, unified);
+    trial
 }
 
 /// What a person calls a trial.
@@ -293,8 +304,7 @@ pub fn name(trial: &Trial) -> String {
 }
 
 /// The first metrics that the experiment's table shows.
-fn headline(columns: &[String], numbers: &Numbers) -> String {
-    let shown =
-        columns.iter().filter_map(|column| numbers.metrics.get(column).map(|value| format!("{column} {value:.3}")));
+fn headline(columns: &[String], metrics: &BTreeMap<String, f64>) -> String {
+    let shown = columns.iter().filter_map(|column| metrics.get(column).map(|value| format!("{column} {value:.3}")));
     shown.take(4).collect::<Vec<_>>().join(", ")
 }

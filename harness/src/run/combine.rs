@@ -15,7 +15,7 @@ use super::{
     score::Encoded,
 };
 use crate::{
-    record::{Outcome, Timing, words},
+    record::{Id, Outcome, Timing, words},
     retrieval::{Compared, Member, Second},
 };
 
@@ -56,7 +56,7 @@ impl Kept {
 
 impl Bench<'_> {
     /// Identities of the fitted trials that rows of the plan are made of; of those rows alone that are not recorded, if `open`.
-    pub fn members(&self, plan: &[Planned], open: bool) -> BTreeSet<String> {
+    pub fn members(&self, plan: &[Planned], open: bool) -> BTreeSet<Id> {
         let mut members = BTreeSet::new();
         for planned in plan {
             let Job::Combine(combined) = &planned.job else { continue };
@@ -70,7 +70,7 @@ impl Bench<'_> {
     }
 
     /// A fitted trial under a seed, with its identity.
-    fn member(&self, plan: &[Planned], place: usize, seed: u64) -> (Planned, String) {
+    fn member(&self, plan: &[Planned], place: usize, seed: u64) -> (Planned, Id) {
         let member = Planned { seed, ..plan[place].clone() };
         let id = self.head(plan, &member).id;
         (member, id)
@@ -78,7 +78,7 @@ impl Bench<'_> {
 
     /// What the numbers of a row depend on that is made of others, and what is said of it.
     pub fn made_of(&self, plan: &[Planned], planned: &Planned, combined: &Combined) -> (Value, String) {
-        let ids = |places: &[usize]| -> Vec<String> {
+        let ids = |places: &[usize]| -> Vec<Id> {
             places.iter().map(|&place| self.member(plan, place, planned.seed).1).collect()
         };
         let names = |places: &[usize]| -> String {
@@ -139,8 +139,7 @@ impl Bench<'_> {
                 planned.label
             );
             self.progress.say(&line);
-            // Not where a trial's own are: those of a recorded trial are swept away.
-            let checkpoints = self.store.checkpoints(&format!("{id}-again"));
+            let checkpoints = self.store.checkpoints_again(&id);
             let setting = Setting { keep: Some(folder.clone()), ..self.setting(checkpoints.clone()) };
             let fitted = execute::fit_again(&member, &setting, self.progress);
             if !matches!(fitted, Err(Failure::Interrupted)) {

@@ -40,7 +40,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
 use super::nearest;
-use crate::{protocol::Protocol, record::Expected};
+use crate::{
+    output::{plain, short},
+    protocol::Protocol,
+    record::{Expected, ExperimentNote, check},
+};
 
 /// How much is run: `smoke` in a minute, `quick` in ten, `full` as the papers train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, clap::ValueEnum)]
@@ -365,6 +369,17 @@ impl Experiment {
         Ok(experiment)
     }
 
+    /// What a report prints of it.
+    pub fn note(&self) -> ExperimentNote {
+        ExperimentNote {
+            title: self.title.clone(),
+            analysis: self.analysis.clone(),
+            columns: self.columns.clone(),
+            plots: self.plots.clone(),
+            expected: self.expected.clone(),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         for (key, empty) in [
             ("seeds", self.seeds.is_empty()),
@@ -379,6 +394,14 @@ impl Experiment {
             bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
         }
         self.protocol.check()?;
+        // What is recorded must read back.
+        let note = check::name("a name", &self.name).and_then(|()| self.note().check());
+        let entries = self.datasets.iter().map(DatasetEntry::label);
+        let labels = self.methods.iter().filter_map(|entry| entry.label.clone());
+        let made = self.ensembles.iter().map(|entry| &entry.label).chain(self.rerank.iter().map(|entry| &entry.label));
+        let mut names = entries.chain(labels).chain(made.cloned());
+        note.and_then(|()| names.try_for_each(|label| check::name("a label", &label)))
+            .map_err(|wrong| anyhow!("expected {}, found {}", wrong.expected, wrong.found))?;
         if let Some(plot) = self.plots.iter().find(|plot| !PLOTS.contains(&plot.as_str())) {
             bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
         }
@@ -393,13 +416,33 @@ impl MethodEntry {
 }
 
 /// A parser's message with file, line and the nearest known key.
-fn explain(file: &str, text: &str, error: &toml::de::Error) -> anyhow::Error {
+pub fn explain(file: &str, text: &str, error: &toml::de::Error) -> anyhow::Error {
     let message = error.message().trim();
-    let Some(span) = error.span() else { return anyhow!("{file}: {message}") };
-    let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
-    let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
+    let said = short(message, 1_000);
+    let Some(span) = error.span() else { return anyhow!("{file}: {said}") };
+    let at = (0..=span.start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    let line = text[..at].matches('\n').count() + 1;
+    let shown = excerpt(text, at);
     let hint = unknown_key(message).map(|(key, known)| nearest(key, known)).unwrap_or_default();
-    anyhow!("{file}, line {line}: {}{hint}\n  | {shown}", message.replace('\n', "; "))
+    anyhow!("{file}, line {line}: {}{hint}\n  | {shown}", said.replace('\n', "; "))
+}
+
+/// Characters of a line that are shown on either side of what is wrong in it.
+const AROUND: usize = 60;
+
+/// The line around a place in a text, or so much of it as fits on a screen.
+fn excerpt(text: &str, at: usize) -> String {
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+    let whole = text[start..end].trim();
+    if whole.chars().nth(2 * AROUND).is_none() {
+        return plain(whole).into_owned();
+    }
+    let before = text[start..at].char_indices().rev().nth(AROUND - 1).map(|(from, _)| start + from);
+    let after = text[at..end].char_indices().nth(AROUND).map(|(to, _)| at + to);
+    let dots = |cut: bool| if cut { "..." } else { "" };
+    let part = plain(&text[before.unwrap_or(start)..after.unwrap_or(end)]).into_owned();
+    format!("{}{part}{}", dots(before.is_some()), dots(after.is_some()))
 }
 
 /// The key and the known ones in serde's "unknown field `a`, expected one of `b`, `c`".

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use xmbench_methods::Method;
 
 use super::{Experiment, Methods, experiment::MethodEntry, stages, stated::stated};
-use crate::record::{Control, ENSEMBLE, RERANK};
+use crate::record::{Control, ENSEMBLE, RERANK, check};
 
 /// A trial of an experiment on any of its datasets.
 #[derive(Clone)]
@@ -142,6 +142,12 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         bail!("experiment {}: `common` names `{key}`, which is a parameter of no method of it{hint}", experiment.name);
     }
     stages::append(experiment, &mut trials, &mut rows)?;
+    for (label, value) in rows.iter().flat_map(|(label, swept)| swept.values().map(move |value| (label, value))) {
+        // Values name rows of tables, and what is recorded must read back.
+        check::name("a value that a grid varies", value).map_err(|wrong| {
+            anyhow!("experiment {}, row `{label}`: expected {}, found {}", experiment.name, wrong.expected, wrong.found)
+        })?;
+    }
     stated(experiment, &trials)?;
     Ok(trials)
 }

@@ -8,6 +8,8 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use xmbench_methods::method::{Epoch, Observer};
 
+use crate::output;
+
 /// Plain lines about one trial are at least this far apart.
 const BETWEEN: Duration = Duration::from_secs(20);
 
@@ -38,7 +40,7 @@ impl Progress {
 
     /// A trial begins.
     pub fn begin(&mut self, label: &str) {
-        self.current = label.into();
+        self.current = output::plain(label).into_owned();
         (self.began, self.last) = (Instant::now(), Instant::now());
         self.bar.set_message(self.current.clone());
     }
@@ -58,9 +60,9 @@ impl Progress {
     /// A line that stays.
     pub fn say(&self, line: &str) {
         if self.plain {
-            eprintln!("{line}");
+            output::progress(line);
         } else {
-            self.bar.println(line);
+            self.bar.println(output::lines(line));
         }
     }
 
@@ -72,7 +74,7 @@ impl Progress {
     fn within(&mut self, message: &str) {
         if self.plain && self.last.elapsed() >= BETWEEN {
             self.last = Instant::now();
-            eprintln!("        {}: {message}", self.current);
+            output::progress(&format!("        {}: {message}", self.current));
         }
         self.bar.set_message(format!("{}: {message}", self.current));
     }

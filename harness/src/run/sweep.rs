@@ -12,7 +12,10 @@ use super::{
     experiment::DatasetEntry,
     stated::stated,
 };
-use crate::record::{DatasetNote, ExperimentNote, Store};
+use crate::{
+    output::short,
+    record::{DatasetNote, ExperimentNote, Store, check},
+};
 
 /// What holds for every trial of a run.
 pub struct Settings {
@@ -57,8 +60,11 @@ pub fn sweep(
     stop: &AtomicBool,
 ) -> Result<Summary> {
     let mut summary = Summary::default();
-    let notes = work.iter().map(|(experiment, plan)| Ok((experiment.name.clone(), note_of(experiment, plan)?)));
-    let notes = notes.collect::<Result<Vec<_>>>()?;
+    let note_of = |(experiment, plan): &Work<'_>| {
+        let note = ExperimentNote { expected: stated(experiment, plan)?, ..experiment.note() };
+        Ok((experiment.name.clone(), note))
+    };
+    let notes = work.iter().map(note_of).collect::<Result<Vec<_>>>()?;
     store.note(|manifest| manifest.experiments.extend(notes))?;
     let mut entries: Vec<&DatasetEntry> = Vec::new();
     for entry in work.iter().flat_map(|(experiment, _)| &experiment.datasets) {
@@ -142,28 +148,21 @@ fn is_absent(error: &xmbench_datasets::Error) -> bool {
     }
 }
 
-fn note_of(experiment: &Experiment, plan: &[Planned]) -> Result<ExperimentNote> {
-    Ok(ExperimentNote {
-        title: experiment.title.clone(),
-        analysis: experiment.analysis.clone(),
-        columns: experiment.columns.clone(),
-        plots: experiment.plots.clone(),
-        expected: stated(experiment, plan)?,
-    })
-}
-
 fn note_of_dataset(dataset: &Dataset) -> DatasetNote {
     let sizes = dataset
         .splits()
         .map(|(split, collection)| (split.to_string(), [collection.images.len(), collection.texts.len()]));
+    // Somebody else's words may be of any length, and what is recorded must read back.
+    let title = |text: &str| short(text, check::LONGEST_NAME - 100).into_owned();
+    let text = |text: &str| short(text, check::LONGEST_TEXT - 100).into_owned();
     DatasetNote {
-        variant: dataset.variant.clone(),
+        variant: title(&dataset.variant),
         checksum: dataset.checksum.to_string(),
         sizes: sizes.collect(),
-        title: dataset.notice.title.clone(),
-        licence: dataset.notice.licence.clone(),
-        attribution: dataset.notice.attribution.clone(),
-        caveat: dataset.notice.caveat.clone(),
+        title: title(&dataset.notice.title),
+        licence: text(&dataset.notice.licence),
+        attribution: text(&dataset.notice.attribution),
+        caveat: text(&dataset.notice.caveat),
     }
 }
 

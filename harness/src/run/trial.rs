@@ -5,7 +5,7 @@ use xmbench_datasets::Checksum;
 
 use crate::{
     protocol::Protocol,
-    record::{Control, digest},
+    record::{Control, Id},
 };
 
 /// Everything that a trial's numbers depend on.
@@ -30,13 +30,13 @@ pub struct Identity<'a> {
 
 impl Identity<'_> {
     /// The first 16 hexadecimal digits of the SHA-256 of the canonical JSON.
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> Id {
         let Self { checksum, method, code, params, seed, protocol, device, control } = self;
         let value = json!({
             "checksum": checksum, "method": method, "code": code, "params": params, "seed": seed,
             "protocol": protocol, "device": device, "control": control,
         });
-        digest(&canonical(&value))[..16].to_string()
+        Id::of(&canonical(&value))
     }
 }
 
@@ -59,7 +59,7 @@ fn canonical(value: &Value) -> String {
 mod tests {
     use super::*;
 
-    fn identity(change: impl FnOnce(&mut Identity<'_>)) -> String {
+    fn identity(change: impl FnOnce(&mut Identity<'_>)) -> Id {
         let protocol: Protocol = toml::from_str("task = { kind = 'pairs' }").unwrap();
         let checksum = Checksum("abc".into());
         let params = json!({"b": 1, "a": {"d": 0.5, "c": [1, 2]}});
@@ -100,7 +100,7 @@ mod tests {
             identity(|identity| identity.device = "cuda"),
             identity(|identity| identity.control = Control::Shuffled),
         ];
-        let distinct: std::collections::BTreeSet<&String> = changed.iter().chain([&base]).collect();
+        let distinct: std::collections::BTreeSet<&Id> = changed.iter().chain([&base]).collect();
         assert_eq!(distinct.len(), changed.len() + 1);
     }
 }

@@ -1,16 +1,15 @@
 //! `xmbench verify`.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Write},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 
 use super::{Line, Verdict, verify};
-use crate::run::device::{self, Choice};
+use crate::{
+    output::{answer, json},
+    run::device::{self, Choice},
+};
 
 /// Compare with the values that the authors' code computes
 #[derive(Debug, Args)]
@@ -39,18 +38,9 @@ pub struct VerifyArgs {
 pub fn run(args: &VerifyArgs) -> Result<bool> {
     let (device, name) = device::open(args.device)?;
     let lines = verify(&args.golden, args.op.as_deref(), (&device, &name))?;
-    let mut out = io::stdout().lock();
-    let printed = if args.json {
-        lines
-            .iter()
-            .try_for_each(|line| writeln!(out, "{}", serde_json::to_string(line).expect("a line is plain data")))
-    } else {
-        out.write_all(table(&lines, !device.is_cpu()).as_bytes())
-    };
-    match printed.and_then(|()| out.flush()) {
-        // A reader such as `head` that has seen enough is no failure.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        other => other?,
+    match args.json {
+        true => lines.iter().try_for_each(|line| answer(&json(line)))?,
+        false => answer(table(&lines, !device.is_cpu()).trim_end())?,
     }
     let bad = |line: &Line| line.verdict == Verdict::Fail || args.require_all && line.verdict == Verdict::Unsupported;
     Ok(!lines.iter().any(bad))

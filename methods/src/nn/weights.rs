@@ -3,7 +3,11 @@ use std::{collections::BTreeMap, path::Path};
 use candle_core::{DType, Device, Tensor, Var};
 use xmbench_datasets::random::Seed;
 
-use crate::{Error, Result};
+use crate::{Error, Result, train::memory};
+
+/// How often a training holds each weight, at least: itself, its gradient, the best so far, and the copy that is judged. Adam's two
+/// moments come on top.
+const COPIES: u64 = 4;
 
 /// The tensors of a model, by name; matrices are stored `[in, out]`.
 ///
@@ -13,6 +17,8 @@ pub struct Weights {
     vars: BTreeMap<String, Var>,
     origin: Origin,
     device: Device,
+    /// Bytes of all that were drawn.
+    bytes: u64,
 }
 
 /// Where the values of a weight come from when a layer asks for it.
@@ -24,13 +30,18 @@ enum Origin {
 impl Weights {
     /// No weights yet; initial values are drawn from `seed`, one stream a name.
     pub fn new(seed: Seed, device: &Device) -> Self {
-        Self { vars: BTreeMap::new(), origin: Origin::Drawn(seed), device: device.clone() }
+        Self { vars: BTreeMap::new(), origin: Origin::Drawn(seed), device: device.clone(), bytes: 0 }
     }
 
     /// Fixed values, such as a [`Weights::snapshot`]; layers get plain tensors through which no graph is recorded. A weight
     /// that is absent or of another shape is an error when a layer asks for it; `file` is named in that error.
     pub fn frozen(values: BTreeMap<String, Tensor>, file: &str, device: &Device) -> Self {
-        Self { vars: BTreeMap::new(), origin: Origin::Frozen { values, file: file.into() }, device: device.clone() }
+        Self {
+            vars: BTreeMap::new(),
+            origin: Origin::Frozen { values, file: file.into() },
+            device: device.clone(),
+            bytes: 0,
+        }
     }
 
     /// The fixed values of a file that [`Weights::save`] wrote.
@@ -57,6 +68,7 @@ impl Weights {
     /// If the tensor cannot be made.
     pub fn uniform(&mut self, name: &str, shape: &[usize], bound: f64) -> Result<Tensor> {
         let Origin::Drawn(seed) = self.origin else { return self.take(name, shape) };
+        self.ask(name, shape)?;
         let mut stream = seed.stream(&["init", name]);
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| stream.uniform(-bound, bound) as f32).collect();
         self.insert(name, Tensor::from_vec(values, shape, &self.device)?)
@@ -68,9 +80,19 @@ impl Weights {
     /// If the tensor cannot be made.
     pub fn normal(&mut self, name: &str, shape: &[usize], deviation: f64) -> Result<Tensor> {
         let Origin::Drawn(seed) = self.origin else { return self.take(name, shape) };
+        self.ask(name, shape)?;
         let mut stream = seed.stream(&["init", name]);
         let values: Vec<f32> = (0..shape.iter().product()).map(|_| (deviation * stream.normal()) as f32).collect();
         self.insert(name, Tensor::from_vec(values, shape, &self.device)?)
+    }
+
+    /// Refuses a weight that no training could hold together with the others, before any of it is there.
+    fn ask(&mut self, name: &str, shape: &[usize]) -> Result<()> {
+        let bytes = memory::bytes(shape, 4).and_then(|bytes| self.bytes.checked_add(bytes));
+        let what = || format!("weight `{name}` of shape {shape:?}, with the others, gradients and copies");
+        memory::ask(what, bytes.and_then(|bytes| bytes.checked_mul(COPIES)))?;
+        self.bytes = bytes.unwrap_or(u64::MAX);
+        Ok(())
     }
 
     /// Adds a tensor of zeros.
@@ -81,6 +103,7 @@ impl Weights {
         if matches!(self.origin, Origin::Frozen { .. }) {
             return self.take(name, shape);
         }
+        self.ask(name, shape)?;
         self.insert(name, Tensor::zeros(shape, DType::F32, &self.device)?)
     }
 
@@ -187,5 +210,18 @@ mod tests {
         assert!(var.id() == tensor.id() && weights.var("a").is_none());
         var.set(&Tensor::new(&[3f32, 4.0], &Device::Cpu).unwrap()).unwrap();
         assert_eq!(tensor.to_vec1::<f32>().unwrap(), [3.0, 4.0]);
+    }
+
+    #[test]
+    fn a_weight_that_no_machine_holds_is_refused_before_it_is_drawn() {
+        let mut weights = Weights::new(Seed(1), &Device::Cpu);
+        let huge = [2048, 1_000_000_000_000];
+        // 8 bytes of a thousand million million, four times: 2048 * 10^12 * 4 * 4 / 2^50 = 29.1 PiB.
+        let error = weights.uniform("image.weight", &huge, 0.1).unwrap_err().to_string();
+        assert!(error.starts_with("weight `image.weight` of shape [2048, 1000000000000]"), "{error}");
+        assert!(error.contains("at least 29.1 PiB"), "{error}");
+        assert!(weights.normal("a", &huge, 0.1).is_err() && weights.zeros("a", &huge).is_err());
+        assert!(weights.zeros("a", &[usize::MAX, usize::MAX]).unwrap_err().to_string().contains("counted"));
+        assert!(weights.zeros("a", &[2, 3]).is_ok());
     }
 }

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::{Row, comparable};
 use crate::{
-    cli::print,
+    output::{answer, json as to_json},
     record::{Trial, words},
+    report::export::markdown_cell,
     stats::{
         agreement::{allowed, allowed_loss},
         metric::Metric,
@@ -61,7 +62,7 @@ pub fn run(a: &[Row<'_>], b: &[Row<'_>], json: bool) -> Result<bool> {
     if beside.is_empty() {
         bail!("nothing to compare: neither recording has a row that ran through");
     }
-    print(&if json { as_json(&beside) } else { as_markdown(&beside) });
+    answer(&if json { as_json(&beside) } else { as_markdown(&beside) })?;
     Ok(beside.iter().all(Beside::agrees))
 }
 
@@ -112,14 +113,14 @@ fn as_markdown(beside: &[Beside]) -> String {
     let mut out = String::from("| row | numbers | furthest apart | first | second | allowed | verdict |\n");
     out += "|---|---:|---|---:|---:|---:|---|";
     for one in beside {
-        let what = one.what.replace('|', "\\|");
+        let what = markdown_cell(&one.what);
         let worst =
             one.outcome.as_ref().map(|all| (all.len(), all.iter().max_by(|x, y| x.used().total_cmp(&y.used()))));
         out += &match worst {
             Ok((count, Some(worst))) if worst.equal() => format!("\n| {what} | {count} | | | | | equal |"),
             Ok((count, Some(worst))) => format!(
                 "\n| {what} | {count} | {} | {} | {} | {} | {} |",
-                worst.name,
+                markdown_cell(&worst.name),
                 precise(worst.values[0]),
                 precise(worst.values[1]),
                 words::digits(worst.allowed),
@@ -152,7 +153,7 @@ fn as_json(beside: &[Beside]) -> String {
             "row": one.what, "agrees": one.agrees(), "numbers": numbers.as_ref().ok(), "reason": numbers.as_ref().err(),
         })
     };
-    Value::Array(beside.iter().map(object).collect()).to_string()
+    to_json(&Value::Array(beside.iter().map(object).collect()))
 }
 
 #[cfg(test)]
@@ -184,7 +185,7 @@ mod tests {
         | row | numbers | furthest apart | first | second | allowed | verdict |
         |---|---:|---|---:|---:|---:|---|
         | 01-recall, f8k: CCA | 9 | t2i R@1 | 3.8000 | 3.8010 | 0 | DIFFERS |
-        | 01-recall, f8k: IMRAM_2 & co | 0 | | | | | DIFFERS: ran through in the first recording only |
+        | 01-recall, f8k: IMRAM\_2 & co | 0 | | | | | DIFFERS: ran through in the first recording only |
         | 01-recall, f8k: SCAN t2i | 19 | loss of epoch 4 | 0.2635 | 0.3952 | 0.119 | DIFFERS |
         | 01-recall, f8k: VSE++ | 19 | rsum | 300.7000 | 330.7000 | 66.1 | agrees |
         | 01-recall, f8k: VSE++ on shuffled pairs | 9 | | | | | equal |

@@ -10,8 +10,9 @@ use std::{
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::{Status, print, report::newest, table};
+use super::{Status, report::newest, table};
 use crate::{
+    output::{answer, json as to_json},
     protocol,
     record::{Control, Outcome, Recording, Trial, store},
     stats::{
@@ -106,7 +107,7 @@ pub fn run(args: &Args) -> Result<Status> {
     if differences.is_empty() {
         bail!("nothing to compare: `{}` and `{}` have no row, seed and metric in common", args.a, args.b);
     }
-    print(&if args.json { as_json(&differences) } else { as_table(&differences) });
+    answer(&if args.json { as_json(&differences) } else { as_table(&differences) })?;
     Ok(Status::Done)
 }
 
@@ -228,5 +229,5 @@ fn as_json(differences: &[Difference]) -> String {
             "interval": difference.interval.map(|interval| [interval.low, interval.high]), "verdict": difference.verdict(),
         })
     });
-    Value::Array(objects.collect()).to_string()
+    to_json(&Value::Array(objects.collect()))
 }

@@ -1,6 +1,7 @@
 //! CSV with the numbers behind the cells, in full precision: one line a row, five fields a column.
 
 use super::Exporter;
+use crate::output::plain;
 use crate::report::table::{Head, Mark, Row, RowKind, Table};
 
 /// CSV.
@@ -42,9 +43,20 @@ impl Exporter for Csv {
             lines.push(line);
         }
         for line in lines {
+            let line = line.iter().map(|field| cell(field));
             writer.write_record(line).expect("lines of one length go into memory");
         }
         String::from_utf8(writer.into_inner().expect("memory takes every byte")).expect("fields are UTF-8")
+    }
+}
+
+/// A field that a spreadsheet shows as it is: what begins as a formula does, and is no number, is marked as text.
+pub fn cell(text: &str) -> String {
+    let text = plain(text);
+    let formula = text.trim_start().starts_with(['=', '+', '-', '@']);
+    match formula && text.parse::<f64>().is_err() {
+        true => format!("'{text}"),
+        false => text.into_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! A part of the page.
 
 use super::{Exporter, blank};
+use crate::output::lines;
 use crate::report::table::{Cell, Head, Mark, Row, RowKind, Table, Verdict};
 
 /// HTML.
@@ -10,7 +11,7 @@ impl Exporter for Html {
     fn export(&self, table: &Table) -> String {
         let mut out = format!(
             "<figure class=\"table\" id=\"{0}\">\n<figcaption>{1}</figcaption>\n<div class=\"scroll\"><table>\n<thead>\n",
-            escape(&table.name),
+            table.name,
             escape(&table.title)
         );
         if table.columns.iter().any(|column| !column.group.is_empty()) {
@@ -125,7 +126,12 @@ pub fn code(text: &str) -> String {
     parts.iter().enumerate().map(part).collect()
 }
 
-/// Text that HTML prints as it is, in elements and in attributes.
+/// Text that HTML and SVG print as it is, in elements and in attributes; what XML forbids is not in it.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    lines(text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }

@@ -4,6 +4,7 @@
 //! estimate of the width, and a table that is too wide for the smallest size is cut into blocks of whole columns.
 
 use super::{Exporter, blank};
+use crate::output::plain;
 use crate::report::table::{Cell, Column, Head, Mark, Row, RowKind, Table};
 
 /// LaTeX.
@@ -167,9 +168,9 @@ fn code(text: &str) -> String {
 }
 
 /// Text that LaTeX prints as it is. Letters that pdfLaTeX's standard fonts lack become their code point.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut out = String::new();
-    for c in text.chars() {
+    for c in plain(text).chars() {
         match c {
             '\\' => out.push_str("\\textbackslash{}"),
             '~' => out.push_str("\\textasciitilde{}"),
@@ -200,7 +201,6 @@ fn escape(text: &str) -> String {
             'μ' | 'µ' => out.push_str("$\\mu$"),
             'σ' => out.push_str("$\\sigma$"),
             'τ' => out.push_str("$\\tau$"),
-            c if c.is_control() => out.push(' '),
             c if c.is_ascii() || ('\u{c0}'..='\u{ff}').contains(&c) => out.push(c),
             c => out.push_str(&format!("[U+{:04X}]", c as u32)),
         }

@@ -1,6 +1,7 @@
 //! GitHub's Markdown.
 
 use super::{Exporter, blank};
+use crate::output::plain;
 use crate::report::table::{Cell, Head, Mark, Row, RowKind, Table};
 
 /// Markdown.
@@ -91,13 +92,14 @@ fn sign(mark: Mark) -> String {
 }
 
 /// Text that Markdown prints as it is. Code between backticks keeps its backticks and needs no escapes inside.
-fn escape(text: &str) -> String {
-    let code = text.matches('`').count().is_multiple_of(2);
+pub fn escape(text: &str) -> String {
+    let text = plain(text);
+    // Runs of several backticks pair up by their length: what is code then is not for us to say.
+    let code = text.matches('`').count().is_multiple_of(2) && !text.contains("``");
     let mut inside = false;
     let mut out = String::new();
     for c in text.chars() {
         match c {
-            '\n' | '\r' => out.push(' '),
             '`' if code => {
                 inside = !inside;
                 out.push(c);

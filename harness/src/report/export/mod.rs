@@ -5,7 +5,10 @@ mod html;
 mod latex;
 mod markdown;
 
+#[cfg(test)]
+pub use csv::cell as csv_cell;
 pub use html::{code, escape};
+pub use markdown::escape as markdown_cell;
 
 use super::table::{Cell, RowKind, Table};
 

@@ -5,6 +5,8 @@ use anyhow::Result;
 use xmbench_datasets::Picture;
 use xmbench_methods::{AttentionMap, nn::cross::Direction};
 
+use crate::record::Stem;
+
 use super::canvas::{Align, BODY, Canvas, Colour, FAINT, INK, SMALL, TITLE, Type, WHITE, measure, wrap};
 
 /// One image and one text with what a method looked at to compare them.
@@ -101,7 +103,7 @@ fn columns() -> usize {
 }
 
 /// Draws a figure.
-pub fn draw(figure: &Figure, stem: &str) -> Result<super::Picture> {
+pub fn draw(figure: &Figure, stem: &Stem) -> Result<super::Picture> {
     let grids: Vec<Grid> = figure.maps.iter().map(|map| Grid::of(map, &figure.words)).collect();
     let inner = WIDTH - 2.0 * MARGIN;
     let title = wrap(&figure.title, TITLE, inner);
@@ -131,7 +133,7 @@ pub fn draw(figure: &Figure, stem: &str) -> Result<super::Picture> {
         y += grid.height(&figure.boxes);
     }
     Ok(super::Picture {
-        stem: stem.into(),
+        stem: stem.clone(),
         title: figure.title.clone(),
         svg: canvas.svg(&figure.title)?,
         png: canvas.png()?,

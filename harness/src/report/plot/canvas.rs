@@ -10,6 +10,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontDesc, FontFamily, FontStyle, FontTransform, RGBAColor, ShapeStyle, TextStyle};
 use xmbench_datasets::Picture;
 
+use crate::output::plain;
+
 /// Backends count in whole pixels: a point has this many of them, so that curves stay smooth.
 const FINE: f64 = 4.0;
 /// Pixels of the PNG file for each point.
@@ -163,10 +165,10 @@ impl Canvas {
         self.shapes.push(Shape::Picture { corner, size, picture });
     }
 
-    /// A text, centred on the height of its place.
+    /// A text, centred on the height of its place. Plotters escapes what is special to XML, and not what XML forbids.
     pub fn text(&mut self, at: Point, text: &str, lettering: Type, align: Align) {
         if !text.is_empty() {
-            self.shapes.push(Shape::Text { at, text: text.to_string(), lettering, align });
+            self.shapes.push(Shape::Text { at, text: plain(text).into_owned(), lettering, align });
         }
     }
 
@@ -228,7 +230,10 @@ impl Canvas {
 
     fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64, drop: f64, pictures: bool) -> Result<()> {
         fonts();
-        let place = |(x, y): Point| -> (i32, i32) { ((x * scale).round() as i32, (y * scale).round() as i32) };
+        // A loss that ran away lies far outside: a backend walks along a line pixel by pixel, also where nobody sees it.
+        let far = 4.0 * self.size.0.max(self.size.1) * scale;
+        let near = |at: f64| if at.is_nan() { 0 } else { (at * scale).clamp(-far, far).round() as i32 };
+        let place = |(x, y): Point| -> (i32, i32) { (near(x), near(y)) };
         let stroke = |colour: Colour, width: f64| ShapeStyle {
             color: colour.into(),
             filled: true,

@@ -16,7 +16,7 @@ use anyhow::{Result, bail};
 
 use super::score::Scores;
 use crate::{
-    record::{section::Section, words},
+    record::{Stem, section::Section, words},
     stats,
 };
 use canvas::Canvas;
@@ -26,7 +26,7 @@ pub use palette::Palette;
 #[derive(Debug)]
 pub struct Picture {
     /// Name of the files.
-    pub stem: String,
+    pub stem: Stem,
     /// What it shows.
     pub title: String,
     /// SVG.
@@ -85,13 +85,13 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
                 .map(|parameter| {
                     let title = format!("{head} {}", parameter.replace('_', " "));
                     let canvas = draw(&mut scene, &title, parameter);
-                    (format!("{name}-{}", words::stem(parameter)), title, canvas)
+                    (format!("{name}-{parameter}"), title, canvas)
                 })
                 .collect(),
         };
         for (name, title, canvas) in drawn {
             if let Some(canvas) = canvas {
-                let stem = format!("{}-{name}", section.stem);
+                let stem = section.stem.with(&name);
                 pictures.push(Picture { stem, svg: canvas.svg(&title)?, png: canvas.png()?, title });
             }
         }

@@ -184,7 +184,7 @@ mod tests {
         let palette = plot::Palette::of(&recording);
         let pictures = plot::pictures(section, &mut Scores::new(section), &palette).unwrap();
         let [picture] = &pictures[..] else { panic!("one plot, found {}", pictures.len()) };
-        assert_eq!(picture.stem, "01-recall-f8k-rerank");
+        assert_eq!(picture.stem.as_str(), "01-recall-f8k-rerank");
         let texts = [
             "VSE++, then SCAN t2i",
             "SCAN t2i",

@@ -232,7 +232,7 @@ mod tests {
         let palette = plot::Palette::of(&recording);
         let pictures = plot::pictures(&sections[0], &mut Scores::new(&sections[0]), &palette).unwrap();
         let [picture] = &pictures[..] else { panic!("one plot, found {}", pictures.len()) };
-        assert_eq!(picture.stem, "02-hashing-wiki-sweep-bits");
+        assert_eq!(picture.stem.as_str(), "02-hashing-wiki-sweep-bits");
         for text in ["stated by the paper", "MAP@all", "128", "DJSRH", "image to text", "by bits"] {
             assert!(picture.svg.contains(text), "`{text}` is not in the plot");
         }

@@ -138,10 +138,9 @@ fn epochs(values: impl Iterator<Item = f64>) -> Axis {
     let step = step.unwrap_or((last / 8.0).ceil());
     let mut axis = Axis::linear("epoch", [1.0, last.max(2.0)], false);
     axis.range = (1.0, last.max(2.0));
-    axis.ticks = (1..=last.max(2.0) as usize)
-        .map(|i| i as f64)
-        .filter(|i| i % step == 0.0 || (*i == 1.0 && step > 1.0))
-        .collect();
+    let first = if step > 1.0 { Some(1.0) } else { None };
+    let rest = (1..=(last.max(2.0) / step) as usize).map(|i| i as f64 * step);
+    axis.ticks = first.into_iter().chain(rest).collect();
     axis
 }
 

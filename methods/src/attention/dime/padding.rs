@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use crate::{
     Result,
     nn::{Lengths, Weights},
+    train::memory,
 };
 
 /// What stands behind the end of a text: one learnt vector, where the released code has what BERT makes of its padding token.
@@ -30,6 +31,10 @@ impl Padding {
     /// [`Padding::cut`] and padding behind, `[texts * positions, d]`.
     pub fn fill(&self, words: &Tensor, lengths: &Lengths) -> Result<(Tensor, Lengths)> {
         let (words, lengths) = self.cut(words, lengths)?;
+        let shape = [lengths.as_slice().len(), self.positions, words.dim(1)?];
+        // Padded words, their mask, the padding beside each, and what is chosen of both.
+        let what = || format!("{} texts, padded to {} positions", shape[0], shape[1]);
+        memory::ask(what, memory::bytes(&shape, 4 * words.dtype().size_in_bytes()))?;
         let padded = lengths.pad(&words, self.positions)?;
         let (texts, positions, d) = padded.dims3()?;
         let real = lengths.mask(positions, words.device())?.unsqueeze(2)?.broadcast_as(padded.shape())?;

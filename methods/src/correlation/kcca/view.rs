@@ -11,6 +11,7 @@ use crate::{
         store::Store,
         to_f32, to_f64,
     },
+    train::memory,
 };
 
 /// Items that are encoded at a time: the kernel values or features of more are not held.
@@ -31,6 +32,10 @@ impl Features {
         Ok(match (kernel, params.approximation) {
             (Kernel::Linear, _) => Self::Vectors,
             (Kernel::Rbf { gamma }, Approximation::Rff) => {
+                // The map, and the features of all items while it is fitted, in f64.
+                let shape = [rows.cols.saturating_add(rows.rows), params.features];
+                let what = || format!("{} random Fourier features of {} items", params.features, rows.rows);
+                memory::ask(what, memory::bytes(&shape, 8))?;
                 let mut stream = run.seed.stream(&["kcca", "features", label]);
                 Self::Fourier(Fourier::draw(gamma, rows.cols, params.features, &mut stream))
             }
