@@ -11,7 +11,7 @@ use super::{Refused, Stage};
 fn trial(seed: u64) -> Result<Trial, Refused> {
     let text = format!(
         r#"{{
-        "id": "{seed:064x}", "experiment": "01-emoji-pairs", "position": 0, "label": "CCA", "method": "cca", "control": "none",
+        "id": "{seed:016x}", "experiment": "01-emoji-pairs", "position": 0, "label": "CCA", "method": "cca", "control": "none",
         "dataset": "emoji", "checksum": "{:064x}", "params": {{ "components": 8 }}, "swept": {{ "components": "8" }}, "seed": {seed},
         "protocol": {{ "task": {{ "kind": "pairs" }} }}, "device": "cpu", "outcome": {{ "status": "done" }},
         "metrics": {{ "i2t R@1": 12.5, "rsum": 100.0 }}, "envelope": {{ "i2t R@1": [12.0, 13.0] }},
