@@ -29,7 +29,7 @@ use crate::{
     card::Card,
     golden::{Answer, Case, Operation},
     nn::{
-        Activation, Finish, Init, Lengths, Linear, Scaling, Weights,
+        Finish, Init, Lengths, Linear, Scaling, Weights,
         cross::{
             Aggregation, Attention, Block, Direction, Interaction, InteractionScorer, Norm, Padded, Pairing, Relevance,
             Side, attended_plus, golden::values, interact, norms, relevance_from_grams, similarities,
@@ -216,7 +216,7 @@ impl Memory {
     fn asking(&self, items: &Tensor) -> Result<Vec<Tensor>> {
         let layer = |[weight, bias]: &[Tensor; 2]| {
             let half = weight.narrow(0, 0, bias.dim(0)?)?;
-            Linear::from_parts(half, bias.clone()).activated(items, Activation::Identity)
+            Linear::from_parts(half, bias.clone()).forward(items)
         };
         Ok(vec![layer(&self.gate)?, layer(&self.update)?])
     }

@@ -42,7 +42,7 @@ pub(super) struct Guidance(Linear);
 impl Guidance {
     /// The part that does not depend on the other side, `[.., d]`.
     pub fn mapped(&self, vectors: &Tensor) -> Result<Tensor> {
-        self.0.activated(vectors, Activation::Identity)
+        self.0.forward(vectors)
     }
 
     /// The vectors, guided by `global [N, d]`: `[N, M, q, d]`.
@@ -64,9 +64,7 @@ impl Reasoning {
     pub fn forward(&self, locals: &Locals) -> Result<Tensor> {
         let x = &locals.vectors;
         let (n, m, q, d) = x.dims4()?;
-        let part = |layer: &Linear| -> Result<Tensor> {
-            Ok(layer.activated(x, Activation::Identity)?.reshape((n * m, q, d))?)
-        };
+        let part = |layer: &Linear| -> Result<Tensor> { Ok(layer.forward(x)?.reshape((n * m, q, d))?) };
         let [query, key, value] = &self.parts;
         let real = match &locals.real {
             Some(real) => Some(real.broadcast_as((n, m, q))?.reshape((n * m, q))?),
@@ -74,7 +72,7 @@ impl Reasoning {
         };
         let seen = heads::attend([&part(query)?, &part(key)?, &part(value)?], self.heads, real.as_ref())?;
         let y = (x + seen.reshape(x.shape())?)?;
-        Ok((&y + self.narrow.activated(&self.wide.activated(&y, Activation::Relu)?, Activation::Identity)?)?)
+        Ok((&y + self.narrow.forward(&self.wide.activated(&y, Activation::Relu)?)?)?)
     }
 }
 
@@ -101,7 +99,7 @@ impl Refinement {
     /// Both layers over context vectors, `[N, c, d]`: since attention weights sum to 1, a layer over what is seen is what is seen of the
     /// layer's outputs.
     pub fn prepared(&self, contexts: &Tensor) -> Result<[Tensor; 2]> {
-        let layer = |layer: &Linear| layer.activated(contexts, Activation::Identity);
+        let layer = |layer: &Linear| layer.forward(contexts);
         Ok([layer(&self.scale)?, layer(&self.shift)?])
     }
 
@@ -112,7 +110,7 @@ impl Refinement {
         let weights = self.weights(&similarities(context.items, &queries)?, locals, context.seen)?;
         let see = |of: &Tensor| attended(&weights, &Padded::full(of)?);
         let y = self.inner.activated(&modulate(x, &see(scale)?, &see(shift)?)?, Activation::Relu)?;
-        Ok(self.outer.activated(&y, Activation::Identity)?.broadcast_add(x)?)
+        Ok(self.outer.forward(&y)?.broadcast_add(x)?)
     }
 
     /// Attention weights `[N, M, q, c]`, as [`Attention::weights`] but for the released code's other floor below a norm.
