@@ -7,6 +7,8 @@ pub mod files;
 mod id;
 mod journal;
 mod lock;
+mod pages;
+mod running;
 pub(crate) mod section;
 pub mod store;
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::{
     Error, Id, Manifest, Recording, Result, Trial, files,
     journal::{JOURNAL, Journal},
     lock::Lock,
+    running::Running,
     tables,
 };
 use crate::output::{plain, short};
@@ -35,6 +36,8 @@ pub struct Store {
     folder: PathBuf,
     manifest: Manifest,
     trials: BTreeMap<String, Trial>,
+    /// The trial that the last run did not end.
+    left: Option<Running>,
     lock: Lock,
 }
 
@@ -68,7 +71,7 @@ impl Store {
             manifest.tables = found.tables;
         }
         let trials = trials(folder, &manifest)?;
-        let store = Self { folder: folder.into(), manifest, trials, lock };
+        let store = Self { folder: folder.into(), manifest, trials, left: Running::left_in(folder), lock };
         store.write_manifest()?;
         Ok(store)
     }
@@ -83,6 +86,7 @@ impl Store {
         }
         let _lock = Lock::take(folder)?;
         files::sweep(folder)?;
+        Running::ends(folder)?;
         Journal::of(folder).remove()?;
         for kept in [CHECKPOINTS, MATCHERS].map(|name| folder.join(name)) {
             files::no_link(&kept)?;
@@ -130,6 +134,25 @@ impl Store {
         self.trials.values().filter(move |trial| trial.experiment == experiment)
     }
 
+    /// Notes that a trial begins; whether the last run in this folder was ended for want of memory while this same trial was under
+    /// way. That is told once: the run after this one may try again.
+    ///
+    /// # Errors
+    /// If the note cannot be written.
+    pub fn begin(&mut self, id: &Id) -> Result<bool> {
+        let too_large = self.left.take_if(|left| left.was_too_large(id)).is_some();
+        Running::begins(&self.folder, id)?;
+        Ok(too_large)
+    }
+
+    /// Notes that no trial is under way.
+    ///
+    /// # Errors
+    /// If the note cannot be removed.
+    pub fn rest(&self) -> Result<()> {
+        Running::ends(&self.folder)
+    }
+
     /// Records a trial; it is on the disk when this returns.
     ///
     /// # Errors
@@ -141,7 +164,7 @@ impl Store {
             fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
         }
         self.trials.insert(trial.key(), trial);
-        Ok(())
+        self.rest()
     }
 
     /// Where the trial of this identity keeps its checkpoints until it is recorded.

@@ -8,7 +8,7 @@ use std::{
 use polars::prelude::*;
 use xmbench_methods::method::Epoch;
 
-use super::{Control, Error, Outcome, Result, Timing, Trial, check, digest_of, files};
+use super::{Control, Error, Outcome, Result, Timing, Trial, check, digest_of, files, pages};
 use crate::{
     output::{plain, quoted, short},
     protocol::{Direction, Query},
@@ -21,9 +21,6 @@ const NEXT: &str = "restore the file from a copy, or record anew into another fo
 
 /// Bytes of the longest table that is read.
 const LONGEST: u64 = 8 << 30;
-
-/// Rows that a byte holds at most. The number of a query alone takes more than a bit once it is packed: what promises more is a bomb.
-const DENSEST: usize = 16;
 
 /// What stands for the SHA-256 of a table that is not there: the old one of a first seal.
 pub const NONE: &str = "none";
@@ -431,22 +428,24 @@ impl Table {
                 return Err(damaged(expected, digest));
             }
         }
-        let most = bytes.len().saturating_mul(DENSEST);
-        // The reader of a truncated file may panic instead of returning an error.
+        // What the walk over the pages let through may still make the reader panic.
         let read = std::panic::catch_unwind(|| {
             let mut reader = ParquetReader::new(std::io::Cursor::new(&bytes));
-            let metadata = reader.get_metadata()?;
-            let groups = metadata.row_groups.iter().map(|group| group.num_rows()).fold(0, usize::saturating_add);
-            let rows = groups.max(metadata.num_rows);
-            Ok(if rows <= most { Ok(reader.finish()?) } else { Err(rows) })
+            if let Err(broken) = pages::check(&bytes, reader.get_metadata()?) {
+                return Ok(Err(broken));
+            }
+            reader.finish().map(Ok)
         });
         let read: PolarsResult<_> = read.map_err(|_| damaged(table(), "unreadable pages".into()))?;
-        let mut frame = match read.map_err(|error| damaged(table(), first_line(&error)))? {
-            Ok(frame) => frame,
-            Err(rows) => {
-                return Err(damaged(format!("at most {most} rows in {} bytes", bytes.len()), rows.to_string()));
-            }
-        };
+        let read = read.map_err(|error| damaged(table(), first_line(&error)))?;
+        let mut frame = read.map_err(|(expected, found)| damaged(expected, found))?;
+        let height = frame.height();
+        if let Some(column) = frame.columns().iter().find(|column| column.len() != height) {
+            return Err(damaged(
+                format!("{height} rows in column {}", quoted(column.name())),
+                column.len().to_string(),
+            ));
+        }
         frame.rechunk_mut();
         Ok(Self { path, frame })
     }

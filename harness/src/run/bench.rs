@@ -23,6 +23,10 @@ use crate::{
     record::{Control, Id, Outcome, RERANK, Store, Trial, check},
 };
 
+/// Why a trial is passed over that ended the run before this one.
+const TOO_LARGE: &str = "the system ended the run for want of memory while this trial was under way; it was passed over this time, the \
+                         next run tries it again: give it smaller parameters, or more memory";
+
 /// How a run ended.
 #[derive(PartialEq)]
 pub enum End {
@@ -59,7 +63,9 @@ impl<'a> Bench<'a> {
                 self.progress.skip(1);
                 continue;
             }
+            let too_large = self.store.begin(&trial.id)?;
             let outcome = match &planned.job {
+                _ if too_large => Err(Failure::Reason(TOO_LARGE.into())),
                 Job::Combine(combined) => self.combine(plan, planned, combined),
                 Job::Fit { .. } => {
                     let dataset = match planned.control {
@@ -90,7 +96,10 @@ impl<'a> Bench<'a> {
                     trial = filled;
                     summary.done += 1;
                 }
-                Err(Failure::Interrupted) => return Ok(End::Interrupted),
+                Err(Failure::Interrupted) => {
+                    self.store.rest()?;
+                    return Ok(End::Interrupted);
+                }
                 Err(Failure::Reason(reason)) => {
                     self.progress.end(&format!("failed: {reason}"));
                     summary.failed.push((trial.key(), reason.clone()));
