@@ -14,8 +14,9 @@ use crate::{
     },
     run::{Experiment, Profile, nearest},
     stats::{
-        Interval,
+        self, Interval,
         budget::Budget,
+        holm,
         metric::{Kind, Metric},
         paired::{Basis, Cache, Paired},
         time,
@@ -37,6 +38,8 @@ pub struct Tested<'a> {
     pub stem: Option<Stem>,
     /// What came out, or what there is not.
     pub outcome: Result<Finding, Missing>,
+    /// The finding's `p` after Holm's correction, and over how many tests.
+    pub adjusted: Option<(f64, usize)>,
 }
 
 /// Two rows, set side by side.
@@ -53,6 +56,9 @@ pub struct Finding {
     pub interval: Option<Interval>,
     /// What the interval rests on.
     pub basis: Basis,
+    /// The probability of a gain as far from what is asked, on either side, if it were the truth; of the spread that the interval
+    /// shows, by Student's t. None without an interval.
+    pub p: Option<f64>,
     /// Seeds that both rows ran.
     pub seeds: Vec<u64>,
     /// Images that queries belong to.
@@ -72,14 +78,20 @@ pub struct Missing {
     pub command: String,
 }
 
+/// Verdicts are at this level, of all tests of a recording together.
+pub const LEVEL: f64 = 0.05;
+
+/// Why one seed of a trained row decides nothing.
+pub const ONE_TRAINING: &str = "one seed, and another training may come out otherwise";
+
 /// What is said of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// The interval lies above what the claim asks.
+    /// The gain is more than the claim asks, at [`LEVEL`] after Holm's correction.
     Supported,
-    /// The interval lies below it.
+    /// The gain is less, likewise.
     NotSupported,
-    /// The interval holds it, or there is no interval.
+    /// Neither, or there is no interval, or a trained row has one seed.
     Undecided,
     /// The recording lacks a row.
     NotRun,
@@ -101,19 +113,35 @@ impl Verdict {
 }
 
 impl Tested<'_> {
+    /// The probability after Holm's correction, as printed; a dash where there is none.
+    pub fn p_text(&self) -> String {
+        match self.adjusted {
+            None => "-".into(),
+            Some((p, _)) if p < 0.001 => "< 0.001".into(),
+            Some((p, _)) => format!("{p:.3}"),
+        }
+    }
+
     /// What is said of the claim.
     pub fn verdict(&self) -> Verdict {
-        let asked = self.test.at_least;
-        match &self.outcome {
-            Err(_) => Verdict::NotRun,
-            Ok(Finding { interval: Some(interval), .. }) if interval.low > asked => Verdict::Supported,
-            Ok(Finding { interval: Some(interval), .. }) if interval.high < asked => Verdict::NotSupported,
-            Ok(_) => Verdict::Undecided,
+        match (&self.outcome, self.adjusted) {
+            (Err(_), _) => Verdict::NotRun,
+            (Ok(finding), Some((p, _))) if p < LEVEL && !finding.is_one_training() => {
+                if finding.gain > self.test.at_least { Verdict::Supported } else { Verdict::NotSupported }
+            }
+            _ => Verdict::Undecided,
         }
     }
 }
 
 impl Finding {
+    /// Whether a row was trained and has one seed: what another training would give is not known then, and nothing is decided. A clock
+    /// does not ask.
+    pub fn is_one_training(&self) -> bool {
+        let trained = |budget: &Budget| budget.is_trained() || budget.made_of_others;
+        self.basis != Basis::Clock && self.seeds.len() == 1 && self.budgets.iter().any(trained)
+    }
+
     /// The interval in the metric's precision; a dash where there is none.
     pub fn interval_text(&self) -> String {
         let format = |value: f64| self.metric.format_gain(value);
@@ -122,7 +150,8 @@ impl Finding {
 }
 
 /// Puts every test of the claims to the recording, in their order: once a dataset, where the test names none. `folder` is where
-/// the recording lies, for the commands that would add to it.
+/// the recording lies, for the commands that would add to it. Verdicts are of all these tests together: give every claim there is, and
+/// choose afterwards.
 pub fn test<'a>(stated: &[Stated<'a>], recording: &Recording, folder: Option<&Path>) -> Vec<Tested<'a>> {
     let sections = whole_sections(recording);
     let mut draws = Cache::new();
@@ -138,17 +167,30 @@ pub fn test<'a>(stated: &[Stated<'a>], recording: &Recording, folder: Option<&Pa
             for section in sections.iter().filter(named) {
                 let outcome = compare(test, section, &mut draws).map_err(missing);
                 let (dataset, stem) = (section.dataset.to_string(), Some(section.stem.clone()));
-                all.push(Tested { card, claim, test, dataset, stem, outcome });
+                all.push(Tested { card, claim, test, dataset, stem, outcome, adjusted: None });
             }
             if all.len() == before {
                 let on = test.dataset.as_ref().map(|dataset| format!(" on {dataset}")).unwrap_or_default();
                 let outcome = Err(missing(format!("no trial of {}{on}", test.experiment)));
                 let dataset = test.dataset.clone().unwrap_or_default();
-                all.push(Tested { card, claim, test, dataset, stem: None, outcome });
+                all.push(Tested { card, claim, test, dataset, stem: None, outcome, adjusted: None });
             }
         }
     }
+    let findings = all.iter_mut().filter_map(|it| Some((it.outcome.as_ref().ok()?.p?, &mut it.adjusted)));
+    let (p, adjusted): (Vec<f64>, Vec<_>) = findings.unzip();
+    for (place, value) in adjusted.into_iter().zip(holm::adjusted(&p)) {
+        *place = Some((value, p.len()));
+    }
     all
+}
+
+/// The two-sided probability that goes with a 95 % interval: it is below 5 % where the interval leaves out what is asked.
+fn probability(gain: f64, asked: f64, interval: &Interval, freedom: f64) -> f64 {
+    let half = if asked < gain { gain - interval.low } else { interval.high - gain };
+    let t = (gain - asked) / half * stats::student(freedom);
+    // No spread at all, and nothing between the gain and what is asked.
+    if t.is_nan() { 1.0 } else { stats::two_sided(t, freedom) }
 }
 
 fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Result<Finding, String> {
@@ -167,11 +209,12 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
         return Err(format!("`{}` and `{}` ran no seed in common", better.name, worse.name));
     }
     let metric = Metric::parse(&test.metric);
-    let finding = |values, gain, interval, basis| Finding {
+    let finding = |values, gain, interval: Option<Interval>, freedom, basis| Finding {
         values,
         gain,
         interval,
         basis,
+        p: interval.map(|interval| probability(gain, test.at_least, &interval, freedom)),
         seeds: a.iter().map(|trial| trial.seed).collect(),
         images: images(section, a[0]),
         protocol: better.trials[0].protocol.to_string(),
@@ -182,7 +225,7 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
         let [one, other] = [&a, &b].map(|trials| time::samples(&metric, trials));
         let saving = time::saving(&one, &other)
             .ok_or_else(|| format!("no {} of `{}` and `{}` was clocked", test.metric, better.name, worse.name))?;
-        return Ok(finding([saving.a, saving.b], saving.percent, saving.interval, Basis::Clock));
+        return Ok(finding([saving.a, saving.b], saving.percent, saving.interval, f64::INFINITY, Basis::Clock));
     }
     let Some(paired) = Paired::of(&metric, &a, &b, draws) else {
         let hint = nearest(&test.metric, a[0].metrics.keys().map(String::as_str));
@@ -192,7 +235,7 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
     let less = metric.less_is_better();
     let gain = if less { -difference } else { difference };
     let interval = paired.interval.map(|it| if less { Interval { low: -it.high, high: -it.low } } else { it });
-    Ok(finding([paired.a, paired.b], gain, interval, paired.basis))
+    Ok(finding([paired.a, paired.b], gain, interval, paired.freedom, paired.basis))
 }
 
 /// The row of that name, or the only one of that label.

@@ -45,7 +45,10 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         let folder = args.recording.clone().map_or_else(newest, Ok)?;
         let recording = store::read(&folder)?;
         claims::check(&tests, Some(&recording), methods)?;
-        claims::test(&tests, &recording, Some(&folder))
+        // A verdict does not depend on which claims are looked at.
+        let mut tested = claims::test(&all, &recording, Some(&folder));
+        tested.retain(|it| tests.iter().any(|stated| std::ptr::eq(stated.claim, it.claim)));
+        tested
     };
     if args.json {
         answer(&lines(tested.iter().map(as_json)))?;
@@ -102,6 +105,7 @@ fn as_text(tested: &[Tested<'_>]) -> String {
         "GAIN",
         "95% INTERVAL",
         "AT LEAST",
+        "P (HOLM)",
         "SEEDS",
         "IMAGES",
         "VERDICT",
@@ -129,6 +133,9 @@ fn as_text(tested: &[Tested<'_>]) -> String {
                     (None, Basis::Clock) => lines.push(format!("  no interval{place}: one sample of the clock")),
                     (None, _) => lines.push(format!("  no interval{place}: one seed, and {NO_QUERIES}")),
                 }
+                if finding.is_one_training() {
+                    lines.push(format!("  undecided{place}: {}", claims::ONE_TRAINING));
+                }
                 let protocol = format!("protocol of {}{place}: {}", it.test.experiment, finding.protocol);
                 if !protocols.contains(&protocol) {
                     protocols.push(protocol);
@@ -138,6 +145,12 @@ fn as_text(tested: &[Tested<'_>]) -> String {
     }
     lines.push(String::new());
     lines.extend(protocols);
+    if let Some((_, family)) = tested.iter().find_map(|it| it.adjusted) {
+        lines.push(format!(
+            "verdicts: at {:.0} % of all {family} tests of this recording together (Holm)",
+            100.0 * claims::LEVEL
+        ));
+    }
     let count = |verdict: Verdict| tested.iter().filter(|it| it.verdict() == verdict).count();
     let counts = Verdict::ALL.into_iter().map(|verdict| (verdict, count(verdict))).filter(|(_, count)| *count > 0);
     lines.push(counts.map(|(verdict, count)| format!("{count} {}", verdict.word())).collect::<Vec<_>>().join(", "));
@@ -156,12 +169,13 @@ fn row(it: &Tested<'_>) -> Vec<String> {
             finding.metric.format_gain(finding.gain),
             finding.interval_text(),
             finding.metric.format_gain(it.test.at_least),
+            it.p_text(),
             finding.seeds.len().to_string(),
             if finding.images == 0 { dash() } else { finding.images.to_string() },
         ]),
         Err(_) => {
             let asked = Metric::parse(&it.test.metric).format_gain(it.test.at_least);
-            row.extend([dash(), dash(), asked, dash(), dash()]);
+            row.extend([dash(), dash(), asked, dash(), dash(), dash()]);
         }
     }
     row.push(it.verdict().word().into());
@@ -177,6 +191,7 @@ fn as_json(it: &Tested<'_>) -> Value {
     let more = match &it.outcome {
         Ok(finding) => json!({
             "values": finding.values, "gain": finding.gain, "interval": finding.interval.map(|it| [it.low, it.high]),
+            "p": finding.p, "p_holm": it.adjusted.map(|(p, _)| p), "tests": it.adjusted.map(|(_, tests)| tests),
             "interval_over": match finding.basis {
                 Basis::Images => "images and seeds",
                 Basis::Seeds => "seeds",

@@ -15,9 +15,10 @@ pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) 
     let tested: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem.as_ref() == Some(&section.stem)).collect();
     // Nearly every claim is of a sign.
     let sizes = tested.iter().any(|it| it.test.at_least != 0.0);
-    let mut heads = vec!["rows", "verdict", "metric", "gain", "95 % interval", "better", "worse", "seeds", "evidence"];
+    let mut heads =
+        vec!["rows", "verdict", "metric", "gain", "95 % interval", "p (Holm)", "better", "worse", "seeds", "evidence"];
     if sizes {
-        heads.insert(5, "at least");
+        heads.insert(6, "at least");
     }
     let mut reasons = Vec::new();
     let rows: Vec<Row> = tested.iter().map(|it| row(it, sizes, &mut reasons)).collect();
@@ -67,7 +68,8 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
             };
             let interval = finding.interval.map(|_| finding.interval_text()).unwrap_or_default();
             let gain = Cell { text: finding.metric.format_gain(finding.gain), ..number(finding.gain) };
-            cells.extend([gain, text(interval)].into_iter().chain(asked));
+            let p = it.adjusted.map(|_| it.p_text()).unwrap_or_default();
+            cells.extend([gain, text(interval), text(p)].into_iter().chain(asked));
             cells.extend(finding.values.map(number));
             cells.push(text(finding.seeds.len().to_string()));
             if it.test.equal_budget {
@@ -80,10 +82,11 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
                     "percent of the other row's time, which was clocked at another moment; bootstrap over samples of the clock",
                 ),
             };
+            let said = said.into_iter().chain(finding.is_one_training().then_some(claims::ONE_TRAINING));
             marks.extend(said.map(|said| results::number(reasons, said.to_string())));
         }
         Err(missing) => {
-            cells.extend([(); 2].map(|()| Cell::default()).into_iter().chain(asked));
+            cells.extend([(); 3].map(|()| Cell::default()).into_iter().chain(asked));
             cells.extend([(); 3].map(|()| Cell::default()));
             let said = format!("{}; `{}` runs it", missing.reason, missing.command);
             marks.push(results::number(reasons, said));
@@ -95,14 +98,21 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
 
 fn verdicts(tested: &[&Tested<'_>], manifest: &Manifest) -> String {
     let meaning = |verdict: Verdict| match verdict {
-        Verdict::Supported => "the interval lies above what the claim asks",
-        Verdict::NotSupported => "it lies below",
-        Verdict::Undecided => "it holds what the claim asks, or there is none",
+        Verdict::Supported => "the gain is more than the claim asks",
+        Verdict::NotSupported => "it is less",
+        Verdict::Undecided => "neither can be told, or a trained row has one seed",
         Verdict::NotRun => "a row is missing",
     };
     let used = Verdict::ALL.into_iter().filter(|verdict| tested.iter().any(|it| it.verdict() == *verdict));
     let mut text =
         used.map(|verdict| format!("{}: {}", verdict.word(), meaning(verdict))).collect::<Vec<_>>().join("; ");
+    if let Some((_, family)) = tested.iter().find_map(|it| it.adjusted) {
+        text += &format!(
+            ". At {:.0} % of all {family} tests of this recording together, by Holm's correction of p, the two-sided probability that goes \
+             with the interval",
+            100.0 * claims::LEVEL
+        );
+    }
     if !matches!(manifest.profile.as_str(), "full" | "") {
         text +=
             &format!(". Profile {} is shortened: a verdict on the claim itself needs the full one", manifest.profile);

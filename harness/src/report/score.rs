@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::record::{Control, section::Section};
 use crate::stats::{
     self, Interval,
-    bootstrap::{self, Draws, Sample},
+    bootstrap::{Draws, Replicates, Sample},
     metric::Metric,
 };
 
@@ -24,7 +24,7 @@ pub struct Score {
     pub best: bool,
     /// Pessimistic and optimistic value where ties move them apart by more than half a point.
     pub ties: Option<[f64; 2]>,
-    sample: Option<(Sample, Vec<f64>)>,
+    sample: Option<(Sample, Replicates)>,
 }
 
 /// Scores of one section, each made once.
@@ -73,7 +73,7 @@ impl<'a> Scores<'a> {
             (sample, replicates)
         });
         let interval = match &sample {
-            Some((_, replicates)) => Interval::of_replicates(replicates),
+            Some((_, replicates)) => replicates.interval(),
             None => Interval::of_mean(&values),
         };
         let end = |i: usize| {
@@ -121,7 +121,7 @@ fn indistinguishable(a: &Score, b: &Score) -> bool {
     if let (Some((one, drawn)), Some((other, also))) = (&a.sample, &b.sample)
         && one.pairs_with(other)
     {
-        let interval = Interval::of_replicates(&bootstrap::differences(drawn, also));
+        let interval = drawn.minus(also).interval();
         return interval.is_some_and(|interval| interval.contains(0.0));
     }
     let differences: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();

@@ -2,17 +2,29 @@
 //!
 //! A replicate draws as many images as there are, with replacement, and as many seeds as there are, with replacement,
 //! and takes the metric over what was drawn. Every row of a table sees the same draws, so that the differences of two
-//! rows' replicates are replicates of the difference. With few seeds the seeds' share of the variance comes out small by
-//! (n - 1) / n.
+//! rows' replicates are replicates of the difference.
+//!
+//! A few seeds drawn from themselves vary too little, by `(n - 1) / n`, and a quantile of what they give is one of a normal
+//! distribution at best. So
+//!
+//! 1. the weight of a seed that was drawn `c` times is `1 + sqrt(n / (n - 1)) (c - 1)`, whose mean over seeds is 1 and which makes the
+//!    seeds' share of the variance that of their mean, `s^2 / n`;
+//! 2. both ends of the middle 95 % of the replicates are moved away from the metric by `t / z`, the 97.5 % points of Student's t and of
+//!    the normal distribution, with the degrees of freedom of Satterthwaite: `(V_i + V_s)^2 / (V_i^2 / (m - 1) + V_s^2 / (n - 1))` for
+//!    the variances over `m` images and over `n` seeds.
 
+use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 use xmbench_datasets::random::Seed;
 
-use super::{metric::Metric, outcome};
+use super::{Interval, NORMAL, deviation, mean, metric::Metric, outcome, student};
 use crate::record::Trial;
 
 /// Replicates an interval rests on.
-pub const DRAWS: usize = 1000;
+pub const DRAWS: usize = 10_000;
+
+/// Draws that are weighed at once.
+const BLOCK: usize = 250;
 
 /// A metric of one row, split into what each image contributes under each seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +81,16 @@ impl Sample {
 
     /// The metric itself: every image and every seed once.
     pub fn value(&self) -> f64 {
-        self.weighted(&vec![1.0; self.clusters.len()], &vec![1.0; self.seeds])
+        mean(&self.by_seed()).unwrap_or(f64::NAN)
+    }
+
+    /// The metric under each seed, every image once.
+    fn by_seed(&self) -> Vec<f64> {
+        let of = |seed: usize| {
+            let term = |term: &Term| term.sums[seed].iter().sum::<f64>() / term.counts.iter().sum::<f64>();
+            self.terms.iter().map(term).sum()
+        };
+        (0..self.seeds).map(of).collect()
     }
 
     /// Whether both asked the same queries under as many seeds, so that their replicates pair up.
@@ -91,51 +112,118 @@ impl Sample {
     }
 
     /// [`DRAWS`] replicates of the metric.
-    pub fn replicates(&self, draws: &Draws) -> Vec<f64> {
-        let all = draws.images.par_iter().zip(&draws.seeds);
-        all.map(|(images, seeds)| self.weighted(images, seeds)).collect()
-    }
-
-    fn weighted(&self, images: &[f64], seeds: &[f64]) -> f64 {
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let total: f64 = seeds.iter().sum();
-        self.terms
-            .iter()
-            .map(|term| {
-                let drawn = term.sums.iter().zip(seeds).filter(|(_, weight)| **weight > 0.0);
-                let sum: f64 = drawn.map(|(sums, weight)| weight * dot(sums, images)).sum();
-                sum / dot(&term.counts, images) / total
+    pub fn replicates(&self, draws: &Draws) -> Replicates {
+        let images = self.clusters.len();
+        // For each term the counts and then the sums of every seed: what all draws weigh, a column each.
+        let vectors = self.terms.iter().flat_map(|term| std::iter::once(&term.counts).chain(&term.sums));
+        let columns: Vec<f64> = vectors.flatten().copied().collect();
+        let columns = MatRef::from_column_major_slice(&columns, images, self.terms.len() * (self.seeds + 1));
+        let blocks: Vec<&[u8]> = draws.images.chunks(BLOCK * images).collect();
+        let seen: Vec<Vec<f64>> = blocks
+            .par_iter()
+            .flat_map_iter(|block| {
+                let weights: Vec<f64> = block.iter().map(|&count| f64::from(count)).collect();
+                let weights = MatRef::from_row_major_slice(&weights, weights.len() / images, images);
+                let mut sums: Mat<f64> = Mat::zeros(weights.nrows(), columns.ncols());
+                matmul(&mut sums, Accum::Replace, weights, columns, 1.0, Par::Seq);
+                let metric = move |draw: usize, seed: usize| {
+                    let term = |at: usize| sums[(draw, at + 1 + seed)] / sums[(draw, at)];
+                    (0..self.terms.len()).map(|term_at| term(term_at * (self.seeds + 1))).sum()
+                };
+                let of = move |draw| (0..self.seeds).map(|seed| metric(draw, seed)).collect();
+                (0..block.len() / images).map(of)
             })
-            .sum()
+            .collect();
+        let n = self.seeds as f64;
+        let weighed = |(by_seed, weights): (&Vec<f64>, &Vec<f64>)| {
+            by_seed.iter().zip(weights).map(|(value, weight)| value * weight).sum::<f64>() / n
+        };
+        Replicates {
+            both: seen.iter().zip(&draws.seeds).map(weighed).collect(),
+            by_image: seen.iter().map(|by_seed| by_seed.iter().sum::<f64>() / n).collect(),
+            by_seed: self.by_seed(),
+            images,
+        }
     }
 }
 
-/// How often each image and each seed is drawn in each replicate.
+/// Replicates of a metric, or of the difference of two rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replicates {
+    /// Images and seeds drawn; not a number where no query was.
+    both: Vec<f64>,
+    /// Images drawn, every seed once.
+    by_image: Vec<f64>,
+    /// Each seed, every image once.
+    by_seed: Vec<f64>,
+    images: usize,
+}
+
+impl Replicates {
+    /// Replicates of the difference, of replicates under the same draws.
+    pub fn minus(&self, other: &Self) -> Self {
+        let minus = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect();
+        Self {
+            both: minus(&self.both, &other.both),
+            by_image: minus(&self.by_image, &other.by_image),
+            by_seed: minus(&self.by_seed, &other.by_seed),
+            images: self.images,
+        }
+    }
+
+    /// The 95 % interval; `None` if no replicate is a number.
+    pub fn interval(&self) -> Option<Interval> {
+        let middle = Interval::of_replicates(&self.both)?;
+        let value = mean(&self.by_seed)?;
+        let wider = student(self.freedom()) / NORMAL;
+        Some(Interval { low: value - wider * (value - middle.low), high: value + wider * (middle.high - value) })
+    }
+
+    /// Degrees of freedom of the spread.
+    pub fn freedom(&self) -> f64 {
+        let drawn: Vec<f64> = self.by_image.iter().copied().filter(|value| value.is_finite()).collect();
+        let (images, seeds) = (self.images.max(2) as f64, self.by_seed.len() as f64);
+        let over_images = deviation(&drawn).unwrap_or(0.0).powi(2);
+        // One seed says nothing of others, and takes nothing from the images' degrees.
+        let over_seeds = deviation(&self.by_seed).map_or(0.0, |deviation| deviation.powi(2) / seeds);
+        let shares = over_images.powi(2) / (images - 1.0) + over_seeds.powi(2) / (seeds - 1.0).max(1.0);
+        if shares > 0.0 { (over_images + over_seeds).powi(2) / shares } else { images - 1.0 }
+    }
+}
+
+/// How often each image is drawn and how much each seed weighs in each replicate.
 #[derive(Debug)]
 pub struct Draws {
-    images: Vec<Vec<f64>>,
+    /// Draw by draw. Of `m` draws one image gets `m` at most and 255 never.
+    images: Vec<u8>,
     seeds: Vec<Vec<f64>>,
 }
 
 impl Draws {
     /// The draws for so many images and seeds: always the same ones.
     pub fn new(images: usize, seeds: usize) -> Self {
-        let draw = |level: &str, n: usize| -> Vec<Vec<f64>> {
-            let mut stream = Seed(0).stream(&["bootstrap", level, &n.to_string()]);
-            let one = |_| {
-                let mut weights = vec![0.0; n];
-                (0..n).for_each(|_| weights[stream.below(n)] += 1.0);
-                weights
-            };
-            (0..DRAWS).map(one).collect()
-        };
-        Self { images: draw("images", images), seeds: draw("seeds", seeds) }
+        Self::so_many(DRAWS, images, seeds)
     }
-}
 
-/// Replicates of `a - b`, from replicates under the same draws.
-pub fn differences(a: &[f64], b: &[f64]) -> Vec<f64> {
-    a.iter().zip(b).map(|(a, b)| a - b).collect()
+    fn so_many(draws: usize, images: usize, seeds: usize) -> Self {
+        let draw = |level: &str, n: usize| -> Vec<u8> {
+            let mut stream = Seed(0).stream(&["bootstrap", level, &n.to_string()]);
+            let mut counts = vec![0u8; draws * n];
+            for counts in counts.chunks_mut(n) {
+                (0..n).for_each(|_| {
+                    let drawn = &mut counts[stream.below(n)];
+                    *drawn = drawn.saturating_add(1);
+                });
+            }
+            counts
+        };
+        let n = seeds as f64;
+        let stretch = if seeds > 1 { (n / (n - 1.0)).sqrt() } else { 1.0 };
+        let weight = |&count: &u8| 1.0 + stretch * (f64::from(count) - 1.0);
+        let counts = draw("seeds", seeds);
+        let seeds = counts.chunks(seeds).map(|counts| counts.iter().map(weight).collect()).collect();
+        Self { images: draw("images", images), seeds }
+    }
 }
 
 #[cfg(test)]
@@ -144,7 +232,6 @@ mod tests {
     use crate::{
         protocol::{Direction, Query},
         record::synthetic,
-        stats::Interval,
     };
 
     /// A trial with `per_image` queries an image, each a hit with its own better count.
@@ -166,7 +253,7 @@ mod tests {
 
     fn half_width(trials: &[&Trial]) -> f64 {
         let sample = Sample::of(&Metric::parse("t2i R@1"), trials).unwrap();
-        let interval = Interval::of_replicates(&sample.replicates(&sample.draws())).unwrap();
+        let interval = sample.replicates(&sample.draws()).interval().unwrap();
         assert!(interval.contains(sample.value()));
         (interval.high - interval.low) / 2.0
     }
@@ -190,13 +277,13 @@ mod tests {
         // 30 % of the queries have 1 and all others 0: 1.96 sqrt(0.3 * 0.7 / 1000) = 0.0284, of one seed.
         kept.values.insert("t2i MAP@50".into(), (0..1000).map(|i| f64::from(u8::from(i % 10 < 3))).collect());
         let sample = Sample::of(&metric, &[&kept]).unwrap();
-        let interval = Interval::of_replicates(&sample.replicates(&sample.draws())).unwrap();
+        let interval = sample.replicates(&sample.draws()).interval().unwrap();
         assert!((sample.value() - 0.3).abs() < 1e-12);
         assert!(((interval.high - interval.low) / 2.0 - 0.0284).abs() < 0.002, "{interval:?}");
         // Queries that all have the same value leave no doubt but about seeds.
         kept.values.insert("t2i MAP@50".into(), vec![0.25; 1000]);
         let sample = Sample::of(&metric, &[&kept]).unwrap();
-        let interval = Interval::of_replicates(&sample.replicates(&sample.draws())).unwrap();
+        let interval = sample.replicates(&sample.draws()).interval().unwrap();
         assert!((interval.low - 0.25).abs() < 1e-12 && (interval.high - 0.25).abs() < 1e-12);
         // A value of one query less is not paired with the wrong ones.
         kept.values.insert("t2i MAP@50".into(), vec![0.25; 999]);
@@ -213,10 +300,43 @@ mod tests {
 
     #[test]
     fn seeds_are_a_second_level() {
-        // Half of the seeds hit always, half never: 4 seeds give 1.96 sqrt(0.25 / 4) = 49 points, whatever the queries.
+        // Half of the seeds hit always, half never: a deviation of 57.7 points, of the mean of 4 seeds of 28.9, whatever the queries.
+        // The 97.5 % point of Student's t with 3 degrees of freedom is 3.182: 91.9 points.
         let trials: Vec<Trial> = (0..4).map(|seed| trial(seed, 500, 1, move |_, _| u32::from(seed % 2 == 0))).collect();
         let width = half_width(&trials.iter().collect::<Vec<_>>());
-        assert!((width - 49.0).abs() < 3.0, "{width}");
+        assert!((width - 91.9).abs() < 3.0, "{width}");
+    }
+
+    /// How often the interval holds the truth: seeds whose means deviate `ratio` times as much as what 100 images leave in doubt, of
+    /// queries that agree between seeds in part.
+    fn coverage(seeds: usize, ratio: f64) -> f64 {
+        const IMAGES: usize = 100;
+        const REPEATS: usize = 1000;
+        let draws = Draws::so_many(400, IMAGES, seeds);
+        let label = [seeds.to_string(), ratio.to_string()];
+        let held = (0..REPEATS).into_par_iter().filter(|repeat| {
+            let mut stream = Seed(7).stream(&["coverage", &label[0], &label[1], &repeat.to_string()]);
+            let shared: Vec<f64> = (0..IMAGES).map(|_| stream.normal()).collect();
+            let mut seed = |_| {
+                let shift = ratio * stream.normal() / (IMAGES as f64).sqrt();
+                shared.iter().map(|image| shift + 0.8 * image + 0.6 * stream.normal()).collect()
+            };
+            let sums: Vec<Vec<f64>> = (0..seeds).map(&mut seed).collect();
+            let terms = vec![Term { counts: vec![1.0; IMAGES], sums }];
+            let sample = Sample { clusters: (0..IMAGES as u32).collect(), terms, seeds };
+            sample.replicates(&draws).interval().unwrap().contains(0.0)
+        });
+        held.count() as f64 / REPEATS as f64
+    }
+
+    #[test]
+    fn intervals_hold_the_truth_as_often_as_they_say() {
+        for seeds in [3, 5] {
+            for ratio in [0.0, 1.0, 2.0] {
+                let coverage = coverage(seeds, ratio);
+                assert!((0.93..=0.995).contains(&coverage), "{seeds} seeds, ratio {ratio}: {coverage}");
+            }
+        }
     }
 
     #[test]
@@ -229,7 +349,7 @@ mod tests {
         let (a, b) = (Sample::of(&metric, &[&a]).unwrap(), Sample::of(&metric, &[&b]).unwrap());
         assert!(a.pairs_with(&b) && (a.value() - b.value() - 0.5).abs() < 1e-12);
         let draws = a.draws();
-        let interval = Interval::of_replicates(&differences(&a.replicates(&draws), &b.replicates(&draws))).unwrap();
+        let interval = a.replicates(&draws).minus(&b.replicates(&draws)).interval().unwrap();
         assert!(interval.low > 0.0 && interval.high < 1.1, "{interval:?}");
     }
 

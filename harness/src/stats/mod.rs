@@ -2,15 +2,18 @@
 //!
 //! Two kinds of uncertainty stand behind a number: other queries could have been asked, and other seeds could have been
 //! drawn. [`bootstrap`] resamples both; [`Interval::of_mean`] knows the seeds alone and serves metrics that are not a
-//! mean over queries.
+//! mean over queries. [`holm`] keeps many claims from being decided by chance.
 
 pub mod agreement;
 pub mod bootstrap;
 pub mod budget;
+pub mod holm;
 pub mod metric;
 pub mod outcome;
 pub mod paired;
 pub mod time;
+
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// A 95 % interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,7 +28,7 @@ impl Interval {
     /// Student's interval of the mean of a few independent values; `None` below two values.
     pub fn of_mean(values: &[f64]) -> Option<Self> {
         let (mean, deviation) = (mean(values)?, deviation(values)?);
-        let half = student(values.len() - 1) * deviation / (values.len() as f64).sqrt();
+        let half = student((values.len() - 1) as f64) * deviation / (values.len() as f64).sqrt();
         Some(Self { low: mean - half, high: mean + half })
     }
 
@@ -69,14 +72,28 @@ pub fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     Some(below + (above - below) * at.fract())
 }
 
+/// Degrees of freedom from which Student's t is taken for the normal distribution, which it is to four digits. The library searches for a
+/// quantile of an infinite number without end.
+const MANY: f64 = 1e4;
+
+/// The 97.5 % point of the normal distribution.
+const NORMAL: f64 = 1.959_963_984_540_054;
+
+/// Student's t of so many degrees of freedom, which need not be whole; `None` where it is as good as normal.
+fn distribution(freedom: f64) -> Option<StudentsT> {
+    let t = || StudentsT::new(0.0, 1.0, freedom.max(1.0)).expect("a location, a scale and degrees of freedom above 0");
+    (freedom < MANY).then(t)
+}
+
 /// The 97.5 % point of Student's t.
-fn student(degrees: usize) -> f64 {
-    const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-    ];
-    // Beyond the table, z + (z^3 + z) / 4n is right to three digits.
-    TABLE.get(degrees - 1).copied().unwrap_or(1.95996 + 2.37227 / degrees as f64)
+pub fn student(freedom: f64) -> f64 {
+    distribution(freedom).map_or(NORMAL, |t| t.inverse_cdf(0.975))
+}
+
+/// The probability that Student's t lies as far from zero as `t`, on either side.
+pub fn two_sided(t: f64, freedom: f64) -> f64 {
+    let below = -t.abs();
+    2.0 * distribution(freedom).map_or_else(|| Normal::standard().cdf(below), |t| t.cdf(below))
 }
 
 #[cfg(test)]
@@ -107,7 +124,15 @@ mod tests {
         // Mean 2, deviation 1, t(2) = 4.303: 2 +- 4.303 / sqrt 3.
         let interval = Interval::of_mean(&[1.0, 2.0, 3.0]).unwrap();
         assert!((interval.high - 4.4843).abs() < 1e-3 && (interval.low + 0.4843).abs() < 1e-3);
-        // scipy.stats.t.ppf(0.975, [40, 100])
-        assert!((student(40) - 2.0211).abs() < 2e-3 && (student(100) - 1.98397).abs() < 1e-3);
+        // scipy.stats.t.ppf(0.975, [2, 40, 100, 2.5, 5000, inf]), 2 * scipy.stats.t.cdf(-2, 5)
+        for (freedom, wanted) in
+            [(2.0, 4.302_653), (40.0, 2.021_075), (100.0, 1.983_972), (2.5, 3.574_655), (f64::INFINITY, 1.959_964)]
+        {
+            assert!((student(freedom) - wanted).abs() < 1e-4, "{freedom}: {}", student(freedom));
+        }
+        assert!(
+            (two_sided(2.0, 5.0) - 0.101_939_5).abs() < 1e-6
+                && (two_sided(-1.959_964, f64::INFINITY) - 0.05).abs() < 1e-6
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Interval,
-    bootstrap::{Draws, Sample, differences},
+    bootstrap::{Draws, Replicates, Sample},
     mean,
     metric::Metric,
 };
@@ -22,6 +22,8 @@ pub struct Paired {
     pub b: f64,
     /// 95 % interval of `a - b`; none where neither queries nor several seeds tell one.
     pub interval: Option<Interval>,
+    /// Degrees of freedom of the spread that the interval rests on.
+    pub freedom: f64,
     /// What the interval rests on.
     pub basis: Basis,
 }
@@ -45,20 +47,26 @@ impl Paired {
         };
         let (values_a, values_b) = (values(a)?, values(b)?);
         let (mean_a, mean_b) = (mean(&values_a)?, mean(&values_b)?);
-        let by_images = bootstrap(metric, (a, mean_a), (b, mean_b), draws);
-        let basis = if by_images.is_some() { Basis::Images } else { Basis::Seeds };
-        let by_seeds = || Interval::of_mean(&differences(&values_a, &values_b)).filter(|_| a.len() == b.len());
-        Some(Self { a: mean_a, b: mean_b, interval: by_images.or_else(by_seeds), basis })
+        if let Some(drawn) = bootstrap(metric, (a, mean_a), (b, mean_b), draws)
+            && let Some(interval) = drawn.interval()
+        {
+            let (interval, freedom) = (Some(interval), drawn.freedom());
+            return Some(Self { a: mean_a, b: mean_b, interval, freedom, basis: Basis::Images });
+        }
+        let differences: Vec<f64> = values_a.iter().zip(&values_b).map(|(a, b)| a - b).collect();
+        let interval = Interval::of_mean(&differences).filter(|_| a.len() == b.len());
+        let freedom = differences.len().saturating_sub(1) as f64;
+        Some(Self { a: mean_a, b: mean_b, interval, freedom, basis: Basis::Seeds })
     }
 }
 
-/// The bootstrap interval of the difference, where the metric is a mean over queries that both rows were asked.
+/// Replicates of the difference, where the metric is a mean over queries that both rows were asked.
 fn bootstrap(
     metric: &Metric,
     (a, mean_a): (&[&Trial], f64),
     (b, mean_b): (&[&Trial], f64),
     draws: &mut Cache,
-) -> Option<Interval> {
+) -> Option<Replicates> {
     // Queries that do not give the stored value belong to something else.
     let sample = |trials: &[&Trial], mean: f64| {
         Sample::of(metric, trials).filter(|sample| (sample.value() - mean).abs() <= 1e-6 * mean.abs().max(1.0))
@@ -68,7 +76,7 @@ fn bootstrap(
         return None;
     }
     let draws = draws.entry(a.shape()).or_insert_with(|| a.draws());
-    Interval::of_replicates(&differences(&a.replicates(draws), &b.replicates(draws)))
+    Some(a.replicates(draws).minus(&b.replicates(draws)))
 }
 
 #[cfg(test)]
