@@ -82,7 +82,11 @@ pub struct Missing {
 pub const LEVEL: f64 = 0.05;
 
 /// Why one seed of a trained row decides nothing.
-pub const ONE_TRAINING: &str = "one seed, and another training may come out otherwise";
+pub const ONE_TRAINING: &str = "one seed: another training may come out otherwise";
+
+/// Why rows that were trained for different times do not decide a claim of equal ones.
+const UNEQUAL: &str =
+    "the claim is of equal training, and these rows were not trained for as many epochs of as many pairs";
 
 /// What is said of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +95,7 @@ pub enum Verdict {
     Supported,
     /// The gain is less, likewise.
     NotSupported,
-    /// Neither, or there is no interval, or a trained row has one seed.
+    /// Neither, or there is no interval, or something stands [in the way](Tested::obstacle).
     Undecided,
     /// The recording lacks a row.
     NotRun,
@@ -122,11 +126,18 @@ impl Tested<'_> {
         }
     }
 
+    /// Why nothing is decided, whatever the numbers say.
+    pub fn obstacle(&self) -> Option<&'static str> {
+        let finding = self.outcome.as_ref().ok()?;
+        let unequal = self.test.equal_budget && !finding.budgets[0].equals(&finding.budgets[1]);
+        unequal.then_some(UNEQUAL).or(finding.is_one_training().then_some(ONE_TRAINING))
+    }
+
     /// What is said of the claim.
     pub fn verdict(&self) -> Verdict {
         match (&self.outcome, self.adjusted) {
             (Err(_), _) => Verdict::NotRun,
-            (Ok(finding), Some((p, _))) if p < LEVEL && !finding.is_one_training() => {
+            (Ok(finding), Some((p, _))) if p < LEVEL && self.obstacle().is_none() => {
                 if finding.gain > self.test.at_least { Verdict::Supported } else { Verdict::NotSupported }
             }
             _ => Verdict::Undecided,
@@ -217,7 +228,7 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
         p: interval.map(|interval| probability(gain, test.at_least, &interval, freedom)),
         seeds: a.iter().map(|trial| trial.seed).collect(),
         images: images(section, a[0]),
-        protocol: better.trials[0].protocol.to_string(),
+        protocol: section.describe(&better.trials[0].protocol),
         budgets: [Budget::of(&a), Budget::of(&b)],
         metric: metric.clone(),
     };

@@ -51,6 +51,18 @@ fn one_seed_of_a_trained_row_decides_nothing() {
 }
 
 #[test]
+fn a_claim_of_equal_training_is_not_decided_by_unequal_rows() {
+    let mut card = synthetic::claims();
+    card.claims.truncate(1);
+    card.claims[0].tests.truncate(1);
+    let verdict = |card: &Card| tested(card).remove(0).1;
+    assert_eq!(verdict(&card), Verdict::Supported);
+    // SCAN was trained, CCA is solved.
+    card.claims[0].tests[0].equal_budget = true;
+    assert_eq!(verdict(&card), Verdict::Undecided);
+}
+
+#[test]
 fn a_gain_is_the_difference_of_the_means() {
     let recording = synthetic::recording();
     let mean = |label: &str| {

@@ -113,7 +113,7 @@ fn as_text(tested: &[Tested<'_>]) -> String {
     let mut rows = vec![heading.map(str::to_string).to_vec()];
     rows.extend(tested.iter().map(row));
     let mut lines = vec![table(&rows), String::new()];
-    let (mut claim, mut protocols) = ("", Vec::new());
+    let (mut claim, mut protocols, mut single) = ("", Vec::new(), 0);
     for it in tested {
         if claim != it.claim.id {
             lines.push(format!("{}: {} ({})", it.claim.id, it.claim.text, claims::evidence(it.claim.evidence)));
@@ -133,8 +133,10 @@ fn as_text(tested: &[Tested<'_>]) -> String {
                     (None, Basis::Clock) => lines.push(format!("  no interval{place}: one sample of the clock")),
                     (None, _) => lines.push(format!("  no interval{place}: one seed, and {NO_QUERIES}")),
                 }
-                if finding.is_one_training() {
-                    lines.push(format!("  undecided{place}: {}", claims::ONE_TRAINING));
+                match it.obstacle() {
+                    Some(claims::ONE_TRAINING) => single += 1,
+                    Some(why) => lines.push(format!("  undecided{place}: {why}")),
+                    None => {}
                 }
                 let protocol = format!("protocol of {}{place}: {}", it.test.experiment, finding.protocol);
                 if !protocols.contains(&protocol) {
@@ -150,6 +152,9 @@ fn as_text(tested: &[Tested<'_>]) -> String {
             "verdicts: at {:.0} % of all {family} tests of this recording together (Holm)",
             100.0 * claims::LEVEL
         ));
+    }
+    if single > 0 {
+        lines.push(format!("{single} are undecided because of {}; `--seeds 1,2,3` runs three", claims::ONE_TRAINING));
     }
     let count = |verdict: Verdict| tested.iter().filter(|it| it.verdict() == verdict).count();
     let counts = Verdict::ALL.into_iter().map(|verdict| (verdict, count(verdict))).filter(|(_, count)| *count > 0);

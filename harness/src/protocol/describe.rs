@@ -8,14 +8,35 @@ use xmbench_datasets::Split;
 /// One line that says everything: it stands under every table.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dagger = if self.select_on == Split::Test { " †" } else { "" };
+        write!(f, "{}; selected on {}{dagger}", Numbers(self), self.select_on)
+    }
+}
+
+impl Protocol {
+    /// The line of a dataset that has these splits alone: without the one to select on nothing is.
+    pub fn with_splits(&self, mut splits: impl Iterator<Item = impl AsRef<str>>) -> String {
+        if splits.any(|split| split.as_ref() == self.select_on.to_string()) {
+            return self.to_string();
+        }
+        format!("{}; nothing is selected, there is no {} split", Numbers(self), self.select_on)
+    }
+}
+
+/// What the numbers of a protocol are.
+struct Numbers<'a>(&'a Protocol);
+
+impl fmt::Display for Numbers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(protocol) = self;
         let list = |name: &str, cutoffs: &[usize]| {
             cutoffs.iter().map(|k| format!("{name}@{k}")).collect::<Vec<_>>().join(", ")
         };
-        match &self.task {
+        match &protocol.task {
             Task::Pairs { cutoffs, folds } => {
                 let gallery = match folds {
-                    1 => format!("gallery the whole {} split", self.split),
-                    n => format!("mean of {n} consecutive folds of the {} split, gallery the fold", self.split),
+                    1 => format!("gallery the whole {} split", protocol.split),
+                    n => format!("mean of {n} consecutive folds of the {} split, gallery the fold", protocol.split),
                 };
                 write!(f, "pairs: {gallery}; {} = best-ranked own item, percent", list("R", cutoffs))?;
             }
@@ -27,7 +48,7 @@ impl fmt::Display for Protocol {
                 write!(
                     f,
                     "category: queries {}, gallery {gallery}, relevant = shares a class; MAP@all, MAP@R",
-                    self.split
+                    protocol.split
                 )?;
                 if !cutoffs.is_empty() {
                     let divisor = match denominator {
@@ -49,19 +70,18 @@ impl fmt::Display for Protocol {
                 write!(
                     f,
                     "correlation: Pearson over the pairs of the {} split, summed over the first {dimensions} dimensions",
-                    self.split
+                    protocol.split
                 )?;
             }
         }
-        if !matches!(self.task, Task::Correlation { .. }) {
-            f.write_str(match self.ties {
+        if !matches!(protocol.task, Task::Correlation { .. }) {
+            f.write_str(match protocol.ties {
                 Ties::Expected => "; ties: expected value over all orders",
                 Ties::Optimistic => "; ties: best order",
                 Ties::Pessimistic => "; ties: worst order",
             })?;
         }
-        let dagger = if self.select_on == Split::Test { " †" } else { "" };
-        write!(f, "; selected on {}{dagger}", self.select_on)
+        Ok(())
     }
 }
 

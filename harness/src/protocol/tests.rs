@@ -344,6 +344,15 @@ fn bad_input_is_named() {
 }
 
 #[test]
+fn nothing_is_selected_on_a_split_that_is_not_there() {
+    let protocol: Protocol = toml::from_str("task = { kind = 'pairs' }").unwrap();
+    let with = protocol.with_splits(["test", "train", "val"].iter());
+    assert!(with == protocol.to_string() && with.ends_with("; selected on val"), "{with}");
+    let without = protocol.with_splits(["test", "train"].iter());
+    assert_eq!(without, with.replace("selected on val", "nothing is selected, there is no val split"));
+}
+
+#[test]
 fn protocols_describe_themselves() {
     let five = Protocol { select_on: Split::Test, ..pairs_protocol(5) };
     let worst = Protocol { ties: Ties::Pessimistic, ..category_protocol(Split::Train) };

@@ -104,6 +104,11 @@ pub fn whole_sections(recording: &Recording) -> Vec<Section<'_>> {
 }
 
 impl<'a> Section<'a> {
+    /// A protocol in words, for the splits that the dataset has; a recording that does not list them is taken at its word.
+    pub fn describe(&self, protocol: &Protocol) -> String {
+        if self.data.sizes.is_empty() { protocol.to_string() } else { protocol.with_splits(self.data.sizes.keys()) }
+    }
+
     /// Keeps the common seeds of each row. A control that ran none of them keeps its own: chance knows no seed.
     fn restrict(&mut self) {
         for row in &mut self.rows {

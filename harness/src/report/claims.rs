@@ -23,7 +23,7 @@ pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) 
     let mut reasons = Vec::new();
     let rows: Vec<Row> = tested.iter().map(|it| row(it, sizes, &mut reasons)).collect();
     let mut notes = vec![
-        Note::word("Protocol", section.protocol.to_string()),
+        Note::word("Protocol", section.describe(section.protocol)),
         Note::word(
             "Gain",
             "by how much the first row is better, over the seeds that both ran; its interval is that of the paired bootstrap over \
@@ -82,7 +82,7 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
                     "percent of the other row's time, which was clocked at another moment; bootstrap over samples of the clock",
                 ),
             };
-            let said = said.into_iter().chain(finding.is_one_training().then_some(claims::ONE_TRAINING));
+            let said = said.into_iter().chain(it.obstacle());
             marks.extend(said.map(|said| results::number(reasons, said.to_string())));
         }
         Err(missing) => {
@@ -100,7 +100,7 @@ fn verdicts(tested: &[&Tested<'_>], manifest: &Manifest) -> String {
     let meaning = |verdict: Verdict| match verdict {
         Verdict::Supported => "the gain is more than the claim asks",
         Verdict::NotSupported => "it is less",
-        Verdict::Undecided => "neither can be told, or a trained row has one seed",
+        Verdict::Undecided => "neither can be told, or a note says what stands in the way",
         Verdict::NotRun => "a row is missing",
     };
     let used = Verdict::ALL.into_iter().filter(|verdict| tested.iter().any(|it| it.verdict() == *verdict));

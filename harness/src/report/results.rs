@@ -57,7 +57,7 @@ pub fn context(section: &Section<'_>, manifest: &Manifest) -> Vec<(&'static str,
         ("dataset", section.dataset.to_string()),
         ("checksum", section.checksum.to_string()),
         ("profile", manifest.profile.clone()),
-        ("protocol", section.protocol.to_string()),
+        ("protocol", section.describe(section.protocol)),
     ]
 }
 
@@ -265,7 +265,7 @@ fn notes(
     manifest: &Manifest,
     reasons: &[String],
 ) -> Vec<Note> {
-    let mut notes = vec![Note::word("Protocol", section.protocol.to_string()), Note::word("Data", data(section))];
+    let mut notes = vec![Note::word("Protocol", section.describe(section.protocol)), Note::word("Data", data(section))];
     notes.push(Note::word("Seeds", seeds(section)));
     notes.extend(gallery_codes(section).map(|text| Note::word("Gallery codes", text)));
     notes.extend(budget(section).map(|text| Note::word("Budget", text)));

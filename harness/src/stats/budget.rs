@@ -47,6 +47,11 @@ impl Budget {
         }
     }
 
+    /// Whether both rows may look at as many pairs: as many epochs were asked for, over as many pairs. The batch is a setting like others.
+    pub fn equals(&self, other: &Self) -> bool {
+        (self.planned, self.pairs) == (other.planned, other.pairs)
+    }
+
     /// Whether anything was trained step by step.
     pub fn is_trained(&self) -> bool {
         self.epochs.is_some()
@@ -115,6 +120,15 @@ mod tests {
         let whole = "20 epochs of one step over all pairs (1503 training pairs)";
         assert_eq!(said(&[trial(params(), 20, 1503, 1.0)]), whole);
         assert_eq!(said(&[trial(serde_json::json!({}), 0, 0, 1.0)]), "closed form (1503 training pairs)");
+    }
+
+    #[test]
+    fn budgets_are_equal_where_epochs_and_pairs_are() {
+        let budget = |epochs: u64, batch: u64, run: usize| {
+            Budget::of(&[&trial(serde_json::json!({ "epochs": epochs, "batch": batch }), run, batch as usize, 1.0)])
+        };
+        assert!(budget(20, 64, 20).equals(&budget(20, 32, 12)));
+        assert!(!budget(20, 64, 20).equals(&budget(10, 64, 10)));
     }
 
     #[test]
