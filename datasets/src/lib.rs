@@ -7,6 +7,7 @@
 mod audit;
 mod checksum;
 mod collection;
+pub mod controls;
 mod draft;
 mod emoji;
 mod error;

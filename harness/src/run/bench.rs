@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Result, bail};
 use serde_json::json;
-use xmbench_datasets::{Dataset, random::Seed};
+use xmbench_datasets::{Dataset, controls, random::Seed};
 
 use super::{
-    Experiment, Planned, Progress, Settings, Summary, controls,
+    Experiment, Planned, Progress, Settings, Summary,
     execute::{self, Failure, Numbers, Setting},
     machine,
     plan::Job,

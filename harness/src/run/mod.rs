@@ -6,7 +6,6 @@
 
 mod bench;
 mod combine;
-pub mod controls;
 mod deep;
 pub mod device;
 pub mod execute;

@@ -1,6 +1,6 @@
 //! What stands beside learned results to show that they were learned.
 
-use xmbench_datasets::{Collection, Dataset, Pairs, random::Seed};
+use crate::{Collection, Dataset, Pairs, random::Seed};
 
 /// The dataset with the texts of its training and validation pairs exchanged at random: a method that is fitted on it can
 /// learn what images and texts look like, but not which belong together. Items, labels and the test split stay.
@@ -20,7 +20,7 @@ pub fn shuffled(dataset: &Dataset, seed: Seed) -> Dataset {
 
 #[cfg(test)]
 mod tests {
-    use xmbench_datasets::{Checksum, Images, Notice, Texts};
+    use crate::{Checksum, Images, Notice, Texts};
 
     use super::*;
 
