@@ -19,8 +19,8 @@ repro *ARGS:
     cargo run --release --package xmbench -- repro {{ARGS}}
 
 # Compare our functions with the authors' inputs and outputs.
-verify GOLDEN="../shared/golden":
-    cargo run --release --package xmbench -- verify --golden {{GOLDEN}}
+verify *ARGS:
+    cargo run --release --package xmbench -- verify {{ARGS}}
 
 # Hostile files for every reader, or one: just fuzz npy --runs 100000
 fuzz *ARGS="all":
@@ -46,7 +46,7 @@ cuda-build:
     bash scripts/cuda-build.sh
 
 # With an NVIDIA GPU: golden files, metrics and speed there and on the processor; see docs/GPU.md.
-gpu-check BINARY GOLDEN="../shared/golden":
+gpu-check BINARY GOLDEN="golden":
     bash scripts/gpu-check.sh {{BINARY}} {{GOLDEN}}
 
 # Where the time of a clean build goes.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use xmbench_methods::golden::folder;
 
 use super::{Line, Verdict, verify};
 use crate::{
@@ -14,9 +15,9 @@ use crate::{
 /// Compare with the values that the authors' code computes
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Folder with golden files (*.safetensors), searched with its subfolders
+    /// Folder with golden files (*.safetensors), searched with its subfolders; those that lie in the project when absent
     #[arg(long, value_name = "DIR")]
-    pub golden: PathBuf,
+    pub golden: Option<PathBuf>,
     /// Only operations that match, such as `loss.*`
     #[arg(long, value_name = "GLOB")]
     pub op: Option<String>,
@@ -37,7 +38,7 @@ pub struct VerifyArgs {
 /// A folder that cannot be read or holds no golden file, or a device that is not there.
 pub fn run(args: &VerifyArgs) -> Result<bool> {
     let (device, name) = device::open(args.device)?;
-    let lines = verify(&args.golden, args.op.as_deref(), (&device, &name))?;
+    let lines = verify(&args.golden.clone().unwrap_or_else(folder), args.op.as_deref(), (&device, &name))?;
     match args.json {
         true => lines.iter().try_for_each(|line| answer(&json(line)))?,
         false => answer(table(&lines, !device.is_cpu()).trim_end())?,

@@ -113,19 +113,14 @@ impl Case {
     }
 }
 
-/// Runs every file of the golden folder whose operation is among `operations`, and asserts that each passes; without the
-/// folder, or in an environment without it, says so and returns 0.
+/// Runs every file of the [golden folder](super::folder) whose operation is among `operations`, and asserts that each passes.
 ///
 /// # Panics
-/// If a file cannot be read, an operation fails or a value is out of tolerance.
+/// If the folder or a file cannot be read, no file is of these operations, an operation fails or a value is out of tolerance.
 #[cfg(test)]
 pub(crate) fn assert_files(operations: &[super::Operation]) -> usize {
-    let folder = std::env::var_os("XMBENCH_GOLDEN")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into(), std::path::PathBuf::from);
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: no golden files in {}", folder.display());
-        return 0;
-    };
+    let folder = super::folder();
+    let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "safetensors"));
     paths.sort();

@@ -8,9 +8,19 @@ pub use case::{Array, Case};
 pub(crate) use check::assert_files;
 pub use check::{Verdict, check};
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use crate::Result;
+
+/// The folder of golden files: what `XMBENCH_GOLDEN` names, or else the part of the catalogue that lies in the project, one file for
+/// every operation and branch.
+pub fn folder() -> PathBuf {
+    std::env::var_os("XMBENCH_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).with_file_name("golden"), PathBuf::from)
+}
 
 /// A named operation of the golden catalogue, answered by the functions that a method uses.
 #[derive(Clone, Copy)]

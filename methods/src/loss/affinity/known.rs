@@ -6,18 +6,10 @@ use candle_core::{Device, Tensor};
 pub(crate) struct Known(serde_json::Value);
 
 impl Known {
-    /// The matrices; without the file, says so and gives none.
-    pub(crate) fn read() -> Option<Self> {
-        let folder = std::env::var_os("XMBENCH_GOLDEN").map_or_else(
-            || concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/golden").into(),
-            std::path::PathBuf::from,
-        );
-        let file = folder.join("affinity_fixtures.json");
-        let Ok(text) = std::fs::read(&file) else {
-            println!("skipped: no {}", file.display());
-            return None;
-        };
-        Some(Self(serde_json::from_slice(&text).unwrap()))
+    /// The matrices.
+    pub(crate) fn read() -> Self {
+        let text = std::fs::read(crate::golden::folder().join("affinity_fixtures.json")).unwrap();
+        Self(serde_json::from_slice(&text).unwrap())
     }
 
     /// Features of four images and of four texts.
