@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Checksum, FeatureTable, Labels, Pairs, SparseRows};
+use crate::{Checksum, FeatureTable, Labels, Pairs, SparseRows, WordVectors};
 
 /// A named part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -82,6 +82,8 @@ pub struct Texts {
     pub raw: Option<Vec<String>>,
     /// Token numbers of each text in the dataset's vocabulary, start and end tokens included.
     pub tokens: Option<Vec<Vec<u32>>>,
+    /// Pretrained vectors of the vocabulary's words, by token number.
+    pub word_vectors: Option<Arc<WordVectors>>,
     /// tf-idf weighted bag of words over the vocabulary, rows of unit L2 norm.
     pub bow: Option<SparseRows>,
     /// One vector a text.

@@ -6,6 +6,7 @@
 
 mod audit;
 mod checksum;
+mod clipart;
 mod collection;
 pub mod controls;
 mod draft;
@@ -23,15 +24,18 @@ mod mfeat;
 mod nearest;
 mod npy;
 mod options;
+mod pack;
 mod pairs;
 pub mod planted;
 mod precomp;
 pub mod random;
+mod series;
 mod source;
 mod sparse;
 pub mod text;
 mod twins;
 mod wiki;
+mod words;
 
 pub use audit::{Finding, Progress, Severity, audit, audit_with};
 pub use checksum::{Checksum, Hasher};
@@ -46,6 +50,7 @@ pub use options::{OptionSpec, OptionValue};
 pub use pairs::Pairs;
 pub use source::{Source, open, sources};
 pub use sparse::SparseRows;
+pub use words::WordVectors;
 
 /// The folder of data that tests run on where it is present: `XMBENCH_DATA`, or beside the repository.
 #[cfg(test)]

@@ -110,10 +110,14 @@ impl Options {
     }
 
     /// Every option with its value, defaults included, for a checksum; sorted by key. Paths are left out: a folder may
-    /// move without becoming another dataset.
+    /// move without becoming another dataset, and what a file of word vectors holds enters the checksum itself.
     pub fn canonical(&self) -> String {
-        let mut parts: Vec<String> =
-            self.values.iter().filter(|(key, _)| *key != "path").map(|(key, value)| format!("{key}={value}")).collect();
+        let mut parts: Vec<String> = self
+            .values
+            .iter()
+            .filter(|(key, _)| !["path", crate::words::OPTION].contains(&key.as_str()))
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
         parts.sort();
         parts.join(",")
     }

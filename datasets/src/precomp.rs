@@ -18,6 +18,7 @@ use crate::{
     options::Options,
     source::folder,
     text::{Vocabulary, has_word},
+    words::VECTORS,
 };
 
 pub(crate) const SOURCE: Source = Source {
@@ -44,8 +45,16 @@ pub(crate) const SOURCE: Source = Source {
             doc: "the split that is tested on: `test`, or `testall` for the 5000 images of COCO",
             default: OptionValue::Text("test"),
         },
+        VECTORS,
     ],
-    representations: &["image global", "image fragments (3-D files)", "text raw", "text tokens", "text bow"],
+    representations: &[
+        "image global",
+        "image fragments (3-D files)",
+        "text raw",
+        "text tokens",
+        "text bow",
+        "text word vectors (option)",
+    ],
     get: "put train_ims.npy, train_caps.txt, dev_ims.npy, dev_caps.txt, test_ims.npy and test_caps.txt into the folder; \
           the projects VSE++ and SCAN publish theirs, or write your own features with numpy.save",
     load,

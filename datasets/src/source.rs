@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use crate::{
-    Dataset, Error, OptionSpec, Result, emoji, halves, labelled, mfeat, options, options::Options, planted, precomp,
-    wiki,
+    Dataset, Error, OptionSpec, Result, clipart, emoji, halves, labelled, mfeat, options, options::Options, planted,
+    precomp, wiki, words,
 };
 
 /// Where a dataset comes from: what `xmbench data list` prints of it.
@@ -35,6 +35,7 @@ pub(crate) const BUILT_IN: &str = "built in: nothing to get";
 pub fn sources() -> &'static [Source] {
     &[
         emoji::SOURCE,
+        clipart::SOURCE,
         precomp::SOURCE,
         wiki::SOURCE,
         halves::SOURCE,
@@ -61,20 +62,30 @@ pub fn open(name: &str, options: &toml::Table, root: Option<&Path>) -> Result<Da
         let names: Vec<&str> = sources().iter().map(|source| source.name).collect();
         return Err(options::unknown("dataset", name, &names));
     };
-    (source.load)(&Options::new(source.options, options)?, root)
+    let options = Options::new(source.options, options)?;
+    let dataset = (source.load)(&options, root)?;
+    match source.options.iter().any(|option| option.name == words::OPTION) {
+        true => words::attach(dataset, &options, root),
+        false => Ok(dataset),
+    }
 }
 
 /// Where option `path` leads: under the data folder, which an experiment of somebody else must not leave; to an absolute path where no
 /// data folder is named, because then it is the one thing that says where to read.
 pub(crate) fn located(options: &Options, root: Option<&Path>, get: &str) -> Result<std::path::PathBuf> {
+    within("path", options.text("path", &[])?, root, get)
+}
+
+/// As [`located`], for what option `key` says.
+pub(crate) fn within(key: &str, path: &str, root: Option<&Path>, get: &str) -> Result<std::path::PathBuf> {
     use std::path::Component;
-    let path = Path::new(options.text("path", &[])?);
+    let path = Path::new(path);
     let stays = || path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     match root {
         Some(root) if stays() => Ok(root.join(path)),
         Some(_) => {
             let next = "move or link the files there, or name the folder itself as the data folder";
-            Err(Error::option("path", "a path within the data folder", format!("`{}`", path.display()), next))
+            Err(Error::option(key, "a path within the data folder", format!("`{}`", path.display()), next))
         }
         None if path.is_absolute() => Ok(path.to_owned()),
         None => {
@@ -101,9 +112,9 @@ mod tests {
     #[test]
     fn unknown_names_get_the_nearest() {
         let error = open("emojis", &toml::Table::new(), None).unwrap_err().to_string();
-        insta::assert_snapshot!(error, @"dataset: expected one of emoji, precomp, wiki, mnist-halves, mfeat, features, mirflickr25k, nuswide10, nuswide21, coco, planted-linear, planted-fragments, planted-clusters, planted-sequences, found `emojis`; did you mean `emoji`?");
+        insta::assert_snapshot!(error, @"dataset: expected one of emoji, clipart, precomp, wiki, mnist-halves, mfeat, features, mirflickr25k, nuswide10, nuswide21, coco, planted-linear, planted-fragments, planted-clusters, planted-sequences, found `emojis`; did you mean `emoji`?");
         let error = open("emoji", &toml::toml! { label = "group" }, None).unwrap_err().to_string();
-        insta::assert_snapshot!(error, @"option: expected one of labels, min_count, seed, split, found `label`; did you mean `labels`?");
+        insta::assert_snapshot!(error, @"option: expected one of features, labels, min_count, seed, split, word_vectors, found `label`; did you mean `labels`?");
     }
 
     #[test]

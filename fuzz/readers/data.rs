@@ -43,7 +43,10 @@ const CAPTIONS: &str = "a dog runs .\nthe dog's ball\na man doesn't sit\nred t-s
 
 /// A precomp folder of three images with two captions each, three more to test on.
 fn precomp(seeds: Vec<Vec<u8>>, file: &str) -> Result<Stage, Refused> {
-    let options = toml::toml! { path = "data" min_count = 1 };
+    precomp_with(seeds, file, toml::toml! { path = "data" min_count = 1 })
+}
+
+fn precomp_with(seeds: Vec<Vec<u8>>, file: &str, options: toml::Table) -> Result<Stage, Refused> {
     let images = npy_of("<f4", &[3, 16], 4);
     let mut stage = Stage::new(seeds, open("precomp", options))?.into(&format!("data/{file}"))?;
     for (name, bytes) in [
@@ -69,6 +72,20 @@ pub fn captions() -> Result<Stage, Refused> {
         vec![CAPTIONS.into(), "\u{feff}caf\u{e9} \u{130}\u{2019}s\n\u{1f600}\n.\n1,2\na\nb\n".into()],
         "train_caps.txt",
     )
+}
+
+pub fn word_vectors() -> Result<Stage, Refused> {
+    let options = toml::toml! { path = "data" min_count = 1 word_vectors = "data/v.txt" };
+    let seeds =
+        vec!["5 3\ndog 1 2 3\na -1e-3 0.5 2 \n. . 1 2 3\nr\u{e9}d 0 0 0\ncat 1 1 1\n".into(), "a\t1\ndog\t2\n".into()];
+    precomp_with(seeds, "v.txt", options)
+}
+
+pub fn word_vectors_binary() -> Result<Stage, Refused> {
+    let options = toml::toml! { path = "data" min_count = 1 word_vectors = "data/v.bin" };
+    let vector = |word: &str| [word.as_bytes(), b" ", &1.5f32.to_le_bytes(), &(-2.0f32).to_le_bytes(), b"\n"].concat();
+    let seed = [b"3 2\n".to_vec(), vector("dog"), vector("a"), vector("the")].concat();
+    precomp_with(vec![seed], "v.bin", options)
 }
 
 pub fn ids() -> Result<Stage, Refused> {

@@ -25,6 +25,8 @@ pub const READERS: &[Reader] = &[
     ("npy-labels", data::npy_labels),
     ("captions", data::captions),
     ("ids", data::ids),
+    ("word-vectors", data::word_vectors),
+    ("word-vectors-binary", data::word_vectors_binary),
     ("notice", data::notice),
     ("lists", data::lists),
     ("mat5", data::mat5),

@@ -1,9 +1,13 @@
 //! What every registered method promises, tried on a small planted dataset.
 
-use std::{collections::BTreeSet, path::Path, sync::atomic::AtomicBool};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use candle_core::Device;
-use xmbench_datasets::{Dataset, Images, Matrix, SparseRows, Subset, Texts, random::Seed};
+use xmbench_datasets::{Dataset, Images, Matrix, SparseRows, Subset, Texts, WordVectors, random::Seed};
 use xmbench_methods::{Codes, Matcher, Method, Run, Similarity, Training, method::Silent, registry};
 
 /// Parameters that bring any method down to a size that fits within seconds; a method takes those that it has.
@@ -192,6 +196,7 @@ fn reordered(texts: &Texts, order: &[usize]) -> Texts {
         tokens: texts.tokens.as_ref().map(|tokens| order.iter().map(|&i| tokens[i].clone()).collect()),
         bow: texts.bow.as_ref().map(|bow: &SparseRows| bow.subset(order)),
         global: texts.global.clone().map(|table| Subset::new(table, order.to_vec()).into_table()),
+        word_vectors: None,
         labels: None,
     }
 }
@@ -204,6 +209,102 @@ impl IntoTable for Subset {
     fn into_table(self) -> xmbench_datasets::FeatureTable {
         std::sync::Arc::new(self)
     }
+}
+
+/// Vectors of 16 values for every second word; no value is one that weights begin with.
+fn with_vectors(mut dataset: Dataset) -> (Dataset, WordVectors) {
+    let words = dataset.words.len();
+    let known: Vec<bool> = (0..words).map(|token| token >= 4 && token % 2 == 0).collect();
+    let mut stream = Seed(9).stream(&["word vectors"]);
+    let value = |at: usize| if known[at / 16] { 3.0 + stream.unit() as f32 } else { 0.0 };
+    let data = (0..16 * words).map(value).collect();
+    let vectors = WordVectors { origin: "planted".into(), rows: Matrix { rows: words, cols: 16, data }, known };
+    dataset.train.texts.word_vectors = Some(Arc::new(vectors.clone()));
+    (dataset, vectors)
+}
+
+/// Every method that reads words: frozen ones take no step, pretrained ones begin where their vectors are, and words without a vector
+/// are learnt in both.
+#[test]
+fn words_begin_and_move_as_the_parameter_says() {
+    let (dataset, vectors) = with_vectors(planted());
+    let words = dataset.words.len();
+    let mut tried = 0;
+    for method in registry::methods() {
+        let mut params = small(method);
+        let known = method.resolve(&params).expect("valid parameters");
+        if !known.contains_key("words") {
+            continue;
+        }
+        tried += 1;
+        params.extend([("epochs".into(), 1.into()), ("warmup".into(), 0.into())]);
+        // Nothing reads what is learnt of a frozen word; a penalty on the weights would move it all the same.
+        params.insert("weight_decay".into(), 0.0.into());
+        params.retain(|key, _| known.contains_key(key));
+        if known["text_encoder"].as_str() == Some("vectors") {
+            params.insert("text_encoder".into(), "gru".into());
+        }
+        // The same numbers that `Weights` draws.
+        let mut stream = Seed(1).stream(&["init", "text.embedding"]);
+        let begun: Vec<f32> = (0..16 * words).map(|_| stream.uniform(-0.1, 0.1) as f32).collect();
+        for words_are in ["frozen", "pretrained"] {
+            params.insert("words".into(), words_are.into());
+            let label = format!("{} {words_are}", method.card().name);
+            let (stop, mut silent) = (AtomicBool::new(false), Silent);
+            let mut run = Run::new(Seed(1), &mut silent, &stop);
+            let fitted = method.fit(&Training::of(&dataset), &params, &mut run);
+            let matcher = fitted.unwrap_or_else(|error| panic!("{label}: {error}"));
+            let folder = tempfile::tempdir().expect("a folder");
+            matcher.save(folder.path()).expect("writable");
+            let path = folder.path().join("weights.safetensors");
+            let saved = candle_core::safetensors::load(path, &Device::Cpu).expect("weights");
+            let values = |name: &str| saved[name].flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let table = values("text.embedding");
+            let row = |of: &[f32], token: usize| of[16 * token..16 * (token + 1)].to_vec();
+            let mut moved = [0, 0];
+            for token in 4..words {
+                let given = row(&vectors.rows.data, token);
+                let start = match (words_are, vectors.known[token]) {
+                    ("pretrained", true) => given.clone(),
+                    _ => row(&begun, token),
+                };
+                let now = row(&table, token);
+                moved[usize::from(vectors.known[token])] += usize::from(now != start);
+                let far = now.iter().zip(&start).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(far < 1.0, "{label}: token {token} moved by {far}");
+                if words_are == "frozen" {
+                    assert_eq!(row(&values("text.embedding.given"), token), given, "{label}");
+                }
+            }
+            let free = (4..words).filter(|&token| !vectors.known[token]).count();
+            // A word that no caption has does not move.
+            assert!(moved[0] * 2 > free, "{label}: {moved:?} of {free} free words moved");
+            assert_eq!(moved[1] > 0, words_are == "pretrained", "{label}: {moved:?}");
+            // A matcher is read without the vectors.
+            let loaded = method.load(folder.path(), &Device::Cpu).expect("what was saved");
+            let codes = |matcher: &dyn Matcher| matcher.encode_texts(&dataset.test.texts).expect("texts encode");
+            assert!(codes(&*loaded) == codes(&*matcher), "{label}");
+        }
+    }
+    assert!(tried >= 12, "{tried} methods read words");
+}
+
+#[test]
+fn words_that_cannot_be_pretrained_are_errors() {
+    let (dataset, _) = with_vectors(planted());
+    let method = registry::find("vse").expect("a built-in method");
+    let error = |dataset: &Dataset, more: toml::Table| {
+        let (stop, mut silent) = (AtomicBool::new(false), Silent);
+        let mut run = Run::new(Seed(1), &mut silent, &stop);
+        let fitted = method.fit(&Training::of(dataset), &more, &mut run);
+        fitted.err().expect("it cannot be").to_string()
+    };
+    let wide = error(&dataset, toml::toml! { words = "frozen" word = 300 });
+    assert!(wide.contains("`word`: expected 16, the length of the vectors of planted, found 300"), "{wide}");
+    let none = error(&planted(), toml::toml! { words = "pretrained" word = 16 });
+    assert!(none.contains("texts.word_vectors") && none.contains("`word_vectors`"), "{none}");
+    let unread = error(&dataset, toml::toml! { words = "frozen" text_encoder = "vectors" });
+    assert!(unread.contains("`words`: expected learned"), "{unread}");
 }
 
 #[test]

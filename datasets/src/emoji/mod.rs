@@ -2,7 +2,9 @@
 //!
 //! An image is a Twemoji picture of 72 x 72 pixels on white; its captions are its Unicode name, its shortcodes and its English
 //! keywords. The images' global vector is the ink of the picture at 32 x 32 (3072 values in `[0, 1]`), the fragments are 36 windows
-//! of it. Classes are Unicode's 9 groups or, by option, its 98 subgroups, which the youngest emoji lack.
+//! of it. With `features = "lite0"` they are what EfficientNet-Lite0 makes of the picture: its vector (1280 values), and 9 cells of
+//! its last map (192 values), both kept as a byte a value. Classes are Unicode's 9 groups or, by option, its 98 subgroups, which the
+//! youngest emoji lack.
 //!
 //! Many emoji come in near twins (man, woman and person; the hours of a clock; the flags), so that a split by item would test on
 //! what was trained on. Therefore a split keeps a series together; `split = "random"` does not.
@@ -14,8 +16,13 @@ mod series;
 use std::{path::Path, sync::Arc};
 
 use crate::{
-    Dataset, Hasher, Images, Labels, Notice, OptionSpec, OptionValue, Result, Source, draft::Draft, options::Options,
-    random::Stream, source::BUILT_IN,
+    Dataset, FeatureTable, Hasher, Images, Labels, Notice, OptionSpec, OptionValue, Result, Source, Subset,
+    draft::Draft,
+    options::Options,
+    pack::{self, Quantised},
+    series::{rooms, split},
+    source::BUILT_IN,
+    words::BUILT_IN_VECTORS,
 };
 use item::Item;
 
@@ -23,6 +30,11 @@ pub(crate) const SOURCE: Source = Source {
     name: "emoji",
     doc: "1914 emoji with their names, shortcodes and keywords",
     options: &[
+        OptionSpec {
+            name: "features",
+            doc: "what stands for a picture: `pixels`, or `lite0`, the vectors of an EfficientNet-Lite0 trained on ImageNet",
+            default: OptionValue::Text("pixels"),
+        },
         OptionSpec {
             name: "labels",
             doc: "the classes: `group` (9) or `subgroup` (98)",
@@ -39,6 +51,7 @@ pub(crate) const SOURCE: Source = Source {
             doc: "70/10/20 by `series`, which keeps near twins together, or `random` by item",
             default: OptionValue::Text("series"),
         },
+        BUILT_IN_VECTORS,
     ],
     representations: &[
         "image global",
@@ -49,16 +62,23 @@ pub(crate) const SOURCE: Source = Source {
         "text raw",
         "text tokens",
         "text bow",
+        "text word vectors",
         "text labels",
     ],
     get: BUILT_IN,
     load,
 };
 
+/// What `scripts/clipart` made of the pictures.
+const IDS: &str = include_str!("../../data/emoji/ids.txt");
+const GLOBAL: &[u8] = include_bytes!("../../data/emoji/global.bin");
+const CELLS: &[u8] = include_bytes!("../../data/emoji/cells.bin");
+
 /// Changed whenever captions, pixels or windows are computed in another way: it is part of the checksum.
 const VERSION: &[u8] = b"2";
 
 fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
+    let encoded = options.text("features", &["pixels", "lite0"])? == "lite0";
     let by_subgroup = options.text("labels", &["group", "subgroup"])? == "subgroup";
     let by_series = options.text("split", &["series", "random"])? == "series";
     let min_count = options.integer("min_count", 1..=1_000_000)?;
@@ -73,27 +93,41 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
         true => series::series(&items, &small),
         false => (0..items.len()).collect(),
     };
+    let (global, fragments, boxes): (FeatureTable, FeatureTable, _) = match encoded {
+        false => {
+            let windows = pixels::Windows::new(pictures, items.len());
+            (Arc::new(small), Arc::new(windows), pixels::boxes().to_vec())
+        }
+        true => {
+            let rows = encoded_rows(&items);
+            let table = |bytes| Arc::new(Subset::new(Arc::new(Quantised::new(bytes)), rows.clone())) as FeatureTable;
+            (table(GLOBAL), table(CELLS), pack::boxes(3))
+        }
+    };
     let images = Images {
         ids: items.iter().map(|item| item.emoji.as_str().to_owned()).collect(),
-        global: Some(Arc::new(small)),
-        fragments: Some(Arc::new(pixels::Windows::new(pictures, items.len()))),
-        boxes: Some(items.iter().flat_map(|_| pixels::boxes()).collect()),
+        global: Some(global),
+        fragments: Some(fragments),
+        boxes: Some(items.iter().flat_map(|_| boxes.iter().copied()).collect()),
         labels: Some(labels),
         pictures: Some(Arc::new(move |item| draw.picture(item))),
     };
     let mut hasher = Hasher::default();
+    if encoded {
+        hasher.add("global", GLOBAL).add("cells", CELLS);
+    }
     hasher.add("version", VERSION).add("options", options.canonical().as_bytes());
     for (item, captions) in items.iter().zip(&captions) {
         hasher.add("png", item.png).add("captions", captions.join("\n").as_bytes());
     }
-    let [train, val, test] = split(&series, &mut stream);
+    let [train, val, test] = split(&series, rooms(items.len()), items.len() / 100, &mut stream);
     let draft = Draft { images, captions, text_global: None };
     let vocabulary = draft.vocabulary(&train, min_count);
     Ok(Dataset {
         name: SOURCE.name.into(),
         variant: options.variant(),
         checksum: hasher.finish(),
-        notice: notice(),
+        notice: notice(encoded),
         words: vocabulary.words().clone(),
         classes,
         train: draft.cut(&train, &vocabulary),
@@ -103,15 +137,30 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
     })
 }
 
-fn notice() -> Notice {
+fn notice(encoded: bool) -> Notice {
     Notice {
         title: "Emoji: Twemoji 17.0.2 pictures; names, shortcodes and keywords of Unicode and gemoji".into(),
         licence: "pictures CC-BY 4.0; names and keywords under the Unicode licence".into(),
         attribution: "Twemoji graphics, copyright Twitter, Inc and other contributors, CC-BY 4.0 \
                       (creativecommons.org/licenses/by/4.0), laid on white and resized"
             .into(),
-        caveat: "drawn pictograms with short captions, pixels as features: no yardstick for photographs".into(),
+        caveat: match encoded {
+            false => "drawn pictograms with short captions, pixels as features: no yardstick for photographs",
+            true => {
+                "drawn pictograms with short captions, grid cells of EfficientNet-Lite0, not detector boxes: no yardstick for photographs"
+            }
+        }
+        .into(),
     }
+}
+
+/// The row of each item in the tables of vectors, which go by the identifiers in `ids.txt`.
+///
+/// # Panics
+/// If an emoji has no vectors: a test opens them all.
+fn encoded_rows(items: &[Item]) -> Vec<usize> {
+    let row = |id: &str| IDS.lines().position(|line| line == id).expect("every emoji inside the program has vectors");
+    items.iter().map(|item| row(item.emoji.as_str())).collect()
 }
 
 fn labels(items: &[Item], by_subgroup: bool) -> (Vec<String>, Labels) {
@@ -141,44 +190,6 @@ fn group_name(group: emojis::Group) -> &'static str {
         emojis::Group::Symbols => "symbols",
         emojis::Group::Flags => "flags",
     }
-}
-
-/// Items of the training (70 %), validation (10 %) and test (20 %) split, ascending, every series inside one of them.
-///
-/// The series come in random order; each goes to one of the splits that have room for it, with a probability
-/// proportional to the room. A series of more than a hundredth of all items goes to training: it would be most of a
-/// test gallery otherwise.
-fn split(series: &[usize], stream: &mut Stream) -> [Vec<usize>; 3] {
-    let mut groups = std::collections::BTreeMap::<usize, Vec<usize>>::new();
-    for (item, &name) in series.iter().enumerate() {
-        groups.entry(name).or_default().push(item);
-    }
-    let n = series.len();
-    let (val, test) = (n / 10, n / 5);
-    let mut room = [n - val - test, val, test];
-    let mut out = [const { Vec::new() }; 3];
-    let (large, mut small): (Vec<_>, Vec<_>) = groups.into_values().partition(|group| group.len() * 100 > n);
-    stream.shuffle(&mut small);
-    for group in large.iter().chain(&small) {
-        let fits = room.map(|room| if room >= group.len() { room } else { 0 });
-        let choice = match (group.len() * 100 > n, fits.iter().sum()) {
-            (true, _) | (_, 0) => 0,
-            (_, total) => {
-                let drawn = stream.below(total);
-                if drawn < fits[0] {
-                    0
-                } else if drawn < fits[0] + fits[1] {
-                    1
-                } else {
-                    2
-                }
-            }
-        };
-        room[choice] = room[choice].saturating_sub(group.len());
-        out[choice].extend(group);
-    }
-    out.iter_mut().for_each(|items| items.sort_unstable());
-    out
 }
 
 #[cfg(test)]

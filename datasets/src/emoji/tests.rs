@@ -136,3 +136,37 @@ fn loading_is_fast() {
     assert!(start.elapsed().as_secs_f64() < 5.0, "{:?}", start.elapsed());
     println!("loaded in {:?}", start.elapsed());
 }
+
+#[test]
+fn encoded_pictures_stand_beside_the_same_captions_and_splits() {
+    let (pixels, encoded) = (open(toml::Table::new()), open(toml::toml! { features = "lite0" }));
+    assert_ne!(pixels.checksum, encoded.checksum);
+    assert_eq!(encoded.variant, "features=lite0");
+    for (a, b) in splits(&pixels).into_iter().zip(splits(&encoded)) {
+        assert_eq!((&a.images.ids, &a.texts.raw), (&b.images.ids, &b.texts.raw));
+        let (global, cells) = (b.images.global.as_ref().unwrap(), b.images.fragments.as_ref().unwrap());
+        assert_eq!([global.items(), global.width(), cells.fragments(), cells.width()], [a.images.len(), 1280, 9, 192]);
+        assert_eq!(b.images.boxes.as_ref().unwrap().len(), 9 * a.images.len());
+    }
+    // Each row belongs to its emoji: hearts are nearer to each other than to a pizza.
+    let items = item::items();
+    let rows = encoded_rows(&items);
+    let table = Quantised::new(GLOBAL);
+    let vector = |name: &str| {
+        let at = items.iter().position(|item| item.emoji.name() == name).unwrap();
+        let mut out = vec![0.0f32; 1280];
+        crate::Features::read(&table, rows[at], &mut out).unwrap();
+        out
+    };
+    let cosine = |a: &str, b: &str| {
+        let (a, b) = (vector(a), vector(b));
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+    };
+    for other in ["pizza", "bicycle", "dog face"] {
+        assert!(cosine("red heart", "blue heart") > cosine("red heart", other) + 0.1, "{other}");
+    }
+    let mut seen = rows.clone();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..items.len()).collect::<Vec<_>>());
+}

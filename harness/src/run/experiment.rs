@@ -272,6 +272,8 @@ builtin![
     "15-f8k-relations",
     "16-wiki-hashing",
     "16-wiki-held-out",
+    "17-clipart-pairs",
+    "18-emoji-features",
 ];
 
 impl Experiment {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Tensor, Var, backprop::GradStore};
 use xmbench_datasets::random::Seed;
 
-use super::{Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights, unit};
+use super::{
+    Gpo, ImageEncoder, Lengths, Linear, Scaling, TextEncoder, TextLayer, TextSettings, Tokens, Weights, WordSource,
+    unit,
+};
 use crate::{
     Result,
     golden::{Answer, Case, Operation},
@@ -112,7 +115,8 @@ fn text_encoder(case: &Case, layers: usize, bidirectional: bool) -> Result<(Weig
     let hidden = size(case, "param.rnn.weight_hh_l0", 1)?;
     let mut weights = Weights::new(Seed(0), case.device());
     let layer = if bidirectional { TextLayer::Bigru } else { TextLayer::Gru };
-    let encoder = TextEncoder::new(&mut weights, "text", vocabulary, TextSettings { layer, word, hidden, layers })?;
+    let settings = TextSettings { layer, word, hidden, layers, words: WordSource::Learned };
+    let encoder = TextEncoder::new(&mut weights, "text", vocabulary, settings, None)?;
     let names =
         Names(Vec::new()).with("embed.weight", "text.embedding", false).gru("rnn", "text.gru", layers, bidirectional);
     names.fill(case, &weights)?;

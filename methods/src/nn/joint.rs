@@ -14,7 +14,7 @@ mod options;
 
 use candle_core::{D, DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
-use xmbench_datasets::{Images, Matrix, Texts, random::Stream};
+use xmbench_datasets::{Images, Matrix, Texts, WordVectors, random::Stream};
 
 use self::branch::Branch;
 pub use self::options::{Encoders, ImagePooling, TextModel, TextPooling};
@@ -145,7 +145,8 @@ impl Joint {
             }
             false => [None, None],
         };
-        let joint = Self::new(method, options, finish, shape, vectors, moments, weights)?;
+        let words = options.words.vectors(method, training, options.word)?;
+        let joint = Self::new(method, options, finish, shape, (vectors, words), moments, weights)?;
         Ok(Self { rows, ..joint })
     }
 
@@ -155,7 +156,7 @@ impl Joint {
     /// A weight that is absent or of another shape.
     pub fn on(&self, weights: &mut Weights) -> Result<Self> {
         let vectors = self.vectors.clone();
-        Self::new(self.method, &self.options, self.finish, self.shape.clone(), vectors, [None, None], weights)
+        Self::new(self.method, &self.options, self.finish, self.shape.clone(), (vectors, None), [None, None], weights)
     }
 
     fn new(
@@ -163,7 +164,7 @@ impl Joint {
         options: &Encoders,
         finish: Finish,
         shape: Shape,
-        vectors: Option<Inputs>,
+        (vectors, words): (Option<Inputs>, Option<&WordVectors>),
         [image_moments, text_moments]: [Option<Moments>; 2],
         weights: &mut Weights,
     ) -> Result<Self> {
@@ -179,8 +180,9 @@ impl Joint {
         let text = match options.text_encoder {
             TextModel::Vectors => TextSide::Vectors(branch("text", shape.text_width, text_moments)?),
             TextModel::Words(layer) => {
-                let settings = TextSettings { layer, word: options.word, hidden: width, layers: options.layers };
-                let encoder = TextEncoder::new(weights, "text", shape.vocabulary, settings)?;
+                let Encoders { word, layers, words: source, .. } = *options;
+                let settings = TextSettings { layer, word, hidden: width, layers, words: source };
+                let encoder = TextEncoder::new(weights, "text", shape.vocabulary, settings, words)?;
                 let layer = match layer {
                     TextLayer::Gru | TextLayer::Bigru => None,
                     _ => Some(Linear::xavier(weights, "text.layer", encoder.width(), width)?),

@@ -1,8 +1,9 @@
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
+use xmbench_datasets::WordVectors;
 
 use super::{
-    Gru, Linear, Lstm, Transformer, Weights,
+    Embedding, Gru, Linear, Lstm, Transformer, Weights, WordSource,
     lengths::{Lengths, index},
 };
 use crate::{Error, Result};
@@ -54,13 +55,14 @@ pub struct TextSettings {
     pub hidden: usize,
     /// Number of layers.
     pub layers: usize,
+    /// Where word vectors come from.
+    pub words: WordSource,
 }
 
-/// Texts to vectors: word vectors, then a [`TextLayer`]. Weights `NAME.embedding [vocabulary, word]`, initially uniform within
-/// 0.1, and those of [`Gru`] under `NAME.gru`, of [`Lstm`] under `NAME.lstm`, or of [`Transformer`] under `NAME.transformer`;
+/// Texts to vectors: word vectors, then a [`TextLayer`]. Weights `NAME.embedding [vocabulary, word]` ([`Embedding`]), and those of [`Gru`] under `NAME.gru`, of [`Lstm`] under `NAME.lstm`, or of [`Transformer`] under `NAME.transformer`;
 /// before the latter, words of another length than its own pass a [`Linear`] layer `NAME.project`.
 pub struct TextEncoder {
-    embedding: Tensor,
+    embedding: Embedding,
     body: Body,
 }
 
@@ -71,13 +73,19 @@ enum Body {
 }
 
 impl TextEncoder {
-    /// An encoder of token numbers below `vocabulary`.
+    /// An encoder of token numbers below `vocabulary`; `vectors` are those that [`WordSource::vectors`] gave.
     ///
     /// # Errors
     /// If a weight cannot be made.
-    pub fn new(weights: &mut Weights, name: &str, vocabulary: usize, settings: TextSettings) -> Result<Self> {
-        let TextSettings { layer, word, hidden, layers } = settings;
-        let embedding = weights.uniform(&format!("{name}.embedding"), &[vocabulary, word], 0.1)?;
+    pub fn new(
+        weights: &mut Weights,
+        name: &str,
+        vocabulary: usize,
+        settings: TextSettings,
+        vectors: Option<&WordVectors>,
+    ) -> Result<Self> {
+        let TextSettings { layer, word, hidden, layers, words } = settings;
+        let embedding = Embedding::new(weights, &format!("{name}.embedding"), [vocabulary, word], words, vectors)?;
         let body = match layer {
             TextLayer::Gru | TextLayer::Bigru => {
                 let both = layer == TextLayer::Bigru;
@@ -147,14 +155,14 @@ impl TextEncoder {
     /// Word vectors, `[total, word]`.
     fn embed(&self, tokens: &Tokens) -> Result<Tensor> {
         if tokens.ids.device().is_cpu() {
-            let (vocabulary, ids) = (self.embedding.dim(0)?, tokens.ids.to_vec1::<u32>()?);
+            let (vocabulary, ids) = (self.embedding.vocabulary()?, tokens.ids.to_vec1::<u32>()?);
             if let Some(id) = ids.iter().find(|&&id| id as usize >= vocabulary) {
                 return Err(Error::Numeric(format!(
                     "token {id} is outside the vocabulary of {vocabulary} words that was trained; encode texts of the dataset that the method was fitted on"
                 )));
             }
         }
-        Ok(self.embedding.index_select(&tokens.ids, 0)?)
+        self.embedding.forward(&tokens.ids)
     }
 }
 
@@ -174,8 +182,8 @@ mod tests {
         {
             for word in [5, 8] {
                 let mut weights = Weights::new(Seed(2), &Device::Cpu);
-                let settings = TextSettings { layer, word, hidden: 8, layers: 2 };
-                let encoder = TextEncoder::new(&mut weights, "text", 9, settings).unwrap();
+                let settings = TextSettings { layer, word, hidden: 8, layers: 2, words: WordSource::Learned };
+                let encoder = TextEncoder::new(&mut weights, "text", 9, settings, None).unwrap();
                 let tokens = Tokens::new(TEXTS, &Device::Cpu).unwrap();
                 let (all, last) = (encoder.tokens(&tokens).unwrap(), encoder.last(&tokens).unwrap());
                 assert_eq!((all.dims(), last.dims(), encoder.width()), (&[9, width][..], &[3, width][..], width));
@@ -206,8 +214,9 @@ mod tests {
     #[test]
     fn an_unknown_word_is_an_error() {
         let mut weights = Weights::new(Seed(2), &Device::Cpu);
-        let settings = TextSettings { layer: TextLayer::Gru, word: 3, hidden: 4, layers: 1 };
-        let encoder = TextEncoder::new(&mut weights, "text", 9, settings).unwrap();
+        let settings =
+            TextSettings { layer: TextLayer::Gru, word: 3, hidden: 4, layers: 1, words: WordSource::Learned };
+        let encoder = TextEncoder::new(&mut weights, "text", 9, settings, None).unwrap();
         let tokens = Tokens::new([&[1u32, 9][..]], &Device::Cpu).unwrap();
         assert!(encoder.last(&tokens).unwrap_err().to_string().contains("token 9 is outside the vocabulary of 9"));
     }

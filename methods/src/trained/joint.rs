@@ -10,7 +10,7 @@ use super::{Batch, Body};
 use crate::{
     Codes, Result, Run, Similarity, Training,
     linalg::views::ImageInput,
-    nn::{Encoders, Finish, Joint, Lengths, Shape, States, TextLayer, TextModel, Weights},
+    nn::{Encoders, Finish, Joint, Lengths, Shape, States, TextLayer, TextModel, Weights, WordSource},
 };
 
 /// Vectors of the regions of some images.
@@ -203,6 +203,8 @@ pub struct FragmentEncoders {
     pub text_encoder: TextLayer,
     /// Length of a word vector.
     pub word: usize,
+    /// Where word vectors come from.
+    pub words: WordSource,
     /// Layers of the recurrence or Transformer.
     pub layers: usize,
     /// Whether image features are scaled to unit length first.
@@ -215,19 +217,20 @@ pub struct FragmentEncoders {
 
 impl Default for FragmentEncoders {
     fn default() -> Self {
-        let Encoders { embedding, word, layers, normalise_features, hidden, dropout, .. } = Encoders::default();
-        Self { embedding, text_encoder: TextLayer::Bigru, word, layers, normalise_features, hidden, dropout }
+        let Encoders { embedding, word, words, layers, normalise_features, hidden, dropout, .. } = Encoders::default();
+        Self { embedding, text_encoder: TextLayer::Bigru, word, words, layers, normalise_features, hidden, dropout }
     }
 }
 
 impl FragmentEncoders {
     fn whole(&self) -> Encoders {
-        let Self { embedding, text_encoder, word, layers, normalise_features, hidden, dropout } = *self;
+        let Self { embedding, text_encoder, word, words, layers, normalise_features, hidden, dropout } = *self;
         let (image, text_encoder) = (ImageInput::Fragments, TextModel::Words(text_encoder));
         Encoders {
             embedding,
             text_encoder,
             word,
+            words,
             layers,
             normalise_features,
             hidden,

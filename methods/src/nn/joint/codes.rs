@@ -130,6 +130,6 @@ impl Joint {
             TextModel::Vectors => Some(Inputs::load(method, &Store::load(&from.join(VECTORS))?)?),
             _ => None,
         };
-        Self::new(method, options, finish, shape, vectors, [None, None], weights)
+        Self::new(method, options, finish, shape, (vectors, None), [None, None], weights)
     }
 }

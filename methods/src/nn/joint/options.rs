@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Result,
     linalg::views::{ImageInput, TextInput},
-    nn::TextLayer,
+    nn::{TextLayer, WordSource},
     params::out_of_range,
 };
 
@@ -18,6 +18,8 @@ pub struct Encoders {
     pub text_pooling: TextPooling,
     /// Length of a word vector.
     pub word: usize,
+    /// Where word vectors come from.
+    pub words: WordSource,
     /// Layers of the recurrence or Transformer.
     pub layers: usize,
     /// Which vectors stand for a text where words are not read.
@@ -80,6 +82,7 @@ impl Default for Encoders {
             text_encoder: TextModel::Words(TextLayer::Gru),
             text_pooling: TextPooling::Last,
             word: 300,
+            words: WordSource::Learned,
             layers: 1,
             text: TextInput::Auto,
             text_components: 300,
@@ -108,6 +111,10 @@ impl Encoders {
             if value < least || value > most {
                 return Err(out_of_range(method, key, &format!("{least} to {most}"), value));
             }
+        }
+        if self.words != WordSource::Learned && self.text_encoder == TextModel::Vectors {
+            let found = format!("{:?}", self.words).to_lowercase();
+            return Err(out_of_range(method, "words", "learned where `text_encoder` reads no words", found));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(out_of_range(method, "dropout", "a number from 0 to below 1", self.dropout));

@@ -4,14 +4,14 @@ use std::{cell::OnceCell, path::Path};
 
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
-use xmbench_datasets::{Images, Matrix, Texts, random::Stream};
+use xmbench_datasets::{Images, Matrix, Texts, WordVectors, random::Stream};
 
 use super::pooled::{self, Encoded, Pool, Pooling};
 use crate::{
     Codes, Error, Result, Run, Similarity, Training,
     nn::{
-        Activation, Dense, Init, LayerNames, Lengths, Linear, Mlp, MlpSettings, Relating, TextEncoder, TextLayer,
-        TextSettings, Tokens, Weights, check_rows, in_blocks, unit,
+        Activation, Dense, Embedding, Init, LayerNames, Lengths, Linear, Mlp, MlpSettings, Relating, TextEncoder,
+        TextLayer, TextSettings, Tokens, Weights, WordSource, check_rows, in_blocks, unit,
     },
     params::out_of_range,
     trained::{Batch, Body},
@@ -32,6 +32,8 @@ pub struct Options {
     pub text_encoder: TextModel,
     /// Length of a word vector.
     pub word: usize,
+    /// Where word vectors come from.
+    pub words: WordSource,
     /// Layers of the recurrence or Transformer that reads.
     pub layers: usize,
     /// Whether image features are scaled to unit length first.
@@ -71,6 +73,7 @@ impl Default for Options {
             embedding: 1024,
             text_encoder: TextModel::Read(TextLayer::Bigru),
             word: 300,
+            words: WordSource::Learned,
             layers: 1,
             normalise_features: false,
             hidden: 512,
@@ -120,7 +123,7 @@ pub struct Encoders {
 
 /// Equation (2).
 enum Reader {
-    Words { embedding: Tensor, layer: Dense },
+    Words { embedding: Embedding, layer: Dense },
     Read { encoder: TextEncoder, layer: Option<Linear> },
 }
 
@@ -146,7 +149,13 @@ impl Batch<'_, Encoders> {
 }
 
 impl Encoders {
-    pub(super) fn new(method: &'static str, options: &Options, shape: Shape, weights: &mut Weights) -> Result<Self> {
+    pub(super) fn new(
+        method: &'static str,
+        options: &Options,
+        shape: Shape,
+        vectors: Option<&WordVectors>,
+        weights: &mut Weights,
+    ) -> Result<Self> {
         let (d, word) = (options.embedding, options.word);
         let fc = Dense::new(weights, "image.fc", shape.image_width, d, Activation::Identity)?;
         let mlp = match options.hidden {
@@ -165,12 +174,12 @@ impl Encoders {
         let known = shape.vocabulary + 1;
         let reader = match options.text_encoder {
             TextModel::Words => Reader::Words {
-                embedding: weights.uniform("text.embedding", &[known, word], 0.1)?,
+                embedding: Embedding::new(weights, "text.embedding", [known, word], options.words, vectors)?,
                 layer: Dense::new(weights, "text.layer", word, d, Activation::Identity)?,
             },
             TextModel::Read(layer) => {
-                let settings = TextSettings { layer, word, hidden: d, layers: options.layers };
-                let encoder = TextEncoder::new(weights, "text", known, settings)?;
+                let settings = TextSettings { layer, word, hidden: d, layers: options.layers, words: options.words };
+                let encoder = TextEncoder::new(weights, "text", known, settings, vectors)?;
                 let layer = match layer {
                     TextLayer::Gru | TextLayer::Bigru => None,
                     _ => Some(Linear::xavier(weights, "text.layer", encoder.width(), d)?),
@@ -243,7 +252,7 @@ impl Encoders {
         }
         let tokens = Tokens::new(read.iter().map(Vec::as_slice), &self.device)?;
         let z = match &self.reader {
-            Reader::Words { embedding, layer } => layer.forward(&embedding.index_select(&tokens.ids, 0)?)?,
+            Reader::Words { embedding, layer } => layer.forward(&embedding.forward(&tokens.ids)?)?,
             Reader::Read { encoder, layer: None } => encoder.tokens(&tokens)?,
             Reader::Read { encoder, layer: Some(layer) } => layer.forward(&encoder.tokens(&tokens)?)?,
         }; // (2)
@@ -351,7 +360,8 @@ impl Body for Encoders {
         if texts.tokens.is_none() || training.vocabulary == 0 {
             return Err(training.missing(method, WORDS));
         }
-        Self::new(method, options, Shape { image_width: table.width(), vocabulary: training.vocabulary }, weights)
+        let shape = Shape { image_width: table.width(), vocabulary: training.vocabulary };
+        Self::new(method, options, shape, options.words.vectors(method, training, options.word)?, weights)
     }
 
     fn shape(&self) -> &Shape {
@@ -359,7 +369,7 @@ impl Body for Encoders {
     }
 
     fn on(&self, weights: &mut Weights) -> Result<Self> {
-        Self::new(self.method, &self.options, self.shape.clone(), weights)
+        Self::new(self.method, &self.options, self.shape.clone(), None, weights)
     }
 
     fn encode_images(&self, images: &Images) -> Result<Codes> {
@@ -390,7 +400,7 @@ impl Body for Encoders {
         _: &Path,
         weights: &mut Weights,
     ) -> Result<Self> {
-        Self::new(method, options, shape, weights)
+        Self::new(method, options, shape, None, weights)
     }
 }
 

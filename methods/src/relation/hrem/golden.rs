@@ -90,7 +90,7 @@ fn image_encoder(case: &Case) -> Result<Answer> {
     };
     let mut weights = Weights::new(Seed(0), case.device());
     let shape = Shape { image_width: width, vocabulary: 1 };
-    let encoders = Encoders::new("hrem", &options, shape, &mut weights)?;
+    let encoders = Encoders::new("hrem", &options, shape, None, &mut weights)?;
     let mut names = [dense("fc.fc", "image.fc"), layer("aggr.layers.0", "image.relating")].concat();
     for l in [0, 1] {
         names.extend(dense(&format!("fc.mlp.layers.{l}"), &format!("image.mlp.{l}")));

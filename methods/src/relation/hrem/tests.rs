@@ -284,7 +284,7 @@ fn neighbours_come_together() {
     let training = view(&train);
     let mut weights = Weights::new(Seed(3), &Device::Cpu);
     let options = Options { embedding: 32, word: 16, hidden: 32, heads: 4, ..Options::default() };
-    let body = Encoders::new(NAME, &options, Shape { image_width: 12, vocabulary: 16 }, &mut weights).unwrap();
+    let body = Encoders::new(NAME, &options, Shape { image_width: 12, vocabulary: 16 }, None, &mut weights).unwrap();
     assert_eq!(params.sampler(&None, &body, &training, 1).unwrap(), Sampler::Shuffled);
     let Sampler::Groups { of, each } = params.sampler(&None, &body, &training, 2).unwrap() else { panic!("groups") };
     assert_eq!((each, of.len()), (4, 240));
