@@ -8,7 +8,7 @@
 //! Of a word that stands there twice the first vector counts. Lines of other words than those asked for are not parsed.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     io::{BufRead, BufReader, Read},
     path::Path,
 };
@@ -158,10 +158,10 @@ fn table(path: &Path, numbers: &Numbers<'_>) -> Result<Found> {
     let mut found = Found::new();
     for (row, word) in words.iter().enumerate() {
         let Some(&token) = numbers.get(word.as_str()) else { continue };
-        if !found.contains_key(&token) {
+        if let Entry::Vacant(place) = found.entry(token) {
             let mut vector = vec![0.0; npy.shape[1]];
             npy.read(row, &mut vector)?;
-            found.insert(token, vector);
+            place.insert(vector);
         }
     }
     Ok(found)
