@@ -11,7 +11,7 @@ mod draft;
 mod emoji;
 mod error;
 mod features;
-mod files;
+pub mod files;
 mod halves;
 mod idx;
 mod inspect;
