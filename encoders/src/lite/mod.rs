@@ -6,7 +6,8 @@
 //! - (1) stem: convolution 3 x 3, stride 2, to 32 channels; batch normalisation; ReLU6
 //! - (2) sixteen blocks in seven stages. A block widens by a factor `e` with a 1 x 1 convolution (none where `e = 1`), filters each channel by
 //!   itself with a `k x k` convolution of stride `s`, and narrows with a 1 x 1 convolution; batch normalisation after each, ReLU6 after the
-//!   first two. Where `s = 1` and the width stays, the input is added.
+//!   first two. Where `s = 1` and the width stays, the input is added. (The reference compares a list with 1 in the first block
+//!   of a stage and adds nothing there; in this layout no such block has stride 1 and keeps its width.)
 //! - (3) head: 1 x 1 convolution to 1280 channels, batch normalisation, ReLU6: a map of 7 x 7 x 1280, the regions
 //! - (4) the mean of the map over its places, 1280 values: the vector of the picture
 //! - (5) a linear layer to 1000 classes of ImageNet, which is not part of the features
