@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Error, Picture, Result, nearest};
 
@@ -41,6 +42,17 @@ pub struct Recipe {
     pub region_width: usize,
 }
 
+/// A picture as the network sees it: little of a large one, so that many can wait.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// Pixels a row of the picture that it was made of.
+    pub width: usize,
+    /// Rows of it.
+    pub height: usize,
+    /// What the network takes, in the encoder's own layout.
+    pub values: Vec<f32>,
+}
+
 /// A frozen network with its weights.
 ///
 /// A picture's features depend on nothing but the picture: neither on its company in a call nor on the number of threads.
@@ -48,11 +60,23 @@ pub trait Encoder: Send + Sync {
     /// What it does to a picture.
     fn recipe(&self) -> &Recipe;
 
+    /// Resizes and scales a picture, on the calling thread.
+    fn prepare(&self, picture: &Picture) -> Seen;
+
     /// The features of some pictures, in their order, over rayon's threads.
     ///
     /// # Errors
     /// If what the network computes is not finite.
-    fn encode(&self, pictures: &[Picture]) -> Result<Vec<Encoded>>;
+    fn encode_seen(&self, seen: &[Seen]) -> Result<Vec<Encoded>>;
+
+    /// Both: for pictures that are few enough to be there at once.
+    ///
+    /// # Errors
+    /// As [`encode_seen`](Self::encode_seen).
+    fn encode(&self, pictures: &[Picture]) -> Result<Vec<Encoded>> {
+        let seen: Vec<Seen> = pictures.par_iter().map(|picture| self.prepare(picture)).collect();
+        self.encode_seen(&seen)
+    }
 }
 
 /// An encoder that there is.

@@ -9,7 +9,10 @@
 //! divided by the sum of these weights. It is the filter that Pillow calls `BILINEAR` and PyTorch `bilinear` with `antialias`, computed in
 //! f32 without rounding in between.
 
-use std::io::Cursor;
+use std::{
+    io::Cursor,
+    sync::{Mutex, PoisonError},
+};
 
 use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 use serde::{Deserialize, Serialize};
@@ -57,11 +60,17 @@ pub struct Limit {
 }
 
 impl Default for Limit {
-    /// 64 megapixels: more than most cameras give, and 256 MB while a picture is decoded.
+    /// 50 megapixels: more than most cameras give, and at most 400 MB for what a decoder makes of them.
     fn default() -> Self {
-        Self { pixels: 64 << 20 }
+        Self { pixels: 50_000_000 }
     }
 }
+
+/// More pixels than these take so much memory that pictures of that size are decoded one after the other.
+const LARGE: u64 = 8_000_000;
+
+/// Who decodes a large picture.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Decodes a PNG, JPEG or WebP file and lays it on white.
 ///
@@ -81,7 +90,11 @@ pub fn decode(bytes: &[u8], limit: Limit) -> Result<Picture, String> {
             limit.pixels
         ));
     }
-    // Eight bytes a channel of a pixel are more than any of the formats has.
+    let _turn = (pixels > LARGE).then(|| ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner));
+    if pixels == 0 {
+        return Err("expected pixels, found none".into());
+    }
+    // Eight bytes a channel of a pixel are more than any of the formats has; what is behind is for its tables.
     let mut limits = Limits::default();
     limits.max_alloc = Some(limit.pixels.saturating_mul(32).saturating_add(1 << 20));
     decoder.set_limits(limits).map_err(|error| damaged(format, &error))?;

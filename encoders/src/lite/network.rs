@@ -8,7 +8,7 @@ use super::{
     layout::Layout,
 };
 use crate::{
-    encoder::{Encoded, Encoder, Recipe},
+    encoder::{Encoded, Encoder, Recipe, Seen},
     picture::{Fit, resize},
     weights::Weights,
 };
@@ -190,9 +190,8 @@ impl Lite {
         out
     }
 
-    fn encode_one(&self, picture: &Picture, scratch: &mut Scratch) -> Result<Encoded> {
-        let seen = resize(picture, self.recipe.fit, self.layout.side);
-        let map = self.map(&seen, scratch);
+    fn encode_one(&self, seen: &Seen, scratch: &mut Scratch) -> Result<Encoded> {
+        let map = self.map(&seen.values, scratch);
         if map.iter().any(|value| !value.is_finite()) {
             let next = "the weights are damaged, or not those of this network";
             return Err(Error::option("weights", "a network of finite values", "others", next));
@@ -208,7 +207,7 @@ impl Lite {
             regions.extend(mean(&map, width, places));
             let edge = |at: usize| at as f64 / cells as f64;
             let within = [edge(across.start), edge(down.start), edge(across.end), edge(down.end)];
-            boxes.push(self.recipe.fit.in_picture(picture.width, picture.height, within));
+            boxes.push(self.recipe.fit.in_picture(seen.width, seen.height, within));
         }
         Ok(Encoded { global: self.pooled(&map), regions, boxes })
     }
@@ -283,8 +282,13 @@ impl Encoder for Lite {
         &self.recipe
     }
 
-    fn encode(&self, pictures: &[Picture]) -> Result<Vec<Encoded>> {
+    fn prepare(&self, picture: &Picture) -> Seen {
+        let values = resize(picture, self.recipe.fit, self.layout.side);
+        Seen { width: picture.width, height: picture.height, values }
+    }
+
+    fn encode_seen(&self, seen: &[Seen]) -> Result<Vec<Encoded>> {
         // A picture is the work of one thread, so that its bits cannot depend on how many there are.
-        pictures.par_iter().map_init(Scratch::default, |scratch, picture| self.encode_one(picture, scratch)).collect()
+        seen.par_iter().map_init(Scratch::default, |scratch, seen| self.encode_one(seen, scratch)).collect()
     }
 }
