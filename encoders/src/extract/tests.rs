@@ -320,7 +320,8 @@ fn what_cannot_become_a_dataset_is_refused() {
     assert!(place.error(&job).starts_with("val, test: expected shares"));
     job.drawn = Some(Drawn { near: 1.5, ..drawn });
     assert_eq!(place.error(&job), "near: expected a cosine from 0 to 1, found 1.5; 0.95 is usual");
-    // All pictures are near duplicates: no group fits into the test split.
+    // All pictures are near duplicates but a black one, whose vector points nowhere: no group fits into the test split.
+    place.picture(0, [1, 2, 3]);
     job.drawn = Some(Drawn { near: 0.0, ..drawn });
     assert!(
         place.error(&job).starts_with("DIR/images: expected pictures in the split test, found none of 137 pictures")
