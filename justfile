@@ -32,7 +32,7 @@ bench:
 
 # Format every source, also those that a macro declares, which `cargo fmt` never reaches.
 format *ARGS:
-    find datasets fuzz/readers fuzz/src fuzz/fuzz_targets harness methods -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 {{ARGS}}
+    find datasets encoders fuzz/readers fuzz/src fuzz/fuzz_targets harness methods -name '*.rs' -print0 | xargs -0 rustfmt --edition 2024 {{ARGS}}
 
 # Everything that has to hold before a commit.
 check:

@@ -14,6 +14,14 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// A file that cannot be made, written or put in its place.
+    #[error("cannot write {path}: {source}", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// A file whose content is not what its format or its siblings promise.
     #[error("{path}{place}: expected {expected}, found {found}; {next}", path = path.display(), place = place_suffix(place))]
     Content {
@@ -51,6 +59,12 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+
+    /// As [`io`](Self::io), of a file that is written.
+    pub fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Write { path, source }
     }
 
     /// Shorthand for [`Error::Content`].

@@ -1,4 +1,4 @@
-//! The one door: every reader of this crate opens its files here.
+//! The one door: every reader of data opens its files here.
 //!
 //! What is no regular file is refused from its metadata, before it is opened: a FIFO waits for a writer that may never come, and
 //! `/dev/zero` has no end. No more is read than the length that the metadata gives.
@@ -21,7 +21,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// If it is absent, no regular file, a link that leads out of its folder, or cannot be opened.
-pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
+pub fn open(path: &Path) -> Result<(File, u64)> {
     within(path)?;
     regular(path, &fs::metadata(path).map_err(Error::io(path))?)?;
     let file = File::open(path).map_err(Error::io(path))?;
@@ -35,7 +35,7 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64)> {
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn map(path: &Path) -> Result<Mmap> {
+pub fn map(path: &Path) -> Result<Mmap> {
     let (file, _) = open(path)?;
     // SAFETY: the map is only read; a file that another program shortens meanwhile ends the process with a bus error, as
     // with every mapped file.
@@ -46,7 +46,7 @@ pub(crate) fn map(path: &Path) -> Result<Mmap> {
 ///
 /// # Errors
 /// As [`open`], and if it is larger than the memory that there is.
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+pub fn read(path: &Path) -> Result<Vec<u8>> {
     let (file, length) = open(path)?;
     let mut bytes = Vec::new();
     let room = usize::try_from(length).ok().and_then(|length| bytes.try_reserve_exact(length).ok());
@@ -60,7 +60,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// Whether there is anything of that name, be it a file, a link that leads nowhere or something that [`open`] will refuse: what
 /// is there must not pass for absent.
-pub(crate) fn there(path: &Path) -> bool {
+pub fn there(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
@@ -68,7 +68,7 @@ pub(crate) fn there(path: &Path) -> bool {
 ///
 /// # Errors
 /// If it is absent.
-pub(crate) fn named(path: &Path) -> Result<PathBuf> {
+pub fn named(path: &Path) -> Result<PathBuf> {
     match fs::symlink_metadata(path).map_err(Error::io(path))?.is_symlink() {
         true => fs::canonicalize(path).map_err(Error::io(path)),
         false => Ok(path.to_owned()),

@@ -5,6 +5,7 @@
 //! [`open`] opens a dataset by name, [`sources`] lists the names. This crate knows neither methods nor the harness.
 
 mod audit;
+pub mod captions;
 mod checksum;
 mod clipart;
 mod collection;
@@ -13,7 +14,7 @@ mod draft;
 mod emoji;
 mod error;
 mod features;
-mod files;
+pub mod files;
 mod halves;
 mod idx;
 mod inspect;
@@ -50,6 +51,7 @@ pub use options::{OptionSpec, OptionValue};
 pub use pairs::Pairs;
 pub use source::{Source, open, sources};
 pub use sparse::SparseRows;
+pub use twins::groups as near_duplicates;
 pub use words::WordVectors;
 
 /// The folder of data that tests run on where it is present: `XMBENCH_DATA`, or beside the repository.

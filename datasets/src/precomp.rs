@@ -5,20 +5,24 @@
 //! `SPLIT_caps.txt` one caption a line, those of an image one behind the other; and, where present, `SPLIT_global.npy` global
 //! vectors beside regions and `SPLIT_ids.txt` image names. Without `SPLIT_global.npy` the global vector of an image is the
 //! mean of its regions. A file `notice.toml` (title, licence, attribution, caveat) says where the data is from.
+//!
+//! Three more, which the projects do not have and `xmbench data extract` writes: `SPLIT_counts.txt` says on a line for each row how many
+//! captions the image has, where that differs; `SPLIT_boxes.npy` `[images, regions, 4]` the box of each region as `x0, y0, x1, y1` in fractions of the image;
+//! `SPLIT_labels.txt` on a line for each image its classes, separated by tabs, an empty line for none.
+
+mod beside;
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+pub(crate) use self::beside::lines;
+use self::beside::{boxes_of, captions_of, counts_of, ids_of, labels_of};
 use crate::{
-    Collection, Dataset, Error, FeatureTable, Features, Hasher, Images, Notice, OptionSpec, OptionValue, Pairs, Result,
-    Source, files, npy,
-    npy::Npy,
-    options::Options,
-    source::folder,
-    text::{Vocabulary, has_word},
-    words::VECTORS,
+    Collection, Dataset, Error, FeatureTable, Features, Hasher, Images, Labels, Notice, OptionSpec, OptionValue, Pairs,
+    Result, Source, files, npy, npy::Npy, options::Options, source::folder, text::Vocabulary, words::VECTORS,
 };
 
 pub(crate) const SOURCE: Source = Source {
@@ -27,7 +31,7 @@ pub(crate) const SOURCE: Source = Source {
     options: &[
         OptionSpec {
             name: "captions",
-            doc: "captions an image; 0 finds it out: captions over rows or, with as many rows as captions, 5 if every five rows are equal and else 1",
+            doc: "captions an image; 0 finds it out: SPLIT_counts.txt where there is one, else captions over rows or, with as many rows as captions, 5 if every five rows are equal and else 1",
             default: OptionValue::Integer(0),
         },
         OptionSpec {
@@ -54,9 +58,11 @@ pub(crate) const SOURCE: Source = Source {
         "text tokens",
         "text bow",
         "text word vectors (option)",
+        "labels (SPLIT_labels.txt)",
     ],
     get: "put train_ims.npy, train_caps.txt, dev_ims.npy, dev_caps.txt, test_ims.npy and test_caps.txt into the folder; \
-          the projects VSE++ and SCAN publish theirs, or write your own features with numpy.save",
+          the projects VSE++ and SCAN publish theirs, write your own features with numpy.save, or let `xmbench data extract` \
+          make them of a folder of pictures",
     load,
 };
 
@@ -79,6 +85,7 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
     for part in val.iter().chain([&test]) {
         part.check_like(&train)?;
     }
+    let classes = classes([Some(&train), val.as_ref(), Some(&test)].into_iter().flatten());
     let min_count = options.integer("min_count", 1..=1_000_000)?;
     let vocabulary = Vocabulary::new(train.captions.iter().map(String::as_str), min_count);
     let mut hasher = Hasher::default();
@@ -96,10 +103,10 @@ fn load(options: &Options, root: Option<&Path>) -> Result<Dataset> {
         checksum: hasher.finish(),
         notice,
         words: vocabulary.words().clone(),
-        classes: Vec::new(),
-        train: train.collection(&vocabulary),
-        val: val.map(|part| part.collection(&vocabulary)),
-        test: test.collection(&vocabulary),
+        train: train.collection(&vocabulary, &classes),
+        val: val.map(|part| part.collection(&vocabulary, &classes)),
+        test: test.collection(&vocabulary, &classes),
+        classes,
         database: None,
     })
 }
@@ -115,8 +122,17 @@ struct Part {
     ids: Vec<String>,
     /// Rows an image.
     every: usize,
-    /// Captions an image.
-    each: usize,
+    /// Captions of each image.
+    counts: Vec<usize>,
+    boxes: Option<Arc<[[f32; 4]]>>,
+    /// Names of the classes of each image.
+    labels: Option<Vec<Vec<String>>>,
+}
+
+/// The names of all classes, in alphabetical order.
+fn classes<'a>(parts: impl Iterator<Item = &'a Part>) -> Vec<String> {
+    let names: BTreeSet<&String> = parts.flat_map(|part| part.labels.iter().flatten().flatten()).collect();
+    names.into_iter().cloned().collect()
 }
 
 impl Part {
@@ -136,8 +152,16 @@ impl Part {
             return Err(Error::content(images_file, "header", expected, format!("{:?}", images.shape), next));
         }
         let captions = captions_of(&captions_file)?;
-        let (each, every) = captions_and_rows(&images, captions.len(), &captions_file, each)?;
-        let items = captions.len() / each;
+        let [counts_file, boxes_file, labels_file] =
+            ["counts.txt", "boxes.npy", "labels.txt"].map(|suffix| optional(file(suffix)));
+        let (counts, every) = match &counts_file {
+            Some(path) if each == 0 => (counts_of(path, images.shape[0], captions.len(), &captions_file)?, 1),
+            _ => {
+                let (each, every) = captions_and_rows(&images, captions.len(), &captions_file, each)?;
+                (vec![each; captions.len() / each], every)
+            }
+        };
+        let items = counts.len();
         let global = global_file.as_deref().map(Npy::open).transpose()?;
         if let Some(global) = &global {
             let rows = images.shape[0];
@@ -149,10 +173,14 @@ impl Part {
         }
         let ids = match &ids_file {
             None => (0..items).map(|item| format!("{name}-{item}")).collect(),
-            Some(path) => ids_of(path, items, each)?,
+            Some(path) => ids_of(path, &counts)?,
         };
-        let files = [Some(images_file), Some(captions_file), global_file, ids_file].into_iter().flatten().collect();
-        Ok(Self { files, images, global, captions, ids, every, each })
+        let boxes = boxes_file.as_deref().map(|path| boxes_of(path, &images, items)).transpose()?;
+        let labels = labels_file.as_deref().map(|path| labels_of(path, items)).transpose()?;
+        let files =
+            [Some(images_file), Some(captions_file), global_file, ids_file, counts_file, boxes_file, labels_file];
+        let files = files.into_iter().flatten().collect();
+        Ok(Self { files, images, global, captions, ids, every, counts, boxes, labels })
     }
 
     /// Both splits must have the same representations of the same shape.
@@ -174,13 +202,20 @@ impl Part {
                 "some splits without a file SPLIT_global.npy",
                 "add the missing files or remove this one",
             )),
+            _ if self.labels.is_some() != train.labels.is_some() => Err(Error::content(
+                train.images.path.with_file_name("train_labels.txt"),
+                "",
+                "labels for every split or for none",
+                "some splits without a file SPLIT_labels.txt",
+                "add the missing files or remove the others",
+            )),
             _ => Ok(()),
         }
     }
 
-    fn collection(self, vocabulary: &Vocabulary) -> Collection {
+    fn collection(self, vocabulary: &Vocabulary, classes: &[String]) -> Collection {
         let items = self.ids.len();
-        let (every, each) = (self.every, self.each);
+        let every = self.every;
         let table = |npy: Npy| Arc::new(Rows { npy, items, every }) as FeatureTable;
         let regions = self.images.shape.len() == 3;
         let first = table(self.images);
@@ -191,11 +226,22 @@ impl Part {
             (true, Some(global)) => (global, Some(first)),
             (true, None) => (Arc::new(Mean(first.clone())) as FeatureTable, Some(first)),
         };
-        let text_ids = self.ids.iter().flat_map(|id| (0..each).map(move |number| format!("{id}#{number}"))).collect();
-        let texts = vocabulary.texts(text_ids, self.captions);
-        let pairs = (0..items * each).map(|text| ((text / each) as u32, text as u32)).collect();
+        let owners: Vec<usize> =
+            self.counts.iter().enumerate().flat_map(|(image, &count)| std::iter::repeat_n(image, count)).collect();
+        let numbers = self.counts.iter().flat_map(|&count| 0..count);
+        let text_ids =
+            owners.iter().zip(numbers).map(|(&image, number)| format!("{}#{number}", self.ids[image])).collect();
+        let mut texts = vocabulary.texts(text_ids, self.captions);
+        let pairs = owners.iter().enumerate().map(|(text, &image)| (image as u32, text as u32)).collect();
         let pairs = Pairs::new(items, texts.len(), pairs);
-        let images = Images { ids: self.ids, global: Some(global), fragments, ..Images::default() };
+        let labels = self.labels.map(|names| {
+            let number = |name: &String| classes.binary_search(name).expect("all names are among the classes") as u32;
+            let of = names.iter().map(|names| names.iter().map(number).collect::<BTreeSet<_>>().into_iter().collect());
+            Labels { classes: classes.len(), of: of.collect() }
+        });
+        texts.labels = labels.as_ref().map(|labels| labels.subset(&owners));
+        let images =
+            Images { ids: self.ids, global: Some(global), fragments, boxes: self.boxes, labels, ..Images::default() };
         Collection { images, texts, pairs }
     }
 }
@@ -230,43 +276,6 @@ fn captions_and_rows(images: &Npy, captions: usize, file: &Path, asked: usize) -
         },
         each => mismatch(format!("{each} captions for each of the {rows} rows of {}", images.path.display())),
     }
-}
-
-/// Lines of a text file, without their ends.
-pub(crate) fn lines(path: &Path) -> Result<Vec<String>> {
-    let bytes = files::read(path)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = 1 + error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count();
-        Error::content(path, format!("line {line}"), "text in UTF-8", "other bytes", "convert it with iconv -t UTF-8")
-    })?;
-    Ok(text.trim_start_matches('\u{feff}').lines().map(|line| line.trim().to_owned()).collect())
-}
-
-fn captions_of(path: &Path) -> Result<Vec<String>> {
-    let captions = lines(path)?;
-    match captions.iter().position(|caption| !has_word(caption)) {
-        Some(line) => Err(Error::content(
-            path,
-            format!("line {}", line + 1),
-            "a caption",
-            "an empty line",
-            "write a caption for it, or drop the image with all its captions",
-        )),
-        None => Ok(captions),
-    }
-}
-
-fn ids_of(path: &Path, items: usize, each: usize) -> Result<Vec<String>> {
-    let mut ids = lines(path)?;
-    if ids.len() == items * each {
-        ids = ids.into_iter().step_by(each).collect();
-    }
-    if ids.len() != items {
-        let expected = format!("one line for each of the {items} images");
-        return Err(Error::content(path, "", expected, format!("{} lines", ids.len()), "write it again, or remove it"));
-    }
-    Ok(ids)
 }
 
 fn notice(folder: &Path, train: &Part) -> Result<Notice> {

@@ -66,6 +66,44 @@ pub(crate) fn find(
     found.into_iter().filter_map(Result::transpose).collect()
 }
 
+/// The groups of vectors that are joined by a chain of cosines of at least `near`: for each vector the first of its group. Vectors of
+/// zeros are alone.
+///
+/// # Errors
+/// If a value cannot be read.
+pub fn groups(table: &FeatureTable, near: f32) -> Result<Vec<usize>> {
+    let directions = directions(table)?;
+    let index = Index::new(table, &directions)?;
+    let reach = (2.0 - 2.0 * near).max(0.0).sqrt() + SLACK;
+    // Those before each vector that point its way: all of them, since two of them need not point each other's way.
+    let before = |j: usize| -> Result<Vec<usize>> {
+        let row = unit(table, j)?;
+        let Some(place) = project(&row, &directions) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for i in index.near(&place, reach).into_iter().take_while(|&i| i < j) {
+            if cosine(&unit(table, i)?, &row) >= near {
+                found.push(i);
+            }
+        }
+        Ok(found)
+    };
+    let before: Vec<Result<Vec<usize>>> = (0..table.items()).into_par_iter().map(before).collect();
+    let mut first: Vec<usize> = (0..table.items()).collect();
+    let root = |first: &[usize], mut at: usize| {
+        while first[at] != at {
+            at = first[at];
+        }
+        at
+    };
+    for (j, before) in before.into_iter().enumerate() {
+        for i in before? {
+            let (a, b) = (root(&first, i), root(&first, j));
+            first[a.max(b)] = a.min(b);
+        }
+    }
+    Ok((0..first.len()).map(|at| root(&first, at)).collect())
+}
+
 /// A vector of unit length, or of zeros.
 fn unit(table: &FeatureTable, item: usize) -> Result<Vec<f32>> {
     let mut row = vec![0.0; table.fragments() * table.width()];
@@ -256,6 +294,28 @@ mod tests {
                 assert_eq!(counted.into_inner(), count / 2);
                 assert!(expected.iter().any(|twins| twins.same) && expected.len() >= count / 8, "{kind} {width}");
             }
+        }
+    }
+
+    /// Against components of the graph of all pairs, found by spreading from vector to vector.
+    #[test]
+    fn groups_are_the_components_of_all_pairs() {
+        for (kind, near) in [("cone", 0.9998), ("line", 0.9999), ("sparse", 0.5)] {
+            let table: FeatureTable = Arc::new(rows(kind, 150, 40, 9));
+            let vectors: Vec<Vec<f32>> = (0..150).map(|i| unit(&table, i).unwrap()).collect();
+            let mut expected = vec![usize::MAX; 150];
+            for start in 0..150 {
+                let mut open = vec![start];
+                while let Some(i) = open.pop() {
+                    if expected[i] == usize::MAX {
+                        expected[i] = start;
+                        open.extend((0..150).filter(|&j| cosine(&vectors[i.min(j)], &vectors[i.max(j)]) >= near));
+                    }
+                }
+            }
+            assert_eq!(groups(&table, near).unwrap(), expected, "{kind}");
+            let count = expected.iter().enumerate().filter(|&(i, &first)| i == first).count();
+            assert!((2..150).contains(&count), "{kind}: {count} groups");
         }
     }
 

@@ -92,6 +92,25 @@ pub fn ids() -> Result<Stage, Refused> {
     precomp(vec!["a.jpg\nb.jpg\nc.jpg\n".into(), "1\n1\n2\n2\n3\n3\n".into()], "train_ids.txt")
 }
 
+pub fn counts() -> Result<Stage, Refused> {
+    precomp(vec!["1\n4\n1\n".into(), "2\n2\n2\n".into()], "train_counts.txt")
+}
+
+pub fn labels() -> Result<Stage, Refused> {
+    // Splits have labels all or none: the training split's are refused where the test split has none, behind their reader.
+    precomp(vec!["cats\tdogs\n\ncats\n".into()], "train_labels.txt")?.beside("data/test_labels.txt", b"dogs\n\nbirds\n")
+}
+
+/// Regions and their boxes: three images of two regions.
+pub fn boxes() -> Result<Stage, Refused> {
+    let rows = npy_of("<f4", &[3, 2, 4], 4);
+    let mut seed = rows.clone();
+    let start = seed.len() - 3 * 2 * 4 * 4;
+    let values = [0.0f32, 0.0, 0.5, 1.0].into_iter().cycle().flat_map(f32::to_le_bytes);
+    seed.splice(start.., values.take(3 * 2 * 4 * 4));
+    precomp(vec![seed], "train_boxes.npy")?.beside("data/train_ims.npy", &rows)?.beside("data/test_ims.npy", &rows)
+}
+
 pub fn notice() -> Result<Stage, Refused> {
     let seed = "title = 'Pets'\nlicence = \"none\"\nattribution = '''\nnobody'''\ncaveat = \"two regions\"\n";
     precomp(vec![seed.into()], "notice.toml")

@@ -9,6 +9,7 @@
 //! everything would end at the checksum.
 
 mod data;
+mod pictures;
 mod recordings;
 mod stage;
 mod tensors;
@@ -27,6 +28,16 @@ pub const READERS: &[Reader] = &[
     ("ids", data::ids),
     ("word-vectors", data::word_vectors),
     ("word-vectors-binary", data::word_vectors_binary),
+    ("counts", data::counts),
+    ("boxes", data::boxes),
+    ("labels", data::labels),
+    ("captions-table", pictures::table),
+    ("captions-lines", pictures::lines),
+    ("captions-json", pictures::json),
+    ("captions-token", pictures::token),
+    ("split-list", pictures::list),
+    ("weights", pictures::weights),
+    ("weights-checkpoint", pictures::checkpoint),
     ("notice", data::notice),
     ("lists", data::lists),
     ("mat5", data::mat5),

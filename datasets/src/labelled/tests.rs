@@ -74,7 +74,7 @@ fn the_first_or_the_last_ask_all_others_are_the_database() {
     assert_eq!(values(&database.texts.global), [0., 10., 20., 30.]);
     assert_eq!(values(&last.test.texts.global), [40., 50.]);
     // Rows of zeros have no class; they stay.
-    assert_eq!(classes_of(&last.test), [vec![], vec![]]);
+    assert_eq!(classes_of(&last.test), [Vec::<u32>::new(), Vec::new()]);
     assert_eq!(classes_of(database), [vec![0], vec![1], vec![0, 1], vec![1]]);
     assert_eq!((last.classes.len(), last.test.images.ids[0].as_str()), (2, "item-4"));
     // An item is the same item in the database and in training.

@@ -122,6 +122,48 @@ fn wrong_folders_are_refused() {
 }
 
 #[test]
+fn captions_in_any_number_boxes_and_labels_are_read() {
+    let folder = Folder::new();
+    folder.text("train_counts.txt", "1\n5\n");
+    for (name, images) in [("train", 2), ("dev", 1), ("test", 1)] {
+        let boxes: Vec<f32> = (0..images * 2).flat_map(|i| [0.0, 0.25, 0.5 + i as f32 / 8.0, 1.0]).collect();
+        write(&folder.path(&format!("{name}_boxes.npy")), &[images as u64, 2, 4], Order::C, &boxes);
+    }
+    folder.text("train_labels.txt", "pets\tdogs\n\n");
+    folder.text("dev_labels.txt", "cats\n");
+    folder.text("test_labels.txt", "dogs\n");
+    let dataset = folder.open().unwrap();
+    let train = &dataset.train;
+    assert_eq!((train.pairs.texts_of(0), train.pairs.texts_of(1)), ([0].as_slice(), [1, 2, 3, 4, 5].as_slice()));
+    assert_eq!(train.texts.ids[5], "train-1#4");
+    assert_eq!(train.images.boxes.as_ref().unwrap()[3], [0.0, 0.25, 0.875, 1.0]);
+    assert_eq!(dataset.classes, ["cats", "dogs", "pets"]);
+    assert_eq!(train.images.labels.as_ref().unwrap().of, [vec![1, 2], vec![]]);
+    assert_eq!(train.texts.labels.as_ref().unwrap().of, [vec![1, 2], vec![], vec![], vec![], vec![], vec![]]);
+    assert_eq!(dataset.test.images.labels.as_ref().unwrap().of, [[1]]);
+    // What the option says goes before.
+    let dataset = folder.open_with(toml::toml! { captions = 3 }).unwrap();
+    assert_eq!(dataset.train.pairs.texts_of(0), [0, 1, 2]);
+
+    folder.text("train_counts.txt", "1\n4\n");
+    insta::assert_snapshot!(folder.error(), @"DIR/train_counts.txt: expected numbers whose sum is the 6 captions of DIR/train_caps.txt, found 5; write both files from the same captions, or remove this one");
+    folder.text("train_counts.txt", "6\n0\n");
+    insta::assert_snapshot!(folder.error(), @"DIR/train_counts.txt, line 2: expected a number from 1 to 6, found `0`; write both files from the same captions, or remove this one");
+    folder.text("train_counts.txt", "6\n");
+    insta::assert_snapshot!(folder.error(), @"DIR/train_counts.txt: expected a line for each of the 2 images, found 1 lines; write both files from the same captions, or remove this one");
+    folder.text("train_counts.txt", "3\n3\n");
+    write(&folder.path("dev_boxes.npy"), &[1, 2, 4], Order::C, &[0.0f32, 0.0, 1.0, 1.0, 0.5, 0.0, 0.5, 1.0]);
+    insta::assert_snapshot!(folder.error(), @"DIR/dev_boxes.npy, row 0, region 1: expected 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1, found [0.5, 0.0, 0.5, 1.0]; write the box of each region in fractions of the image, or remove the file");
+    write(&folder.path("dev_boxes.npy"), &[2, 4], Order::C, &[0.5f32; 8]);
+    insta::assert_snapshot!(folder.error(), @"DIR/dev_boxes.npy, header: expected shape [1, 2, 4], found [2, 4]; write the box of each region in fractions of the image, or remove the file");
+    std::fs::remove_file(folder.path("dev_boxes.npy")).unwrap();
+    folder.text("dev_labels.txt", "");
+    insta::assert_snapshot!(folder.error(), @"DIR/dev_labels.txt: expected a line for each of the 1 images, found 0 lines; write an empty line for an image without a class");
+    std::fs::remove_file(folder.path("dev_labels.txt")).unwrap();
+    insta::assert_snapshot!(folder.error(), @"DIR/train_labels.txt: expected labels for every split or for none, found some splits without a file SPLIT_labels.txt; add the missing files or remove the others");
+}
+
+#[test]
 fn numbers_that_are_not_finite_are_found_when_read() {
     let folder = Folder::new();
     let mut values = [1.0f64; 16];

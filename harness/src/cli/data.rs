@@ -1,8 +1,9 @@
-//! `xmbench data`: what there is to read, how to get it, what is in a dataset.
+//! `xmbench data`: what there is to read, how to get it, what is in a dataset. How one is made of pictures is in `extract`.
 
 use std::{
     collections::BTreeMap,
     io::IsTerminal,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -13,7 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use xmbench_datasets::{Dataset, Severity, Source, Split, sources};
 
-use super::{Status, list, table};
+use super::{Status, extract, list, table};
 use crate::output::{answer, json as to_json};
 
 #[derive(clap::Args)]
@@ -45,6 +46,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make a dataset of a folder of pictures with captions: features by a frozen network
+    #[command(after_help = extract::HELP)]
+    Extract(Box<extract::Args>),
     /// Look for overlap, near duplicates, leaks and bad values; exit code 1 when something is wrong
     Audit {
         #[command(flatten)]
@@ -71,6 +75,16 @@ struct Named {
     json: bool,
 }
 
+impl Args {
+    /// The threads that were asked for, of a command that computes over them.
+    pub fn threads(&self) -> Option<Option<NonZeroUsize>> {
+        match &self.command {
+            Command::Extract(args) => Some(args.threads),
+            _ => None,
+        }
+    }
+}
+
 pub fn run(args: &Args) -> Result<Status> {
     match &args.command {
         Command::List { json: true } => answer(&to_json(&list::datasets_json()))?,
@@ -78,6 +92,7 @@ pub fn run(args: &Args) -> Result<Status> {
         Command::Get { name } => answer(&how_to_get(name.as_deref())?)?,
         Command::Show(named) => show(&open(named)?, named.json)?,
         Command::Inspect { path, json } => inspect(path, *json)?,
+        Command::Extract(args) => return extract::run(args),
         Command::Audit { named, expect } => return audit(named, expect),
     }
     Ok(Status::Done)

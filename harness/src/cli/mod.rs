@@ -6,6 +6,7 @@ mod claims;
 mod compare;
 mod data;
 mod explain;
+mod extract;
 mod list;
 mod report;
 mod repro;
@@ -46,7 +47,7 @@ struct Cli {
 enum Command {
     /// Show what there is: methods, datasets, experiments
     List(list::Args),
-    /// Look at datasets and feature files, or check them
+    /// Look at datasets and feature files, check them, or make features of pictures
     Data(data::Args),
     /// Run experiments and record every trial
     Run(run::Args),
@@ -108,6 +109,7 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
             }
             Command::BenchDevice(args) => run::set_threads(args.threads)?,
             Command::Explain(args) => run::set_threads(args.threads)?,
+            Command::Data(args) => args.threads().map_or(Ok(()), run::set_threads)?,
             _ => {}
         }
         dispatch(cli.command, &Methods::with(extra))

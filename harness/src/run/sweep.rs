@@ -145,6 +145,7 @@ fn is_absent(error: &xmbench_datasets::Error) -> bool {
         xmbench_datasets::Error::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
         xmbench_datasets::Error::Option { name, .. } => name == "data folder",
         xmbench_datasets::Error::Content { found, .. } => found == "nothing",
+        xmbench_datasets::Error::Write { .. } => false,
     }
 }
 
