@@ -185,7 +185,7 @@ fn broken_rows_of_json_are_named() {
         ("{\"text\": \"one\"}", "x.jsonl, line 1: expected a key `image`, found none"),
         (
             "\n{\"image\": \"a.png\", \"text\": \"on",
-            "x.jsonl, line 2: expected captions in JSON, found EOF while parsing a string at line 1 column 31",
+            "x.jsonl, line 2: expected captions in JSON, found EOF while parsing a string at line 1 column 30",
         ),
         ("{\"image\": \"a.png\", \"captions\": [\"one\", \"\"]}", "x.jsonl, line 1: expected a caption, found none"),
     ] {
