@@ -104,6 +104,22 @@ fn a_second_run_does_only_what_is_new() {
 }
 
 #[test]
+fn a_row_more_leaves_one_row_of_chance() {
+    let place = Place::new();
+    place.write("a.toml", EXPERIMENT);
+    place.run("run a.toml --profile smoke --no-report --out a").code(0);
+    place.write(
+        "a.toml",
+        &format!("{EXPERIMENT}\n[[methods]]\nmethod = \"cca\"\nlabel = \"One direction\"\ncomponents = 1\n"),
+    );
+    place.run("run a.toml --profile smoke --no-report --out a").code(0);
+    let recording = place.recording("a");
+    assert_eq!(recording.trials.iter().filter(|trial| trial.method == "chance").count(), 1);
+    // Two grid points and their controls as before, the new row, three seeds each, and chance.
+    assert_eq!(recording.trials.len(), 16);
+}
+
+#[test]
 fn a_killed_run_goes_on_where_it_was() {
     let place = Place::new();
     place.write("a.toml", &long());

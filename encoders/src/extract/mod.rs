@@ -1,10 +1,10 @@
 //! From a folder of pictures with captions to a folder of features that the dataset `precomp` reads.
 //!
 //! 1. Captions are read and splits that they or lists name are assigned (`datasets/src/captions`).
-//! 2. Pictures go through the encoder, [`CHUNK`] at a time; each chunk becomes a file in `OUT/.extract` ([`shards`]). A run that was interrupted goes on
+//! 2. Pictures go through the encoder, [`CHUNK`] at a time; each chunk becomes a file in `OUT/.extract` (`shards.rs`). A run that was interrupted goes on
 //!    behind the chunks that are there. A picture that cannot be used is noted with its reason, and the next one is taken.
-//! 3. Where nobody named splits, they are drawn from a seed, near duplicates of one another into the same one ([`split`]).
-//! 4. The files of each split are written beside the chunks, moved to their places, and last of all the manifest ([`folder`]). What is in the
+//! 3. Where nobody named splits, they are drawn from a seed, near duplicates of one another into the same one (`split.rs`).
+//! 4. The files of each split are written beside the chunks, moved to their places, and last of all the manifest (`folder.rs`). What is in the
 //!    folder is a function of pictures, captions, weights and settings: not of the clock, the threads or interruptions.
 
 mod folder;

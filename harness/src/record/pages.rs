@@ -5,14 +5,17 @@
 
 use std::io::Cursor;
 
-use polars_parquet::read::{ColumnChunkMetadata, FileMetadata};
+use polars_parquet::{
+    parquet::compression::Compression,
+    read::{ColumnChunkMetadata, FileMetadata},
+};
 use polars_parquet_format::{Encoding, PageHeader, PageType, thrift::protocol::TCompactInputProtocol};
 
 /// Rows that a byte of a file holds at most. The number of a query alone takes more than a bit once it is packed: what promises more is
 /// a bomb.
 const DENSEST: usize = 16;
 
-/// Bytes that a packed byte becomes at most: Snappy copies 64 bytes for three.
+/// Bytes that a packed byte becomes at most: Snappy, the one codec that tables are written in, copies 64 bytes for three.
 const LOOSEST: usize = 22;
 
 /// What tables are written in.
@@ -44,6 +47,10 @@ pub fn check(bytes: &[u8], footer: &FileMetadata) -> Result<(), Broken> {
 /// The pages of a column in one group of rows.
 fn chunk(bytes: &[u8], column: &ColumnChunkMetadata, rows: usize) -> Result<(), Broken> {
     equal("values", column.num_values(), rows)?;
+    let codec = column.compression();
+    if !matches!(codec, Compression::Snappy | Compression::Uncompressed) {
+        return Err(("Snappy".into(), format!("{codec:?}")));
+    }
     let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
     let end = start.checked_add(column.compressed_size());
     let range = usize::try_from(start).ok().zip(end.and_then(|end| usize::try_from(end).ok()));
@@ -105,12 +112,18 @@ mod tests {
 
     use super::*;
 
-    /// Three rows of one column of numbers, its pages' headers changed by `lie`, which keeps their lengths.
-    fn with(lie: impl Fn(&mut PageHeader)) -> Result<(), Broken> {
+    /// Three rows of one column of numbers.
+    fn table(codec: ParquetCompression) -> (Vec<u8>, std::sync::Arc<FileMetadata>) {
         let mut bytes = Vec::new();
         let mut frame = DataFrame::new_infer_height(vec![Column::new("query".into(), [7u32, 8, 7])]).unwrap();
-        ParquetWriter::new(&mut bytes).with_compression(ParquetCompression::Snappy).finish(&mut frame).unwrap();
+        ParquetWriter::new(&mut bytes).with_compression(codec).finish(&mut frame).unwrap();
         let footer = ParquetReader::new(Cursor::new(&bytes)).get_metadata().unwrap().clone();
+        (bytes, footer)
+    }
+
+    /// The table with its pages' headers changed by `lie`, which keeps their lengths.
+    fn with(lie: impl Fn(&mut PageHeader)) -> Result<(), Broken> {
+        let (mut bytes, footer) = table(ParquetCompression::Snappy);
         let column = &footer.row_groups[0].parquet_columns()[0];
         let mut at = column.byte_range().start as usize;
         while at < column.byte_range().end as usize {
@@ -162,6 +175,13 @@ mod tests {
     fn a_page_does_not_unpack_to_more_than_its_bytes_can() {
         let lie = |header: &mut PageHeader| header.compressed_page_size = 0;
         assert!(with(lie).is_err());
+    }
+
+    #[test]
+    fn another_codec_is_named() {
+        let (bytes, footer) = table(ParquetCompression::Zstd(None));
+        let expected = ("Snappy in column `query`".to_string(), "Zstd".to_string());
+        assert_eq!(check(&bytes, &footer), Err(expected));
     }
 
     #[test]

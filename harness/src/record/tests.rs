@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
-use polars::prelude::{ParquetReader, ParquetWriter, SerReader};
+use polars::prelude::{ParquetCompression, ParquetReader, ParquetWriter, SerReader};
 
 use xmbench_methods::method::Epoch;
 
@@ -161,7 +161,8 @@ fn tables_and_journals_of_earlier_versions_read() {
         let path = folder.path().join(table).with_extension("parquet");
         let mut frame = ParquetReader::new(fs::File::open(&path).unwrap()).finish().unwrap();
         columns.iter().for_each(|column| drop(frame.drop_in_place(column).unwrap()));
-        ParquetWriter::new(fs::File::create(&path).unwrap()).finish(&mut frame).unwrap();
+        let writer = ParquetWriter::new(fs::File::create(&path).unwrap());
+        writer.with_compression(ParquetCompression::Snappy).finish(&mut frame).unwrap();
     }
     // They had no checksums either.
     drop(store);

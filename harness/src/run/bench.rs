@@ -128,7 +128,7 @@ impl<'a> Bench<'a> {
     /// Records the expectation of a random order, and makes sure that the protocol gives what the table shows.
     fn chance(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<()> {
         let mut trial = self.row("chance", "chance", json!({}), 0, Control::Chance);
-        trial.position = plan.iter().map(|planned| planned.position + 1).max().unwrap_or(0);
+        trial.position = behind(plan);
         self.progress.begin(&name(&trial));
         if self.is_recorded(&trial)? {
             let recorded = self.store.get(&trial.key());
@@ -201,7 +201,7 @@ impl<'a> Bench<'a> {
             };
             match plan.iter().find(same) {
                 Some(planned) => self.head(plan, &Planned { seed: found.seed, ..planned.clone() }).id == found.id,
-                None => found.control == Control::Chance,
+                None => found.control == Control::Chance && found.position == behind(plan),
             }
         };
         let stale: Vec<String> = self
@@ -291,6 +291,11 @@ impl<'a> Bench<'a> {
             unified: false,
         }
     }
+}
+
+/// The position behind all rows, which is that of chance.
+fn behind(plan: &[Planned]) -> usize {
+    plan.iter().map(|planned| planned.position + 1).max().unwrap_or(0)
 }
 
 /// The trial with its numbers.

@@ -107,7 +107,7 @@ impl Scene<'_, '_> {
             [seed] => format!("seed {seed}"),
             seeds => format!("seeds {}", words::seeds(seeds)),
         };
-        format!("{remark} Protocol: {}; {seeds}.", self.section.protocol)
+        format!("{remark} Protocol: {}; {seeds}.", self.section.describe(self.section.protocol))
     }
 }
 
