@@ -4,39 +4,82 @@
 use std::{env, fs, path::Path, process::Command};
 
 /// Sources whose change makes recorded trials out of date; cards say what is known of a method, and compute nothing.
-const SOURCES: [&str; 6] =
-    ["../datasets/src", "../methods/src", "src/protocol", "src/retrieval", "src/run/trial.rs", "src/run/controls.rs"];
+const SOURCES: [&str; 10] = [
+    "../datasets/src",
+    "../methods/src",
+    "src/protocol",
+    "src/retrieval",
+    "src/run/bench.rs",
+    "src/run/combine.rs",
+    "src/run/execute.rs",
+    "src/run/plan.rs",
+    "src/run/score.rs",
+    "src/run/trial.rs",
+];
 
 /// Crates whose versions a recording names.
 const CRATES: [&str; 4] = ["candle-core", "faer", "gemm", "polars"];
 
 fn main() {
+    let compiler = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
+    let output = Command::new(compiler).arg("-V").output();
+    let version = output.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_string()).unwrap_or_default();
+    let version = version.strip_prefix("rustc ").unwrap_or(&version);
+    println!("cargo::rerun-if-changed=../Cargo.lock");
+    let lock = fs::read_to_string("../Cargo.lock").unwrap_or_default();
+
     let mut hash = 0xcbf2_9ce4_8422_2325;
     for source in SOURCES {
         println!("cargo::rerun-if-changed={source}");
         add(Path::new(source), &mut hash);
     }
+    let target = ["CARGO_CFG_TARGET_ARCH", "CARGO_CFG_TARGET_FEATURE"].map(|name| env::var(name).unwrap_or_default());
+    for text in [&lock, version, &target[0], &target[1]] {
+        feed(text.as_bytes(), &mut hash);
+    }
     println!("cargo::rustc-env=XMBENCH_CODE={}+{hash:016x}", env!("CARGO_PKG_VERSION"));
 
-    let compiler = env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    let output = Command::new(compiler).arg("-V").output();
-    let version = output.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_string()).unwrap_or_default();
-    let version = version.strip_prefix("rustc ").unwrap_or(&version);
     println!("cargo::rustc-env=XMBENCH_RUSTC={}", if version.is_empty() { "unknown" } else { version });
 
-    println!("cargo::rerun-if-changed=../Cargo.lock");
-    let lock = fs::read_to_string("../Cargo.lock").unwrap_or_default();
     println!("cargo::rustc-env=XMBENCH_VERSIONS={}", versions(&lock).join(" "));
     println!("cargo::rustc-env=XMBENCH_BUILD={}", env::var("PROFILE").unwrap_or_default());
+
+    // The commit of the build, which is not that of the folder one stands in later.
+    for path in ["src", "HEAD", "logs/HEAD"].into_iter().filter_map(|name| match name {
+        "src" => Some(name.to_string()),
+        _ => git(&["rev-parse", "--git-path", name]),
+    }) {
+        // A path that is not there would have this run every time.
+        if Path::new(&path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    println!("cargo::rustc-env=XMBENCH_COMMIT={}", git(&["rev-parse", "HEAD"]).unwrap_or_default());
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
+    println!("cargo::rustc-env=XMBENCH_DIRTY={}", if changed { "yes" } else { "no" });
 }
 
-/// FNV-1a over names and contents, in the order of the names.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
+}
+
+/// FNV-1a.
+fn feed(bytes: &[u8], hash: &mut u64) {
+    bytes.iter().for_each(|&byte| *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+}
+
+/// Names and contents in the order of the names, without tests.
 fn add(path: &Path, hash: &mut u64) {
-    let mut feed =
-        |bytes: &[u8]| bytes.iter().for_each(|&byte| *hash = (*hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    feed(path.to_string_lossy().as_bytes());
+    let name = path.file_stem().unwrap_or_default();
+    if name == "tests" || name == "snapshots" {
+        return;
+    }
+    feed(path.to_string_lossy().as_bytes(), hash);
     if let Ok(bytes) = fs::read(path) {
-        feed(&bytes);
+        let tests = b"#[cfg(test)]\nmod tests {";
+        let end = bytes.windows(tests.len()).position(|window| window == tests).unwrap_or(bytes.len());
+        feed(&bytes[..end], hash);
     }
     let mut inside: Vec<_> = fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     inside.retain(|path| path.extension().is_none_or(|extension| extension != "toml"));

@@ -3,12 +3,15 @@
 //! What is known once is written once: a row of a paper's table is one entry with all its metrics, and a parameter that several
 //! methods have is documented in its group's file, so that a card says of it only what differs.
 
+mod claim;
 mod complete;
 mod metrics;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
+
+pub use claim::{Claim, ClaimTest, Ground, Kind, Region};
 
 use crate::{Error, Result};
 
@@ -191,45 +194,6 @@ pub enum Evidence {
     Measured,
 }
 
-/// Something the paper says holds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Claim {
-    /// Short name.
-    pub id: String,
-    /// The claim in one sentence.
-    pub text: String,
-    /// `verified`, `recalled` or `measured`.
-    pub evidence: Evidence,
-    /// What must come out where it is put to the test; it counts as tested only where there is one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub tests: Vec<ClaimTest>,
-}
-
-/// A claim as a difference between two rows of an experiment.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClaimTest {
-    /// Experiment that has the rows: `01-emoji-pairs`.
-    pub experiment: String,
-    /// Row that should be better, as tables name it: `VSE++`, `DJSRH 64 bits`; a label alone where it has one row.
-    pub better: String,
-    /// Row that should be worse.
-    pub worse: String,
-    /// Metric by its stored name: `rsum`, `t2i MAP@all`; or `query ms`, `step ms`, the time of a query that is asked alone and of a step.
-    pub metric: String,
-    /// Dataset as tables call it; each that was run when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dataset: Option<String>,
-    /// By how much it should be better, in the metric's unit and counted towards the better end of the metric; of time, in percent of
-    /// the other row's.
-    #[serde(default)]
-    pub at_least: f64,
-    /// Whether the claim is one at equal training, so that what each row was trained for stands beside the verdict.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub equal_budget: bool,
-}
-
 impl Card {
     /// Parses a card, and completes its parameters by those of the groups that it shares; `file` is named in errors.
     ///
@@ -267,6 +231,11 @@ impl Card {
             let of = |metric: &String| row.metrics.iter().any(|(known, _)| known == metric);
             if let Some(metric) = row.notes.keys().find(|metric| !of(metric)) {
                 return Err(wrong(format!("`reported[{i}].notes` of metrics of its row"), format!("`{metric}`")));
+            }
+        }
+        for (i, claim) in card.claims.iter().enumerate() {
+            if let Some([key, expected, found]) = claim.fault() {
+                return Err(wrong(format!("`claims[{i}].{key}` to be {expected}"), found));
             }
         }
         Ok(card)

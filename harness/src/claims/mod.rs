@@ -14,13 +14,15 @@
 //! worse = "VSE0"
 //! metric = "rsum"                 # or `query ms`, `step ms`, whose gain is in percent of the other row's time
 //! # dataset = "emoji"             # each that was run when absent
-//! # at_least = 2.0                # by how much, in the metric's unit; 0 when absent
+//! # kind = "size"                 # what is said of the gain: superior (to 0; when absent), not_inferior, equivalent, size
+//! # gain = 10.8                   # the paper's, of a size
+//! # margin = 2.0                  # what still counts as no difference, in the metric's unit; of all kinds but superior
 //! # equal_budget = true           # the training of both rows stands beside the verdict
 //! ```
 //!
-//! [`choose`] picks claims by name, [`check`] finds tests that name what does not exist, and [`test()`] sets the rows of a
-//! recording side by side: a claim holds where the paired difference is more than it asks, at 5 % of all tests of the recording together
-//! (Holm's correction). One seed of a trained row decides nothing.
+//! A claim without a test says why in `untested`; what no paper states has `evidence = "hypothesis"`. [`choose`] picks claims by name, [`check`] finds tests that name what does not exist, and [`test()`] sets the rows of a
+//! recording side by side: one holds where the paired difference is what it asks for, at 5 % of all tests of the recording together
+//! (Holm's correction), and a claim where all of its tests that were run do ([`judge`]). One seed of a trained row decides nothing.
 
 mod outcome;
 #[cfg(test)]
@@ -29,9 +31,12 @@ mod tests;
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, bail};
-use xmbench_methods::card::{Card, Claim, ClaimTest, Evidence};
+use xmbench_methods::card::{Card, Claim, ClaimTest, Ground};
 
-pub use outcome::{Finding, LEVEL, Missing, ONE_TRAINING, Tested, Verdict, budget_text, rows_text, test};
+pub use outcome::{
+    Finding, Judged, LEVEL, Missing, ONE_TRAINING, Tested, Verdict, asked_text, budget_text, counts, judge, rows_text,
+    test,
+};
 
 use crate::{
     record::{Control, Recording, words},
@@ -76,7 +81,7 @@ pub fn choose<'a>(all: &[Stated<'a>], names: &[String]) -> Result<Vec<Stated<'a>
 /// Finds tests that name an experiment or a row that neither the program nor the recording has.
 ///
 /// # Errors
-/// Such a test, or one that sets a row beside itself or asks for a difference that is no number.
+/// Such a test, or one that sets a row beside itself.
 pub fn check(stated: &[Stated<'_>], recording: Option<&Recording>, methods: &Methods) -> Result<()> {
     for Stated { card, claim } in stated {
         for test in &claim.tests {
@@ -88,12 +93,9 @@ pub fn check(stated: &[Stated<'_>], recording: Option<&Recording>, methods: &Met
 }
 
 fn check_test(test: &ClaimTest, recording: Option<&Recording>, methods: &Methods) -> Result<()> {
-    let ClaimTest { experiment, better, worse, at_least, .. } = test;
+    let ClaimTest { experiment, better, worse, .. } = test;
     if better == worse {
         bail!("expected two rows, found `{better}` beside itself");
-    }
-    if !at_least.is_finite() {
-        bail!("`at_least`: expected a difference in the metric's unit, found {at_least}");
     }
     let built_in = BUILTIN.iter().any(|(name, _)| name == experiment);
     let recorded = recording.into_iter().flat_map(|it| &it.trials).filter(|trial| trial.experiment == *experiment);
@@ -103,7 +105,7 @@ fn check_test(test: &ClaimTest, recording: Option<&Recording>, methods: &Methods
         bail!("no experiment `{experiment}`{hint}; `xmbench list experiments` shows them all");
     }
     if built_in {
-        for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
+        for profile in Profile::ALL {
             rows.extend(planned_rows(&Experiment::find(experiment, profile)?, methods)?);
         }
     }
@@ -127,11 +129,11 @@ fn planned_rows(experiment: &Experiment, methods: &Methods) -> Result<Vec<String
     Ok(names.collect())
 }
 
-/// A grade of evidence in a word.
-pub fn evidence(evidence: Evidence) -> &'static str {
-    match evidence {
-        Evidence::Verified => "verified",
-        Evidence::Recalled => "recalled",
-        Evidence::Measured => "measured",
+/// Where a claim is from, in a word.
+pub fn evidence(ground: Ground) -> &'static str {
+    match ground {
+        Ground::Verified => "verified",
+        Ground::Recalled => "recalled",
+        Ground::Hypothesis => "hypothesis",
     }
 }

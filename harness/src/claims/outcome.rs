@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use xmbench_methods::card::{Card, Claim, ClaimTest};
+use xmbench_methods::card::{Card, Claim, ClaimTest, Ground, Kind as Asked, Region};
 
 use super::Stated;
 use crate::{
@@ -56,8 +56,8 @@ pub struct Finding {
     pub interval: Option<Interval>,
     /// What the interval rests on.
     pub basis: Basis,
-    /// The probability of a gain as far from what is asked, on either side, if it were the truth; of the spread that the interval
-    /// shows, by Student's t. None without an interval.
+    /// The probability of a gain as far from the other side of what is asked, if the truth were where that begins, on either side of it; of
+    /// the spread that the interval shows, by Student's t. None without an interval.
     pub p: Option<f64>,
     /// Seeds that both rows ran.
     pub seeds: Vec<u64>,
@@ -91,9 +91,9 @@ const UNEQUAL: &str =
 /// What is said of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// The gain is more than the claim asks, at [`LEVEL`] after Holm's correction.
+    /// The gain is one that the claim asks for, at [`LEVEL`] after Holm's correction.
     Supported,
-    /// The gain is less, likewise.
+    /// It is not, likewise.
     NotSupported,
     /// Neither, or there is no interval, or something stands [in the way](Tested::obstacle).
     Undecided,
@@ -138,7 +138,7 @@ impl Tested<'_> {
         match (&self.outcome, self.adjusted) {
             (Err(_), _) => Verdict::NotRun,
             (Ok(finding), Some((p, _))) if p < LEVEL && self.obstacle().is_none() => {
-                if finding.gain > self.test.at_least { Verdict::Supported } else { Verdict::NotSupported }
+                if self.test.region().contains(finding.gain) { Verdict::Supported } else { Verdict::NotSupported }
             }
             _ => Verdict::Undecided,
         }
@@ -196,12 +196,88 @@ pub fn test<'a>(stated: &[Stated<'a>], recording: &Recording, folder: Option<&Pa
     all
 }
 
-/// The two-sided probability that goes with a 95 % interval: it is below 5 % where the interval leaves out what is asked.
-fn probability(gain: f64, asked: f64, interval: &Interval, freedom: f64) -> f64 {
-    let half = if asked < gain { gain - interval.low } else { interval.high - gain };
-    let t = (gain - asked) / half * stats::student(freedom);
-    // No spread at all, and nothing between the gain and what is asked.
-    if t.is_nan() { 1.0 } else { stats::two_sided(t, freedom) }
+/// The two-sided probability that goes with a 95 % interval: it is below 5 % where the interval lies within what is asked, or
+/// beyond it. Of a region with two ends, within means apart from both (two one-sided tests, each at half the level: Schuirmann 1987).
+pub(super) fn probability(gain: f64, asked: Region, interval: &Interval, freedom: f64) -> f64 {
+    let of_end = |end: f64| {
+        let half = if end < gain { gain - interval.low } else { interval.high - gain };
+        let t = (gain - end) / half * stats::student(freedom);
+        // No spread at all, and nothing between the gain and the end.
+        if t.is_nan() { 1.0 } else { stats::two_sided(t, freedom) }
+    };
+    if gain >= asked.high {
+        of_end(asked.high)
+    } else if asked.high.is_finite() && asked.contains(gain) {
+        of_end(asked.low).max(of_end(asked.high))
+    } else {
+        of_end(asked.low)
+    }
+}
+
+/// What is said of a claim as a whole.
+#[derive(Debug, Clone)]
+pub struct Judged<'a> {
+    /// The card.
+    pub card: &'a Card,
+    /// The claim.
+    pub claim: &'a Claim,
+    /// NOT SUPPORTED by one test is NOT SUPPORTED; SUPPORTED is every test that was run.
+    pub verdict: Verdict,
+    /// Tests by their verdicts, in the order of [`Verdict::ALL`].
+    pub counts: [usize; 4],
+}
+
+impl Judged<'_> {
+    /// Whether no paper states it.
+    pub fn is_hypothesis(&self) -> bool {
+        self.claim.evidence == Ground::Hypothesis
+    }
+
+    /// How the tests came out: `2 supported, 1 not run`.
+    pub fn tests_text(&self) -> String {
+        let counted = Verdict::ALL.into_iter().zip(self.counts).filter(|(_, count)| *count > 0);
+        counted
+            .map(|(verdict, count)| format!("{count} {}", verdict.word().to_lowercase()))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// How many claims of papers and how many hypotheses have each verdict: `claims of papers: 3 SUPPORTED, 1 NOT RUN`.
+pub fn counts(judged: &[Judged<'_>]) -> String {
+    let of = |name: &str, hypotheses: bool| {
+        let count = |verdict: Verdict| {
+            judged.iter().filter(|it| it.is_hypothesis() == hypotheses && it.verdict == verdict).count()
+        };
+        let counts = Verdict::ALL.into_iter().map(|verdict| (verdict, count(verdict))).filter(|(_, count)| *count > 0);
+        let counts: Vec<String> = counts.map(|(verdict, count)| format!("{count} {}", verdict.word())).collect();
+        (!counts.is_empty()).then(|| format!("{name}: {}", counts.join(", ")))
+    };
+    let parts = [of("claims of papers", false), of("hypotheses", true)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// One verdict a claim, over its tests, in the order in which they are.
+pub fn judge<'a>(tested: &[&Tested<'a>]) -> Vec<Judged<'a>> {
+    let mut all: Vec<Judged<'a>> = Vec::new();
+    for it in tested {
+        let known = all.iter().position(|judged| std::ptr::eq(judged.claim, it.claim));
+        let at = known.unwrap_or_else(|| {
+            all.push(Judged { card: it.card, claim: it.claim, verdict: Verdict::NotRun, counts: [0; 4] });
+            all.len() - 1
+        });
+        all[at].counts[it.verdict() as usize] += 1;
+    }
+    for judged in &mut all {
+        let [supported, against, undecided, _] = judged.counts;
+        judged.verdict = match (supported, against, undecided) {
+            (0, 0, 0) => Verdict::NotRun,
+            (_, 0, 0) => Verdict::Supported,
+            (_, 0, _) => Verdict::Undecided,
+            _ => Verdict::NotSupported,
+        };
+    }
+    all
 }
 
 fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Result<Finding, String> {
@@ -225,7 +301,7 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
         gain,
         interval,
         basis,
-        p: interval.map(|interval| probability(gain, test.at_least, &interval, freedom)),
+        p: interval.map(|interval| probability(gain, test.region(), &interval, freedom)),
         seeds: a.iter().map(|trial| trial.seed).collect(),
         images: images(section, a[0]),
         protocol: section.describe(&better.trials[0].protocol),
@@ -284,7 +360,7 @@ fn images(section: &Section<'_>, trial: &Trial) -> usize {
 fn command(test: &ClaimTest, recording: &Recording, folder: Option<&Path>) -> String {
     let name = &test.experiment;
     let runs = |profile: &Profile| Experiment::find(name, *profile).is_ok_and(|experiment| !experiment.off);
-    let profiles = [Profile::Quick, Profile::Full, Profile::Smoke];
+    let profiles = [Profile::Quick, Profile::Full, Profile::Smoke, Profile::Paper];
     let recorded = profiles.into_iter().find(|profile| profile.to_string() == recording.manifest.profile);
     let profile = recorded.filter(runs).or_else(|| profiles.into_iter().find(runs)).or(recorded).unwrap_or_default();
     let mut parts = vec![format!("xmbench run {name} --profile {profile}")];
@@ -306,6 +382,17 @@ fn command(test: &ClaimTest, recording: &Recording, folder: Option<&Path>) -> St
 /// What a claim is called where a table or a message names it.
 pub fn rows_text(test: &ClaimTest) -> String {
     format!("{} over {}", test.better, test.worse)
+}
+
+/// The gains that a test asks for, in the metric's precision: `> 0`, `> -1 %`, `10.8 ± 2.0`.
+pub fn asked_text(test: &ClaimTest) -> String {
+    let metric = Metric::parse(&test.metric);
+    let format = |value: f64| metric.format_gain(value);
+    match (test.kind, test.margin) {
+        (Asked::Superior, _) => "> 0".into(),
+        (Asked::NotInferior, margin) => format!("> {}", format(-margin.unwrap_or_default())),
+        (_, margin) => format!("{} ± {}", format(test.gain.unwrap_or_default()), format(margin.unwrap_or_default())),
+    }
 }
 
 /// The line that says what both rows were trained for.

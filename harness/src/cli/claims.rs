@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::{Status, report::newest, table};
 use crate::{
-    claims::{self, Stated, Tested, Verdict},
+    claims::{self, Finding, Judged, Stated, Tested},
     output::{answer, json as to_json},
     record::store,
     run::Methods,
-    stats::{metric::Metric, paired::Basis},
+    stats::paired::Basis,
 };
 
 #[derive(clap::Args)]
@@ -75,12 +75,12 @@ fn listing(chosen: &[Stated<'_>]) -> String {
     let mut rows = vec![["CLAIM", "METHOD", "EVIDENCE", "TESTED BY", "TEXT"].map(str::to_string).to_vec()];
     for Stated { card, claim } in chosen {
         let tests = claim.tests.iter().map(|test| {
-            let asked = if test.at_least == 0.0 { String::new() } else { format!(" by {}", test.at_least) };
             let on = test.dataset.as_ref().map(|dataset| format!(" on {dataset}")).unwrap_or_default();
-            format!("{}{on}: {}{asked}, {}", test.experiment, claims::rows_text(test), test.metric)
+            let asked = claims::asked_text(test);
+            format!("{}{on}: {}, {} {asked}", test.experiment, claims::rows_text(test), test.metric)
         });
-        let tests: Vec<String> = tests.collect();
-        let tests = if tests.is_empty() { "-".into() } else { tests.join("; ") };
+        let tests = tests.collect::<Vec<_>>().join("; ");
+        let tests = claim.untested.as_ref().map_or(tests, |reason| format!("nothing: {reason}"));
         let evidence = claims::evidence(claim.evidence).to_string();
         rows.push(vec![claim.id.clone(), card.name.clone(), evidence, tests, claim.text.clone()]);
     }
@@ -90,108 +90,109 @@ fn listing(chosen: &[Stated<'_>]) -> String {
 fn listed(Stated { card, claim }: &Stated<'_>) -> Value {
     json!({
         "claim": claim.id, "method": card.name, "evidence": claim.evidence, "text": claim.text, "tests": claim.tests,
+        "untested": claim.untested,
     })
 }
 
-/// The table of verdicts, what stands behind each claim, the protocols, and how many there are of each verdict.
+/// Each claim with its verdict and the tests behind it, hypotheses apart, then the protocols, and how many there are of each verdict.
 fn as_text(tested: &[Tested<'_>]) -> String {
-    let heading = [
-        "CLAIM",
-        "METHOD",
-        "EXPERIMENT",
-        "DATASET",
-        "ROWS",
-        "METRIC",
-        "GAIN",
-        "95% INTERVAL",
-        "AT LEAST",
-        "P (HOLM)",
-        "SEEDS",
-        "IMAGES",
-        "VERDICT",
-    ];
-    let mut rows = vec![heading.map(str::to_string).to_vec()];
-    rows.extend(tested.iter().map(row));
-    let mut lines = vec![table(&rows), String::new()];
-    let (mut claim, mut protocols, mut single) = ("", Vec::new(), 0);
-    for it in tested {
-        if claim != it.claim.id {
-            lines.push(format!("{}: {} ({})", it.claim.id, it.claim.text, claims::evidence(it.claim.evidence)));
-            claim = &it.claim.id;
+    let all: Vec<&Tested<'_>> = tested.iter().collect();
+    let (hypotheses, stated): (Vec<Judged<'_>>, Vec<Judged<'_>>) =
+        claims::judge(&all).into_iter().partition(Judged::is_hypothesis);
+    let mut lines = Vec::new();
+    for (head, judged) in [("Claims of papers", &stated), ("Hypotheses, which no paper states", &hypotheses)] {
+        if judged.is_empty() {
+            continue;
         }
-        let place = if it.dataset.is_empty() { String::new() } else { format!(" on {}", it.dataset) };
-        match &it.outcome {
-            Err(missing) => lines.push(format!("  not run{place}: {}; `{}` runs it", missing.reason, missing.command)),
-            Ok(finding) => {
-                if it.test.equal_budget {
-                    lines.push(format!("  training{place}: {}", claims::budget_text(it.test, &finding.budgets)));
-                }
-                match (finding.interval, finding.basis) {
-                    (Some(_), Basis::Images) => {}
-                    (Some(_), Basis::Seeds) => lines.push(format!("  interval{place}: Student's, over seeds alone")),
-                    (Some(_), Basis::Clock) => lines.push(format!("  interval{place}: over samples of the clock")),
-                    (None, Basis::Clock) => lines.push(format!("  no interval{place}: one sample of the clock")),
-                    (None, _) => lines.push(format!("  no interval{place}: one seed, and {NO_QUERIES}")),
-                }
-                match it.obstacle() {
-                    Some(claims::ONE_TRAINING) => single += 1,
-                    Some(why) => lines.push(format!("  undecided{place}: {why}")),
-                    None => {}
-                }
-                let protocol = format!("protocol of {}{place}: {}", it.test.experiment, finding.protocol);
-                if !protocols.contains(&protocol) {
-                    protocols.push(protocol);
-                }
-            }
+        lines.extend([head.to_string(), String::new()]);
+        for judged in judged {
+            lines.extend(told(judged, tested));
+        }
+        lines.push(String::new());
+    }
+    let mut protocols = Vec::new();
+    for it in tested {
+        let Ok(finding) = &it.outcome else { continue };
+        let protocol = format!("protocol of {}{}: {}", it.test.experiment, place(it), finding.protocol);
+        if !protocols.contains(&protocol) {
+            protocols.push(protocol);
         }
     }
-    lines.push(String::new());
     lines.extend(protocols);
     if let Some((_, family)) = tested.iter().find_map(|it| it.adjusted) {
         lines.push(format!(
-            "verdicts: at {:.0} % of all {family} tests of this recording together (Holm)",
+            "verdicts: at {:.0} % of all {family} tests of this recording together (Holm); a claim is supported by every test of it that was run",
             100.0 * claims::LEVEL
         ));
     }
+    lines.push(claims::counts(&[stated, hypotheses].concat()));
+    let single = tested.iter().filter(|it| it.obstacle() == Some(claims::ONE_TRAINING)).count();
     if single > 0 {
-        lines.push(format!("{single} are undecided because of {}; `--seeds 1,2,3` runs three", claims::ONE_TRAINING));
+        let tests = if single == 1 { "1 test is" } else { &format!("{single} tests are") };
+        lines.push(format!("{tests} undecided because of {}; `--seeds 1,2,3` runs three", claims::ONE_TRAINING));
     }
-    let count = |verdict: Verdict| tested.iter().filter(|it| it.verdict() == verdict).count();
-    let counts = Verdict::ALL.into_iter().map(|verdict| (verdict, count(verdict))).filter(|(_, count)| *count > 0);
-    lines.push(counts.map(|(verdict, count)| format!("{count} {}", verdict.word())).collect::<Vec<_>>().join(", "));
     lines.join("\n")
 }
 
 const NO_QUERIES: &str = "the metric is no mean over recorded queries";
 
-fn row(it: &Tested<'_>) -> Vec<String> {
-    let dash = || "-".to_string();
-    let mut row = vec![it.claim.id.clone(), it.card.name.clone(), it.test.experiment.clone()];
-    row.push(if it.dataset.is_empty() { dash() } else { it.dataset.clone() });
-    row.extend([claims::rows_text(it.test), it.test.metric.clone()]);
-    match &it.outcome {
-        Ok(finding) => row.extend([
-            finding.metric.format_gain(finding.gain),
-            finding.interval_text(),
-            finding.metric.format_gain(it.test.at_least),
-            it.p_text(),
-            finding.seeds.len().to_string(),
-            if finding.images == 0 { dash() } else { finding.images.to_string() },
-        ]),
-        Err(_) => {
-            let asked = Metric::parse(&it.test.metric).format_gain(it.test.at_least);
-            row.extend([dash(), dash(), asked, dash(), dash(), dash()]);
+fn place(it: &Tested<'_>) -> String {
+    if it.dataset.is_empty() { String::new() } else { format!(" on {}", it.dataset) }
+}
+
+/// A claim with its verdict, and its tests.
+fn told(judged: &Judged<'_>, tested: &[Tested<'_>]) -> Vec<String> {
+    let Judged { card, claim, verdict, .. } = judged;
+    let evidence = if judged.is_hypothesis() { "" } else { &format!(" ({})", claims::evidence(claim.evidence)) };
+    let mut lines = vec![format!("{:<13}  {} {}: {}{evidence}", verdict.word(), card.name, claim.id, claim.text)];
+    for it in tested.iter().filter(|it| std::ptr::eq(it.claim, *claim)) {
+        let test = format!("{}{}: {}, {}", it.test.experiment, place(it), claims::rows_text(it.test), it.test.metric);
+        let asked = claims::asked_text(it.test);
+        match &it.outcome {
+            Err(missing) => {
+                lines.push(format!("  {test} {asked}: NOT RUN: {}; `{}` runs it", missing.reason, missing.command))
+            }
+            Ok(finding) => {
+                let gain = finding.metric.format_gain(finding.gain);
+                let interval = finding.interval.map(|_| format!(" {}", finding.interval_text())).unwrap_or_default();
+                let p = if it.adjusted.is_some() { format!(", p {}", it.p_text()) } else { String::new() };
+                let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+                let images =
+                    if finding.images == 0 { String::new() } else { format!(", {}", counted(finding.images, "image")) };
+                let n = format!("{}{images}", counted(finding.seeds.len(), "seed"));
+                lines.push(format!(
+                    "  {test}: {gain}{interval} where {asked} is asked{p} ({n}): {}",
+                    it.verdict().word()
+                ));
+                lines.extend(remarks(it, finding).into_iter().map(|remark| format!("    {remark}")));
+            }
         }
     }
-    row.push(it.verdict().word().into());
-    row
+    lines
+}
+
+/// What must stand beside a finding.
+fn remarks(it: &Tested<'_>, finding: &Finding) -> Vec<String> {
+    let mut lines = Vec::new();
+    if it.test.equal_budget {
+        lines.push(format!("training: {}", claims::budget_text(it.test, &finding.budgets)));
+    }
+    match (finding.interval, finding.basis) {
+        (Some(_), Basis::Images) => {}
+        (Some(_), Basis::Seeds) => lines.push("interval: Student's, over seeds alone".into()),
+        (Some(_), Basis::Clock) => lines.push("interval: over samples of the clock".into()),
+        (None, Basis::Clock) => lines.push("no interval: one sample of the clock".into()),
+        (None, _) => lines.push(format!("no interval: one seed, and {NO_QUERIES}")),
+    }
+    lines.extend(it.obstacle().filter(|&why| why != claims::ONE_TRAINING).map(|why| format!("undecided: {why}")));
+    lines
 }
 
 fn as_json(it: &Tested<'_>) -> Value {
     let mut object = json!({
         "claim": it.claim.id, "method": it.card.name, "evidence": it.claim.evidence, "text": it.claim.text,
         "experiment": it.test.experiment, "dataset": it.dataset, "better": it.test.better, "worse": it.test.worse,
-        "metric": it.test.metric, "at_least": it.test.at_least, "verdict": it.verdict().word(),
+        "metric": it.test.metric, "kind": it.test.kind, "asked": claims::asked_text(it.test), "verdict": it.verdict().word(),
     });
     let more = match &it.outcome {
         Ok(finding) => json!({

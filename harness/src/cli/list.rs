@@ -104,22 +104,23 @@ fn trials(experiment: &Experiment, methods: &Methods) -> Result<usize> {
 }
 
 fn experiments_rows(methods: &Methods) -> Result<Vec<Vec<String>>> {
-    let mut rows = vec![row(["EXPERIMENT", "SMOKE", "QUICK", "FULL", "TITLE"])];
-    let profiles = [Profile::Smoke, Profile::Quick, Profile::Full];
-    let [smoke, quick, full] = profiles.map(Experiment::builtin);
-    for ((smoke, quick), full) in smoke?.iter().zip(&quick?).zip(&full?) {
-        let count = |experiment| {
-            let trials = trials(experiment, methods)?;
-            Ok::<_, anyhow::Error>(if trials == 0 { "-".into() } else { trials.to_string() })
-        };
-        rows.push(row([&smoke.name, &count(smoke)?, &count(quick)?, &count(full)?, &smoke.title]));
+    let mut rows = vec![row(["EXPERIMENT", "SMOKE", "QUICK", "FULL", "PAPER", "TITLE"])];
+    let profiles = Profile::ALL.into_iter().map(Experiment::builtin).collect::<Result<Vec<_>>>()?;
+    for (place, experiment) in profiles[0].iter().enumerate() {
+        let mut cells = vec![experiment.name.clone()];
+        for profile in &profiles {
+            let trials = trials(&profile[place], methods)?;
+            cells.push(if trials == 0 { "-".into() } else { trials.to_string() });
+        }
+        cells.push(experiment.title.clone());
+        rows.push(cells);
     }
     Ok(rows)
 }
 
 fn experiments_json(methods: &Methods) -> Result<serde_json::Value> {
     let mut all = Vec::new();
-    for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
+    for profile in Profile::ALL {
         for experiment in Experiment::builtin(profile)?.iter().filter(|experiment| !experiment.off) {
             all.push(json!({
                 "name": experiment.name, "profile": profile, "title": experiment.title, "analysis": experiment.analysis,

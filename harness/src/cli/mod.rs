@@ -10,6 +10,7 @@ mod extract;
 mod list;
 mod report;
 mod repro;
+mod rerun;
 mod run;
 mod shared;
 
@@ -53,6 +54,8 @@ enum Command {
     Run(run::Args),
     /// Render tables and plots from a recording
     Report(report::Args),
+    /// Run trials of a recording again, from the recording alone, and say whether every bit is equal
+    Rerun(rerun::Args),
     /// Run tables of papers again and judge every cell
     Repro(repro::Args),
     /// Set two recordings, or two rows, side by side
@@ -109,6 +112,7 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
             }
             Command::BenchDevice(args) => run::set_threads(args.threads)?,
             Command::Explain(args) => run::set_threads(args.threads)?,
+            Command::Rerun(args) => run::set_threads(args.threads)?,
             Command::Data(args) => args.threads().map_or(Ok(()), run::set_threads)?,
             _ => {}
         }
@@ -151,6 +155,7 @@ fn dispatch(command: Command, methods: &Methods) -> Result<Status> {
         Command::Run(args) => run::run(&args, methods),
         Command::Report(args) => report::run(&args, methods),
         Command::Repro(args) => repro::run(&args, methods),
+        Command::Rerun(args) => rerun::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Claims(args) => claims::run(&args, methods),

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::Status;
 use crate::{
     claims,
-    output::{answer, json as to_json, tell},
-    record::{Recording, store},
+    output::{answer, json as to_json, short, tell},
+    record::{Outcome, Recording, store},
     report::{self, Rendered},
     run::Methods,
 };
@@ -50,6 +50,15 @@ pub fn show(recording: &Recording, methods: &Methods, out: &Path, quiet: bool) -
     if !quiet {
         for table in &rendered.tables {
             tell(&format!("{}\n", table.trim_end()));
+        }
+        for (key, reason) in recording.trials.iter().filter_map(|trial| match &trial.outcome {
+            Outcome::Failed { reason } => Some((trial.key(), reason)),
+            Outcome::Done => None,
+        }) {
+            tell(&format!("failed: {}: {}", key, short(reason.trim(), 300)));
+        }
+        if !rendered.claims.is_empty() {
+            tell(&format!("{}; `xmbench claims` shows each", rendered.claims));
         }
         tell(&format!("report: {} ({} files)", page(&rendered, out).display(), rendered.files.len()));
     }

@@ -111,6 +111,9 @@ impl Trial {
             }
         }
         checksum(&self.checksum)?;
+        for (what, value) in self.origin.iter().flat_map(|origin| origin.parts()) {
+            text(what, &value)?;
+        }
         text("a remark", &self.remark)?;
         if let Outcome::Failed { reason } = &self.outcome {
             text("a reason", reason)?;
@@ -278,6 +281,7 @@ impl ExperimentNote {
     pub fn check(&self) -> Checked {
         title("a title", &self.title)?;
         text("an analysis", &self.analysis)?;
+        text("the source of an experiment", &self.source)?;
         few("columns", self.columns.len())?;
         few("plots", self.plots.len())?;
         self.columns.iter().try_for_each(|column| name("a column", column))?;

@@ -7,8 +7,10 @@ pub mod files;
 mod id;
 mod journal;
 mod lock;
+mod origin;
 mod pages;
 mod running;
+mod same;
 pub(crate) mod section;
 pub mod store;
 #[cfg(test)]
@@ -21,6 +23,7 @@ pub(crate) mod words;
 pub use error::{Error, Result};
 pub use id::{Id, Stem};
 pub(crate) use journal::{digest, digest_of};
+pub use origin::Origin;
 pub use store::Store;
 
 use std::collections::BTreeMap;
@@ -60,11 +63,12 @@ pub struct Manifest {
     pub started: String,
     /// The command line that made it.
     pub command: String,
-    /// `smoke`, `quick` or `full`.
+    /// `smoke`, `quick`, `full` or `paper`.
     pub profile: String,
-    /// Git commit of the working tree; empty outside a repository.
+    /// Git commit that the program was built from; empty where it was built outside a repository. This and what follows is of the last run: each
+    /// trial has its own [`Origin`].
     pub commit: String,
-    /// Whether the working tree had uncommitted changes.
+    /// Whether the sources had uncommitted changes then.
     pub dirty: bool,
     /// Processor model.
     pub cpu: String,
@@ -103,6 +107,10 @@ pub struct ExperimentNote {
     pub plots: Vec<String>,
     /// Values that the experiment states in advance.
     pub expected: Vec<Expected>,
+    /// The experiment under its profile as TOML, from which any of its trials can be run again; recordings of earlier versions have
+    /// none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// A value that an experiment states in advance, from a paper or from an independent re-run.
@@ -207,6 +215,9 @@ pub struct Trial {
     /// Whether items that the row was fitted on have codes of both their modalities.
     #[serde(default)]
     pub unified: bool,
+    /// Where the numbers are from; recordings of earlier versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl Trial {

@@ -47,6 +47,7 @@ pub fn trial(experiment: &str, position: usize, label: &str, dataset: &str, seed
         queries: Vec::new(),
         values: BTreeMap::new(),
         unified: false,
+        origin: None,
     }
 }
 
@@ -100,7 +101,9 @@ pub fn recording() -> Recording {
 pub fn claims() -> Card {
     let claim = |id: &str, text: &str, tests: &[&str]| {
         let tests: String = tests.iter().map(|test| format!("[[claims.tests]]\n{test}\n")).collect();
-        format!("[[claims]]\nid = \"{id}\"\ntext = \"{text}\"\nevidence = \"recalled\"\n{tests}")
+        let evidence = if id == "median" { "hypothesis" } else { "recalled" };
+        let untested = if tests.is_empty() { "untested = \"no data\"\n" } else { "" };
+        format!("[[claims]]\nid = \"{id}\"\ntext = \"{text}\"\nevidence = \"{evidence}\"\n{untested}{tests}")
     };
     let recall = |better: &str, worse: &str, metric: &str| {
         format!("experiment = \"01-recall\"\nbetter = \"{better}\"\nworse = \"{worse}\"\nmetric = \"{metric}\"\n")
@@ -108,7 +111,7 @@ pub fn claims() -> Card {
     let hashing =
         "experiment = \"02-hashing\"\nbetter = \"DJSRH 64 bits\"\nworse = \"CVH 64 bits\"\nmetric = \"i2t MAP@all\"";
     let budget = format!("{}equal_budget = true", recall("SCAN t2i", "VSE++", "rsum"));
-    let much = format!("{}at_least = 300.0", recall("VSE++", "CCA", "rsum"));
+    let much = format!("{}kind = \"size\"\ngain = 300.0\nmargin = 20.0", recall("VSE++", "CCA", "rsum"));
     let far = recall("DCCA", "CCA", "correlation").replace("01-recall", "05-mnist-halves");
     let claims = [
         claim(
@@ -293,6 +296,7 @@ fn manifest() -> Manifest {
             stated("CCA", "t2i R@1", 30.0, Some(2.0), "NumPy re-run", Evidence::Measured),
             stated("VSE++", "i2t R@1", 17.0, None, "Faghri et al. 2018, Table 3", Evidence::Recalled),
         ],
+        source: String::new(),
     };
     let hashing = ExperimentNote {
         title: "Hashing on Wikipedia".to_string(),
@@ -300,6 +304,7 @@ fn manifest() -> Manifest {
         columns: ["i2t MAP@all", "t2i MAP@all", "i2t MAP@50", "t2i MAP@50"].map(String::from).to_vec(),
         plots: ["pr", "topn", "bits", "pareto"].map(String::from).to_vec(),
         expected: vec![stated("CVH 16 bits", "i2t MAP@all", 0.195, Some(0.02), "Ding et al. 2014", Evidence::Verified)],
+        source: String::new(),
     };
     let dataset = |title: &str, images: usize, texts: usize, caveat: &str| DatasetNote {
         variant: "as distributed".to_string(),

@@ -138,6 +138,7 @@ fn heads(trials: &[&Trial]) -> DataFrame {
                 })
                 .collect::<Vec<_>>(),
         ),
+        Column::new("origin".into(), trials.iter().map(|t| t.origin.as_ref().map(json)).collect::<Vec<_>>()),
         Column::new("unified".into(), trials.iter().map(|t| t.unified).collect::<Vec<_>>()),
         Column::new("peak_memory".into(), trials.iter().map(|t| t.peak_memory).collect::<Vec<_>>()),
         Column::new("image_bytes".into(), trials.iter().map(|t| t.bytes_per_item[0]).collect::<Vec<_>>()),
@@ -181,6 +182,10 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
             queries: Vec::new(),
             values: BTreeMap::new(),
             unified: table.has("unified") && table.flag("unified", row)?,
+            origin: match table.has("origin") && table.maybe_str("origin", row)?.is_some() {
+                true => Some(table.json("origin", row)?),
+                false => None,
+            },
         };
         let key = trial.key();
         if let Some(twin) = trials.insert(key, trial) {

@@ -3,25 +3,43 @@
 use super::results;
 use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
 use crate::claims::{self, Tested, Verdict};
-use crate::record::{Manifest, section::Section};
-use crate::stats::{metric::Metric, paired::Basis};
+use crate::record::{Manifest, Stem, section::Section};
+use crate::run::Profile;
+use crate::stats::paired::Basis;
+use xmbench_methods::card::Ground;
 
 /// Endings of the files that the table becomes: words do not go into a CSV file of numbers, for which there is
 /// `xmbench claims --json`.
 pub const ENDINGS: [&str; 2] = ["md", "tex"];
 
-/// The claims whose rows the section has; `None` where there is none.
-pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
-    let tested: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem.as_ref() == Some(&section.stem)).collect();
-    // Nearly every claim is of a sign.
-    let sizes = tested.iter().any(|it| it.test.at_least != 0.0);
-    let mut heads =
-        vec!["rows", "verdict", "metric", "gain", "95 % interval", "p (Holm)", "better", "worse", "seeds", "evidence"];
-    if sizes {
-        heads.insert(6, "at least");
-    }
+/// The claims of papers whose rows the section has, and the hypotheses; a table each where there are some.
+pub fn tables(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) -> Vec<Table> {
+    let here: Vec<&Tested<'_>> = tested.iter().filter(|it| it.stem.as_ref() == Some(&section.stem)).collect();
+    let (hypotheses, stated): (Vec<&Tested<'_>>, Vec<&Tested<'_>>) =
+        here.into_iter().partition(|it| it.claim.evidence == Ground::Hypothesis);
+    let of = |name: &str, title: &str, tested: &[&Tested<'_>]| {
+        (!tested.is_empty()).then(|| table(section, (name, title), tested, manifest))
+    };
+    let hypotheses = of("hypotheses", "Hypotheses, which no paper states", &hypotheses);
+    of("claims", "Claims", &stated).into_iter().chain(hypotheses).collect()
+}
+
+fn table(section: &Section<'_>, (name, title): (&str, &str), tested: &[&Tested<'_>], manifest: &Manifest) -> Table {
+    let heads = [
+        "rows",
+        "verdict",
+        "metric",
+        "gain",
+        "95 % interval",
+        "p (Holm)",
+        "asked",
+        "better",
+        "worse",
+        "seeds",
+        "evidence",
+    ];
     let mut reasons = Vec::new();
-    let rows: Vec<Row> = tested.iter().map(|it| row(it, sizes, &mut reasons)).collect();
+    let rows: Vec<Row> = tested.iter().map(|it| row(it, &mut reasons)).collect();
     let mut notes = vec![
         Note::word("Protocol", section.describe(section.protocol)),
         Note::word(
@@ -29,17 +47,17 @@ pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) 
             "by how much the first row is better, over the seeds that both ran; its interval is that of the paired bootstrap over \
              images and seeds, where no note says otherwise",
         ),
-        Note::word("Verdict", verdicts(&tested, manifest)),
+        Note::word("Verdict", verdicts(tested, manifest)),
         Note::word(
             "Evidence",
-            "whether the claim was seen in the paper (verified), is from memory (recalled), or from a re-run",
+            "whether the claim was seen in the paper (verified) or is from memory (recalled); a hypothesis is stated by none",
         ),
     ];
     notes.push(Note::word("Made by", results::made_by(manifest)));
     notes.extend(reasons.iter().enumerate().map(|(i, reason)| Note::mark(Mark::Number(i + 1), reason)));
-    let table = Table {
-        name: section.stem.with("claims"),
-        title: format!("Claims: {} ({})", section.title(), section.dataset),
+    Table {
+        name: section.stem.with(name),
+        title: format!("{title}: {} ({})", section.title(), section.dataset),
         context: results::context(section, manifest),
         stub: "claim",
         columns: heads
@@ -48,18 +66,62 @@ pub fn table(section: &Section<'_>, tested: &[Tested<'_>], manifest: &Manifest) 
             .collect(),
         rows,
         notes,
-    };
-    (!tested.is_empty()).then_some(table)
+    }
 }
 
-fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
+/// One verdict a claim over everything that was recorded, hypotheses last; `None` where nothing was put to the test.
+pub fn overview(tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
+    let all: Vec<&Tested<'_>> = tested.iter().collect();
+    let mut judged = claims::judge(&all);
+    let planned = judged.len();
+    judged.retain(|it| it.verdict != Verdict::NotRun);
+    let rest = planned - judged.len();
+    judged.sort_by_key(claims::Judged::is_hypothesis);
+    let text = |text: String| Cell { text, ..Cell::default() };
+    let row = |it: &claims::Judged<'_>| Row {
+        kind: RowKind::Result,
+        name: format!("{}: {}", it.card.label, it.claim.id),
+        marks: Vec::new(),
+        cells: [
+            it.verdict.word().into(),
+            it.tests_text(),
+            claims::evidence(it.claim.evidence).into(),
+            it.claim.text.clone(),
+        ]
+        .map(text)
+        .into(),
+    };
+    let heads = ["verdict", "tests", "evidence", "what is claimed"];
+    let run: Vec<&Tested<'_>> = tested.iter().filter(|it| it.outcome.is_ok()).collect();
+    let mut notes = vec![
+        Note::word("Verdict", verdicts(&run, manifest)),
+        Note::word(
+            "Tests",
+            "one says no: NOT SUPPORTED; SUPPORTED is every test that was run. Each stands under its experiment, with its protocol",
+        ),
+    ];
+    if rest > 0 {
+        notes.push(Note::word("Not run", format!("{rest} more, of which no row is recorded here")));
+    }
+    notes.push(Note::word("Made by", results::made_by(manifest)));
+    (!judged.is_empty()).then(|| Table {
+        name: Stem::of("claims"),
+        title: "What is claimed, and what came out".into(),
+        context: vec![("profile", manifest.profile.clone())],
+        stub: "claim",
+        columns: heads.map(|head| Column { group: String::new(), title: head.into(), name: head.into() }).into(),
+        rows: judged.iter().map(row).collect(),
+        notes,
+    })
+}
+
+fn row(it: &Tested<'_>, reasons: &mut Vec<String>) -> Row {
     let text = |text: String| Cell { text, ..Cell::default() };
     let evidence = claims::evidence(it.claim.evidence);
     let mut marks = vec![results::number(reasons, format!("{}: {}", it.card.label, it.claim.text))];
     let mut cells =
         vec![text(claims::rows_text(it.test)), text(it.verdict().word().into()), text(it.test.metric.clone())];
-    let asked = Metric::parse(&it.test.metric).format_gain(it.test.at_least);
-    let asked = sizes.then(|| text(asked));
+    let asked = text(claims::asked_text(it.test));
     match &it.outcome {
         Ok(finding) => {
             let number = |value: f64| {
@@ -69,7 +131,7 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
             let interval = finding.interval.map(|_| finding.interval_text()).unwrap_or_default();
             let gain = Cell { text: finding.metric.format_gain(finding.gain), ..number(finding.gain) };
             let p = it.adjusted.map(|_| it.p_text()).unwrap_or_default();
-            cells.extend([gain, text(interval), text(p)].into_iter().chain(asked));
+            cells.extend([gain, text(interval), text(p), asked]);
             cells.extend(finding.values.map(number));
             cells.push(text(finding.seeds.len().to_string()));
             if it.test.equal_budget {
@@ -86,7 +148,7 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
             marks.extend(said.map(|said| results::number(reasons, said.to_string())));
         }
         Err(missing) => {
-            cells.extend([(); 3].map(|()| Cell::default()).into_iter().chain(asked));
+            cells.extend([Cell::default(), Cell::default(), Cell::default(), asked]);
             cells.extend([(); 3].map(|()| Cell::default()));
             let said = format!("{}; `{}` runs it", missing.reason, missing.command);
             marks.push(results::number(reasons, said));
@@ -98,8 +160,8 @@ fn row(it: &Tested<'_>, sizes: bool, reasons: &mut Vec<String>) -> Row {
 
 fn verdicts(tested: &[&Tested<'_>], manifest: &Manifest) -> String {
     let meaning = |verdict: Verdict| match verdict {
-        Verdict::Supported => "the gain is more than the claim asks",
-        Verdict::NotSupported => "it is less",
+        Verdict::Supported => "the gain is what is asked",
+        Verdict::NotSupported => "it is not",
         Verdict::Undecided => "neither can be told, or a note says what stands in the way",
         Verdict::NotRun => "a row is missing",
     };
@@ -113,9 +175,9 @@ fn verdicts(tested: &[&Tested<'_>], manifest: &Manifest) -> String {
             100.0 * claims::LEVEL
         );
     }
-    if !matches!(manifest.profile.as_str(), "full" | "") {
+    if Profile::is_shortened(&manifest.profile) {
         text +=
-            &format!(". Profile {} is shortened: a verdict on the claim itself needs the full one", manifest.profile);
+            &format!(". Profile {} is shortened: a verdict on the claim itself needs a longer one", manifest.profile);
     }
     text
 }

@@ -27,14 +27,16 @@ pub(crate) use plot::attention::{self, Figure};
 use score::Scores;
 
 /// What was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rendered {
     /// The page.
     pub page: PathBuf,
     /// Every file, the page included, sorted.
     pub files: Vec<PathBuf>,
-    /// Every table as Markdown, in the order of the page.
+    /// One table an experiment and dataset for a terminal, with what its claims came to.
     pub tables: Vec<String>,
+    /// What all claims came to; empty where none was put to the test.
+    pub claims: String,
 }
 
 /// Writes tables, plots and `index.html` of a recording into the folder `out`, which is made if need be. `stated` are the claims
@@ -44,7 +46,7 @@ pub struct Rendered {
 /// If a file cannot be written or a plot cannot be drawn.
 pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Result<Rendered> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let mut rendered = Rendered { page: PathBuf::new(), files: Vec::new(), tables: Vec::new() };
+    let mut rendered = Rendered::default();
     let palette = Palette::of(recording);
     let sections = section::sections(recording);
     let tested = crate::claims::test(stated, recording, None);
@@ -57,16 +59,11 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
             for (ending, text) in export::files(table) {
                 rendered.write(out, &table.name.file(ending), text.as_bytes())?;
             }
-            rendered.tables.push(export::markdown(table));
         }
-        let claims = claims::table(section, &tested, &recording.manifest);
-        if let Some(table) = &claims {
-            for (ending, text) in
-                export::files(table).into_iter().filter(|(ending, _)| claims::ENDINGS.contains(ending))
-            {
-                rendered.write(out, &table.name.file(ending), text.as_bytes())?;
-            }
-            rendered.tables.push(export::markdown(table));
+        rendered.tables.push(export::terminal(&tables[0]));
+        let claims = claims::tables(section, &tested, &recording.manifest);
+        for table in &claims {
+            rendered.write_words(out, table)?;
         }
         let pictures = plot::pictures(section, &mut scores, &palette)?;
         for picture in &pictures {
@@ -75,13 +72,27 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
         }
         parts.push(Part { section, tables, claims, pictures });
     }
+    let overview = claims::overview(&tested, &recording.manifest);
+    rendered.claims = crate::claims::counts(&crate::claims::judge(&tested.iter().collect::<Vec<_>>()));
+    if let Some(table) = &overview {
+        rendered.write_words(out, table)?;
+    }
     // Last, so that a page is there only if all it links to is.
-    rendered.page = rendered.write(out, "index.html", page::page(recording, &parts).as_bytes())?;
+    let page = page::page(recording, &parts, overview.as_ref());
+    rendered.page = rendered.write(out, "index.html", page.as_bytes())?;
     rendered.files.sort();
     Ok(rendered)
 }
 
 impl Rendered {
+    /// Writes a table of words, in the formats that are for those.
+    fn write_words(&mut self, folder: &Path, table: &table::Table) -> Result<()> {
+        for (ending, text) in export::files(table).into_iter().filter(|(ending, _)| claims::ENDINGS.contains(ending)) {
+            self.write(folder, &table.name.file(ending), text.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Writes a file, which is there only if it is whole.
     fn write(&mut self, folder: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf> {
         let path = folder.join(name);

@@ -9,6 +9,7 @@ use super::export::{self, code, escape};
 use super::plot::Picture;
 use super::table::Table;
 use crate::record::{Control, Manifest, Outcome, Recording, Trial, section::Section, words};
+use crate::run::Profile;
 
 /// A section with what was made of it.
 pub struct Part<'a> {
@@ -17,13 +18,13 @@ pub struct Part<'a> {
     /// Its tables.
     pub tables: Vec<Table>,
     /// What papers claim of its rows.
-    pub claims: Option<Table>,
+    pub claims: Vec<Table>,
     /// Its plots.
     pub pictures: Vec<Picture>,
 }
 
-/// The whole page.
-pub fn page(recording: &Recording, parts: &[Part<'_>]) -> String {
+/// The whole page; `overview` has one verdict a claim.
+pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>) -> String {
     let manifest = &recording.manifest;
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
@@ -32,12 +33,15 @@ pub fn page(recording: &Recording, parts: &[Part<'_>]) -> String {
         include_str!("page.css")
     );
     out += &head(recording);
-    out += &contents(parts);
+    out += &contents(parts, overview.is_some());
     for (i, part) in parts.iter().enumerate() {
         if i == 0 || parts[i - 1].section.experiment != part.section.experiment {
             out += &experiment(part.section);
         }
         out += &results(part);
+    }
+    if let Some(table) = overview {
+        out += &format!("<section id=\"claims\">\n<h2>Claims</h2>\n{}</section>\n", words_table(table));
     }
     out += &failures(recording);
     out += &datasets(manifest);
@@ -67,11 +71,11 @@ fn head(recording: &Recording) -> String {
         .map(|(key, text)| format!("<dt>{key}</dt><dd>{}</dd>\n", code(text)))
         .collect();
     let warning = match manifest.profile.as_str() {
-        "full" | "" => String::new(),
-        profile => format!(
+        profile if Profile::is_shortened(profile) => format!(
             "<p><strong>Profile {}.</strong> Shortened runs show that everything works; their numbers are not results to cite.</p>\n",
             escape(profile)
         ),
+        _ => String::new(),
     };
     format!(
         "<header>\n<h1>xmbench report</h1>\n<p class=\"lead\">Image-text retrieval: the same data, the same protocol, the same \
@@ -79,7 +83,7 @@ fn head(recording: &Recording) -> String {
     )
 }
 
-fn contents(parts: &[Part<'_>]) -> String {
+fn contents(parts: &[Part<'_>], judged: bool) -> String {
     let entry = |part: &Part<'_>| {
         let section = part.section;
         format!(
@@ -90,8 +94,9 @@ fn contents(parts: &[Part<'_>]) -> String {
         )
     };
     let entries: String = parts.iter().map(entry).collect();
-    let rest = [("failures", "Failures"), ("datasets", "Datasets"), ("methods", "Methods")];
-    let rest: String = rest.iter().map(|(id, title)| format!("<li><a href=\"#{id}\">{title}</a></li>\n")).collect();
+    let rest = [("claims", "Claims"), ("failures", "Failures"), ("datasets", "Datasets"), ("methods", "Methods")];
+    let rest = rest.iter().filter(|(id, _)| judged || *id != "claims");
+    let rest: String = rest.map(|(id, title)| format!("<li><a href=\"#{id}\">{title}</a></li>\n")).collect();
     format!("<nav aria-label=\"Contents\">\n<ol>\n{entries}{rest}</ol>\n</nav>\n")
 }
 
@@ -113,11 +118,9 @@ fn results(part: &Part<'_>) -> String {
         let links = export::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
         out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
     }
-    if let Some(table) = &part.claims {
-        out += "<h4>What papers claim of these rows</h4>\n";
-        out += &export::html(table);
-        let links = claims::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
-        out += &format!("<p class=\"files\">These verdicts as {}</p>\n", links.join(", "));
+    if !part.claims.is_empty() {
+        out += "<h4>What is claimed of these rows</h4>\n";
+        part.claims.iter().for_each(|table| out += &words_table(table));
     }
     for picture in &part.pictures {
         out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);
@@ -125,6 +128,12 @@ fn results(part: &Part<'_>) -> String {
         out += &format!("<p class=\"files\">{} as {}</p>\n", escape(&picture.title), links.join(", "));
     }
     out + "</section>\n"
+}
+
+/// A table of verdicts with its files.
+fn words_table(table: &Table) -> String {
+    let links = claims::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
+    format!("{}<p class=\"files\">These verdicts as {}</p>\n", export::html(table), links.join(", "))
 }
 
 fn link(file: &str, text: &str) -> String {

@@ -9,10 +9,11 @@ use super::score::{Score, Scores};
 use super::table::{Cell, Column, Head, Mark, Note, Raw, Row, RowKind, Table, Verdict};
 use crate::protocol::{Direction, Task};
 use crate::record::{
-    Control, Expected, Manifest, SELECTION,
+    Control, Expected, Manifest, Origin, SELECTION,
     section::{Row as Trials, Section},
     words,
 };
+use crate::run::Profile;
 use crate::stats::{Interval, budget::Budget, metric::Metric};
 
 /// The metrics of a section.
@@ -270,6 +271,7 @@ fn notes(
     notes.extend(gallery_codes(section).map(|text| Note::word("Gallery codes", text)));
     notes.extend(budget(section).map(|text| Note::word("Budget", text)));
     notes.push(Note::word("Made by", made_by(manifest)));
+    notes.extend(origins(section).map(|text| Note::word("Runs", text)));
     if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
         let lengths = section.rows.iter().any(|row| row.length().is_some());
         let among = if lengths { " among codes of its length" } else { "" };
@@ -288,7 +290,7 @@ fn notes(
             "values that a paper or another program gave in advance; the number names the source".to_string();
         if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.verdict.is_some())) {
             text += "; OK / OFF: our value is within / outside the stated tolerance";
-            if manifest.profile != "full" {
+            if Profile::is_shortened(&manifest.profile) {
                 text += &format!(", which is meant for the full profile and not for {}", manifest.profile);
             }
         }
@@ -385,7 +387,19 @@ fn seeds(section: &Section<'_>) -> String {
     text
 }
 
-/// Program, command, profile, machine, date.
+/// In what the runs differ that the rows are from, where they do.
+fn origins(section: &Section<'_>) -> Option<String> {
+    let trials = section.rows.iter().flat_map(|row| &row.trials);
+    let known = trials.filter_map(|trial| trial.origin.as_ref());
+    let origins: BTreeSet<Origin> =
+        known.map(|origin| Origin { time: String::new(), command: String::new(), ..origin.clone() }).collect();
+    let first = origins.first()?;
+    let differences: BTreeSet<String> = origins.iter().skip(1).flat_map(|other| first.differences(other)).collect();
+    let text = differences.into_iter().collect::<Vec<_>>().join("; ");
+    (!text.is_empty()).then(|| format!("rows are from {} programs or machines that differ in {text}", origins.len()))
+}
+
+/// Program, command, profile, machine, date; of the last run.
 pub fn made_by(manifest: &Manifest) -> String {
     let command = if manifest.command.is_empty() { String::new() } else { format!("`{}`", manifest.command) };
     words::join(&[

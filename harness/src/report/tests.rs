@@ -39,13 +39,39 @@ fn tables_read_as_they_did() {
 }
 
 #[test]
+fn a_terminal_gets_one_table_of_a_hundred_columns_an_experiment() {
+    let folder = tempfile::tempdir().unwrap();
+    let card = synthetic::claims();
+    let stated: Vec<Stated<'_>> = crate::claims::of_card(&card).collect();
+    let rendered = render(&synthetic::recording(), &stated, folder.path()).unwrap();
+    let shown = format!("{}\n{}", rendered.tables.join("\n"), rendered.claims);
+    insta::assert_snapshot!("terminal", shown);
+    let width = |line: &str| line.chars().count();
+    assert!(shown.lines().all(|line| width(line) <= export::TERMINAL), "{shown}");
+    // What does not fit goes: spreads first, then columns, and how many is said.
+    let recording = synthetic::recording();
+    let sections = section::sections(&recording);
+    let mut table = results::table(&sections[0], &mut Scores::new(&sections[0]), &recording.manifest);
+    assert!(shown.contains(" ± ") && !export::terminal(&table).contains('±'));
+    table.columns = (0..3).flat_map(|_| table.columns.clone()).collect();
+    for row in &mut table.rows {
+        row.cells = (0..3).flat_map(|_| row.cells.clone()).collect();
+    }
+    let narrow = export::terminal(&table);
+    assert!(narrow.lines().all(|line| width(line) <= export::TERMINAL) && narrow.contains(" more columns"), "{narrow}");
+}
+
+#[test]
 fn claims_stand_below_the_tables_of_their_rows() {
     let page = text(&files(&synthetic::recording()), "index.html");
     let (_, section) = page.split_once("<section id=\"section-01-recall-f8k\">").unwrap();
-    let (before, fragment) = section.split_once("<h4>What papers claim of these rows</h4>").unwrap();
+    let (before, fragment) = section.split_once("<h4>What is claimed of these rows</h4>").unwrap();
     assert!(before.contains("id=\"01-recall-f8k-cost\"") && !before.contains("</section>"));
     let (fragment, _) = fragment.split_once("<figure class=\"plot\">").unwrap();
     insta::assert_snapshot!("claims.html", fragment);
+    let (_, overview) = page.split_once("<section id=\"claims\">").unwrap();
+    let (overview, _) = overview.split_once("</section>").unwrap();
+    insta::assert_snapshot!("claims-overview.html", overview);
     // A claim of rows that this recording has nothing of stands nowhere.
     assert!(!page.contains("Depth helps"));
 }

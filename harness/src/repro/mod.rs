@@ -36,7 +36,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use xmbench_methods::card::Evidence;
 
-use crate::run::{Experiment, Profile, experiment, nearest};
+use crate::run::{Experiment, Profile, explain, nearest};
 
 /// A paper's table with our values beside it.
 #[derive(Debug, Clone, PartialEq)]
@@ -186,7 +186,7 @@ impl PaperTable {
     /// # Errors
     /// Wrong TOML, an unknown or missing key, no cells, or tolerances that make no sense.
     pub fn parse(name: &str, file: &str, text: &str) -> Result<Self> {
-        let wire: Wire = toml::from_str(text).map_err(|error| experiment::explain(file, text, &error))?;
+        let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
         for (key, empty) in [("cells", wire.cells.is_empty()), ("experiments", wire.experiments.is_empty())] {
             if empty {
                 bail!("{file}: `{key}` is empty: a table needs at least one");

@@ -38,7 +38,7 @@ pub struct Part<'a> {
 /// If a file cannot be written or a plot cannot be drawn.
 pub fn render(parts: &[Part<'_>], out: &Path) -> Result<Rendered> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let mut rendered = Rendered { page: PathBuf::new(), files: Vec::new(), tables: Vec::new() };
+    let mut rendered = Rendered::default();
     let mut write = |name: &str, bytes: &[u8]| -> Result<PathBuf> {
         let path = out.join(name);
         files::replace_with_unsynced(&path, bytes)

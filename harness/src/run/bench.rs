@@ -20,7 +20,7 @@ use super::{
 use crate::{
     output::short,
     protocol::{Direction, IN_SHORTLIST},
-    record::{Control, Id, Outcome, RERANK, Store, Trial, check},
+    record::{Control, Id, Origin, Outcome, RERANK, Store, Trial, check},
 };
 
 /// Why a trial is passed over that ended the run before this one.
@@ -106,7 +106,7 @@ impl<'a> Bench<'a> {
                     trial.outcome = Outcome::failed(&reason);
                 }
             }
-            self.store.add(trial)?;
+            self.add(trial)?;
         }
         self.forget_stale(plan);
         Ok(End::Done)
@@ -151,6 +151,12 @@ impl<'a> Bench<'a> {
                 trial.outcome = Outcome::failed(&reason);
             }
         }
+        self.add(trial)
+    }
+
+    /// Records a trial that was run now.
+    fn add(&mut self, mut trial: Trial) -> Result<()> {
+        trial.origin = Some(Origin::of(self.store.manifest(), machine::now()));
         Ok(self.store.add(trial)?)
     }
 
@@ -289,6 +295,7 @@ impl<'a> Bench<'a> {
             queries: Vec::new(),
             values: BTreeMap::new(),
             unified: false,
+            origin: None,
         }
     }
 }

@@ -29,45 +29,25 @@
 //! second = "SCAN t2i"             # orders it anew; likewise
 //! shortlist = [5, 10, 20, 50]     # items a query; an array sweeps
 //!
-//! [profile.smoke]                 # `off = true` leaves the experiment out of a profile
+//! [profile.smoke]                 # or quick, full, paper (that of full when absent); `off = true` leaves the experiment out
 //! seeds = [1]
 //! params."VSE++" = { epochs = 2 } # by label or by method; of `rerank` entries by label, and `shortlist` alone
 //! ```
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::nearest;
+use super::{
+    explain::explain,
+    nearest,
+    profile::{Profile, Profiles},
+};
 use crate::{
-    output::{plain, short},
     protocol::Protocol,
     record::{Expected, ExperimentNote, check},
 };
-
-/// How much is run: `smoke` in a minute, `quick` in ten, `full` as the papers train.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Profile {
-    /// About a minute: does everything work?
-    Smoke,
-    /// About ten minutes on two cores: do the orderings hold?
-    #[default]
-    Quick,
-    /// As the papers train.
-    Full,
-}
-
-impl std::fmt::Display for Profile {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Smoke => "smoke",
-            Self::Quick => "quick",
-            Self::Full => "full",
-        })
-    }
-}
 
 /// An experiment under one profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -194,7 +174,7 @@ pub struct RerankEntry {
 }
 
 /// The file as it is written.
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     title: String,
@@ -216,27 +196,8 @@ struct Wire {
     ensembles: Vec<EnsembleEntry>,
     #[serde(default)]
     rerank: Vec<RerankEntry>,
-    #[serde(default)]
+    #[serde(default, skip_serializing)]
     profile: Profiles,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct Profiles {
-    smoke: Override,
-    quick: Override,
-    full: Override,
-}
-
-/// What a profile changes.
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
-struct Override {
-    off: bool,
-    seeds: Option<Vec<u64>>,
-    datasets: Option<Vec<DatasetEntry>>,
-    common: toml::Table,
-    params: BTreeMap<String, toml::Table>,
 }
 
 /// What a plot may be called.
@@ -314,9 +275,8 @@ impl Experiment {
     /// Wrong TOML, an unknown or missing key, or values that make no sense; file and line are named.
     pub fn parse(name: &str, file: &str, text: &str, profile: Profile) -> Result<Self> {
         let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
-        let Profiles { smoke, quick, full } = wire.profile;
         let (mut methods, mut rerank) = (wire.methods, wire.rerank);
-        for (profile, change) in [(Profile::Smoke, &smoke), (Profile::Quick, &quick), (Profile::Full, &full)] {
+        for (profile, change) in wire.profile.all() {
             for (target, params) in &change.params {
                 if rerank.iter().any(|entry| entry.label == *target) {
                     if let Some(key) = params.keys().find(|key| *key != "shortlist") {
@@ -332,11 +292,7 @@ impl Experiment {
                 }
             }
         }
-        let chosen = match profile {
-            Profile::Smoke => smoke,
-            Profile::Quick => quick,
-            Profile::Full => full,
-        };
+        let chosen = wire.profile.of(profile);
         // By method first, so that a label has the last word.
         for by_label in [false, true] {
             for entry in &mut methods {
@@ -379,7 +335,44 @@ impl Experiment {
             columns: self.columns.clone(),
             plots: self.plots.clone(),
             expected: self.expected.clone(),
+            source: self.source(),
         }
+    }
+
+    /// The experiment under its profile as TOML; [`Experiment::parse`] makes it again, under any profile.
+    fn source(&self) -> String {
+        let Self {
+            title,
+            analysis,
+            seeds,
+            columns,
+            plots,
+            expected,
+            protocol,
+            datasets,
+            common,
+            methods,
+            ensembles,
+            rerank,
+            ..
+        } = self.clone();
+        let profile = Profiles::default();
+        let wire = Wire {
+            title,
+            analysis,
+            seeds,
+            columns,
+            plots,
+            expected,
+            protocol,
+            datasets,
+            common,
+            methods,
+            ensembles,
+            rerank,
+            profile,
+        };
+        toml::to_string(&wire).expect("a tree of plain values")
     }
 
     fn check(&self) -> Result<()> {
@@ -415,42 +408,6 @@ impl MethodEntry {
     fn answers(&self, target: &str) -> bool {
         self.method == target || self.label.as_deref() == Some(target)
     }
-}
-
-/// A parser's message with file, line and the nearest known key.
-pub fn explain(file: &str, text: &str, error: &toml::de::Error) -> anyhow::Error {
-    let message = error.message().trim();
-    let said = short(message, 1_000);
-    let Some(span) = error.span() else { return anyhow!("{file}: {said}") };
-    let at = (0..=span.start.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let line = text[..at].matches('\n').count() + 1;
-    let shown = excerpt(text, at);
-    let hint = unknown_key(message).map(|(key, known)| nearest(key, known)).unwrap_or_default();
-    anyhow!("{file}, line {line}: {}{hint}\n  | {shown}", said.replace('\n', "; "))
-}
-
-/// Characters of a line that are shown on either side of what is wrong in it.
-const AROUND: usize = 60;
-
-/// The line around a place in a text, or so much of it as fits on a screen.
-fn excerpt(text: &str, at: usize) -> String {
-    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    let end = text[at..].find('\n').map_or(text.len(), |length| at + length);
-    let whole = text[start..end].trim();
-    if whole.chars().nth(2 * AROUND).is_none() {
-        return plain(whole).into_owned();
-    }
-    let before = text[start..at].char_indices().rev().nth(AROUND - 1).map(|(from, _)| start + from);
-    let after = text[at..end].char_indices().nth(AROUND).map(|(to, _)| at + to);
-    let dots = |cut: bool| if cut { "..." } else { "" };
-    let part = plain(&text[before.unwrap_or(start)..after.unwrap_or(end)]).into_owned();
-    format!("{}{part}{}", dots(before.is_some()), dots(after.is_some()))
-}
-
-/// The key and the known ones in serde's "unknown field `a`, expected one of `b`, `c`".
-fn unknown_key(message: &str) -> Option<(&str, Vec<&str>)> {
-    let (key, rest) = message.strip_prefix("unknown field `")?.split_once('`')?;
-    Some((key, rest.split('`').skip(1).step_by(2).collect()))
 }
 
 #[cfg(test)]
@@ -513,6 +470,11 @@ off = true
         );
         assert!(smoke.methods[1].params.is_empty());
         assert!(Experiment::parse("example", "example.toml", TEXT, Profile::Full).unwrap().off);
+        // A paper's profile is that of `full` where there is none.
+        assert!(Experiment::parse("example", "example.toml", TEXT, Profile::Paper).unwrap().off);
+        let text = format!("{TEXT}[profile.paper]\ncommon = {{ epochs = 30 }}\n");
+        let paper = Experiment::parse("example", "example.toml", &text, Profile::Paper).unwrap();
+        assert!(!paper.off && paper.common == toml::toml! { epochs = 30 });
     }
 
     #[test]
@@ -544,10 +506,15 @@ off = true
 
     #[test]
     fn built_in_experiments_are_well_formed_in_every_profile() {
-        for profile in [Profile::Smoke, Profile::Quick, Profile::Full] {
+        for profile in Profile::ALL {
             let all = Experiment::builtin(profile).unwrap();
             assert_eq!(all.len(), BUILTIN.len());
             assert!(all.iter().all(|experiment| !experiment.analysis.is_empty() && !experiment.columns.is_empty()));
+            for experiment in all.into_iter().filter(|experiment| !experiment.off) {
+                // What a recording keeps of it is the experiment, whatever the profile under which that is read.
+                let source = experiment.note().source;
+                assert_eq!(Experiment::parse(&experiment.name, "x.toml", &source, Profile::Smoke).unwrap(), experiment);
+            }
         }
     }
 

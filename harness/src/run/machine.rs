@@ -3,13 +3,12 @@
 use std::{
     collections::BTreeMap,
     fs,
-    process::Command,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::record::Manifest;
 
-/// Version of the code that numbers depend on: the package's, and a fingerprint of its sources.
+/// Version of the code that numbers depend on: the package's, and a fingerprint of its sources, its dependencies and the compiler.
 pub const CODE: &str = env!("XMBENCH_CODE");
 
 /// Instruction sets that the kernels in use choose between.
@@ -34,9 +33,9 @@ pub fn circumstances() -> Manifest {
     versions.insert("code".into(), CODE.into());
     Manifest {
         version: env!("CARGO_PKG_VERSION").into(),
-        started: utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
-        commit: git(&["rev-parse", "HEAD"]).unwrap_or_default(),
-        dirty: git(&["status", "--porcelain"]).is_some_and(|changes| !changes.is_empty()),
+        started: now(),
+        commit: env!("XMBENCH_COMMIT").into(),
+        dirty: env!("XMBENCH_DIRTY") == "yes",
         cpu: field("model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
         cpu_flags: flags.join(" "),
         memory: kibibytes("/proc/meminfo", "MemTotal:") * 1024,
@@ -72,9 +71,9 @@ fn operating_system() -> String {
     format!("{name} {} {}", std::env::consts::ARCH, kernel.trim()).trim().to_string()
 }
 
-fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
+/// This moment, as [`utc`] writes it.
+pub fn now() -> String {
+    utc(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }
 
 /// `2026-01-31T12:00:00Z` of seconds since 1970.

@@ -152,6 +152,30 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
     Ok(trials)
 }
 
+/// The trials of a plan that are wanted, and those that they are made of, which then lie before them.
+pub fn only(plan: &[Planned], wanted: impl Fn(&Planned) -> bool) -> Vec<Planned> {
+    let mut kept = BTreeSet::new();
+    for (place, planned) in plan.iter().enumerate().filter(|(_, planned)| wanted(planned)) {
+        kept.insert(place);
+        if let Job::Combine(combined) = &planned.job {
+            kept.extend(combined.members());
+        }
+    }
+    let places: BTreeMap<usize, usize> = kept.iter().enumerate().map(|(new, &old)| (old, new)).collect();
+    let moved = |members: &[usize]| members.iter().map(|old| places[old]).collect();
+    let taken = |&place: &usize| {
+        let mut planned = plan[place].clone();
+        if let Job::Combine(Combined { first, second }) = &mut planned.job {
+            *first = moved(first);
+            if let Some((members, _)) = second {
+                *members = moved(members);
+            }
+        }
+        planned
+    };
+    kept.iter().map(taken).collect()
+}
+
 /// The entry's parameters, and those of the common ones that the method has.
 fn with_common(common: &toml::Table, entry: &MethodEntry, method: &dyn Method) -> Result<toml::Table> {
     let mut params = entry.params.clone();
@@ -278,6 +302,19 @@ mod tests {
         let error = format!("{:#}", planned("select = ['rigde']\nridge = [0.1, 1]").err().unwrap());
         assert!(error.contains("`select` names `rigde`, which has no values here; did you mean `ridge`?"), "{error}");
         assert!(planned("select = ['ridge']\nridge = [0.1, -1]").is_err());
+    }
+
+    #[test]
+    fn wanted_trials_come_with_what_they_are_made_of() {
+        let rows = "components = [4, 8]\n[[ensembles]]\nlabel = 'Both'\nof = ['CCA components 4', 'CCA components 8']";
+        let all = planned(rows).unwrap();
+        // Two rows and their mean, two seeds each.
+        assert_eq!(all.len(), 6);
+        let second = only(&all, |planned| planned.label == "Both" && planned.seed == 2);
+        assert_eq!(second.iter().map(|planned| planned.seed).collect::<Vec<_>>(), [2, 2, 2]);
+        let Job::Combine(combined) = &second[2].job else { panic!("an ensemble") };
+        assert_eq!(combined.members(), [0, 1]);
+        assert_eq!(only(&all, |planned| planned.swept.values().any(|value| value == "8")).len(), 2);
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Effort {
         match profile {
             Profile::Smoke => Self::new(20, 50, 20),
             Profile::Quick => Self::new(100, 200, 200),
-            Profile::Full => Self::new(1000, 3000, 1000),
+            Profile::Full | Profile::Paper => Self::new(1000, 3000, 1000),
         }
     }
 
@@ -30,7 +30,7 @@ impl Effort {
         match profile {
             Profile::Smoke => Self::new(0, 100, 2),
             Profile::Quick => Self::new(100, 300, 5),
-            Profile::Full => Self::new(2000, 10_000, 20),
+            Profile::Full | Profile::Paper => Self::new(2000, 10_000, 20),
         }
     }
 

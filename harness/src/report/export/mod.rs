@@ -4,11 +4,15 @@ mod csv;
 mod html;
 mod latex;
 mod markdown;
+mod terminal;
 
 #[cfg(test)]
 pub use csv::cell as csv_cell;
 pub use html::{code, escape};
 pub use markdown::escape as markdown_cell;
+#[cfg(test)]
+pub use terminal::WIDTH as TERMINAL;
+pub use terminal::terminal;
 
 use super::table::{Cell, RowKind, Table};
 
