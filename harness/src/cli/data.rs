@@ -167,7 +167,9 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
             finding.examples.iter().try_for_each(|example| answer(&format!("  {example}")))?;
         }
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-        answer(&format!("{}: {errors} errors, {} warnings", dataset.name, findings.len() - errors))?;
+        let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+        let warnings = counted(findings.len() - errors, "warning");
+        answer(&format!("{}: {}, {warnings}", dataset.name, counted(errors, "error")))?;
     }
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if wrong { Status::Failed } else { Status::Done })

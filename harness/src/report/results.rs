@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use xmbench_datasets::Split;
 use xmbench_methods::card::Evidence;
 
-use super::score::{Score, Scores};
+use super::score::{Score, Scores, Standing};
 use super::table::{Cell, Column, Head, Mark, Note, Raw, Row, RowKind, Table, Verdict};
 use crate::protocol::{Direction, Task};
 use crate::record::{
@@ -26,7 +26,13 @@ pub fn table(section: &Section<'_>, scores: &mut Scores<'_>, manifest: &Manifest
     let mut rows = Vec::new();
     for (at, trials) in section.rows.iter().enumerate() {
         let own: Vec<Option<&Score>> = columns.iter().map(|scores| scores[at].as_ref()).collect();
-        rows.push(result(section, trials, &metrics, &own, &mut reasons));
+        let mut row = result(section, trials, &metrics, &own, &mut reasons);
+        if trials.control == Control::Shuffled && !trials.trials.is_empty() {
+            let chance = section.rows.iter().position(|row| row.control == Control::Chance);
+            let chance = |column: usize| columns[column][chance?].as_ref().map(|score| score.mean);
+            row.marks.extend(judged(&metrics, &own, chance).map(|text| number(&mut reasons, text)));
+        }
+        rows.push(row);
         rows.extend(ties(&metrics, &own));
         rows.extend(stated(section, trials, &metrics, &own, &mut reasons));
     }
@@ -51,6 +57,26 @@ pub fn table(section: &Section<'_>, scores: &mut Scores<'_>, manifest: &Manifest
     table
 }
 
+/// Whether a row that was fitted on shuffled pairs finds more than a random order would; `None` where nothing can be told.
+fn judged(metrics: &[Metric], own: &[Option<&Score>], chance: impl Fn(usize) -> Option<f64>) -> Option<String> {
+    let mut told = 0;
+    let mut above = Vec::new();
+    for (at, metric) in metrics.iter().enumerate().filter(|(_, metric)| metric.is_contested()) {
+        let (Some(interval), Some(chance)) = (own[at].and_then(|score| score.interval), chance(at)) else { continue };
+        told += 1;
+        let beyond = if metric.less_is_better() { interval.high < chance } else { interval.low > chance };
+        above.extend(beyond.then(|| metric.name.clone()));
+    }
+    match (told, above.as_slice()) {
+        (0, _) => None,
+        (_, []) => Some("PASS: no 95 % interval lies above chance".into()),
+        (_, above) => Some(format!(
+            "ABOVE CHANCE by its 95 % interval in {}: what these pairs, shuffled, still give is the level to compare with",
+            above.join(", ")
+        )),
+    }
+}
+
 /// What every row shares.
 pub fn context(section: &Section<'_>, manifest: &Manifest) -> Vec<(&'static str, String)> {
     vec![
@@ -69,12 +95,14 @@ fn result(
     scores: &[Option<&Score>],
     reasons: &mut Vec<String>,
 ) -> Row {
+    let fixed = trials.trials.len() > 1 && scores.iter().flatten().all(|score| score.deviation == Some(0.0));
     let cell = |(metric, score): (&Metric, &Option<&Score>)| {
         let Some(score) = score else { return Cell::default() };
         Cell {
             text: metric.format(score.mean),
-            spread: score.deviation.map(|deviation| metric.format(deviation)).unwrap_or_default(),
-            bold: score.best,
+            spread: score.deviation.filter(|_| !fixed).map(|it| metric.format(it)).unwrap_or_default(),
+            bold: score.standing == Standing::Best,
+            marks: if score.standing == Standing::Alike { vec![Mark::Alike] } else { Vec::new() },
             raw: Raw {
                 mean: Some(score.mean),
                 deviation: score.deviation,
@@ -95,6 +123,9 @@ fn result(
     let remarks: BTreeSet<&str> = trials.trials.iter().map(|trial| trial.remark.trim()).collect();
     remarks.into_iter().filter(|text| !text.is_empty()).for_each(|text| remark(text.to_string()));
     selected(trials).into_iter().for_each(&mut remark);
+    if fixed && scores.iter().any(Option::is_some) {
+        remark("deterministic: the same under every seed".into());
+    }
     let mut by_reason: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for (seed, reason) in &trials.failures {
         by_reason.entry(reason).or_default().push(*seed);
@@ -275,11 +306,10 @@ fn notes(
     if table.rows.iter().any(|row| row.cells.iter().any(|cell| cell.bold)) {
         let lengths = section.rows.iter().any(|row| row.length().is_some());
         let among = if lengths { " among codes of its length" } else { "" };
-        let text = format!(
-            "not distinguishable from the best of the column{among}: the 95 % interval of the paired difference \
-             (bootstrap over images and seeds, or Student's over seeds where a metric is no mean over queries) holds zero"
-        );
-        notes.push(Note { head: Head::Bold, text });
+        notes.push(Note { head: Head::Bold, text: format!("the best mean of the column{among}") });
+        let text = "not told from the best: the 95 % interval of the paired difference (bootstrap over images and seeds, or Student's over \
+                    seeds where a metric is no mean over queries) holds zero";
+        notes.extend(table.uses(Mark::Alike).then(|| Note::mark(Mark::Alike, text)));
     }
     if table.rows.iter().any(|row| row.kind == RowKind::Ties) {
         let text = "span of the value if every tie went against or for the query, where that is more than half a point";

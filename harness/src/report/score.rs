@@ -20,11 +20,23 @@ pub struct Score {
     pub deviation: Option<f64>,
     /// 95 % interval of the mean: over queries and seeds where queries were kept, else over seeds.
     pub interval: Option<Interval>,
-    /// Whether no other row is distinguishably better.
-    pub best: bool,
+    /// Where it stands among the rows that it competes with.
+    pub standing: Standing,
     /// Pessimistic and optimistic value where ties move them apart by more than half a point.
     pub ties: Option<[f64; 2]>,
     sample: Option<(Sample, Replicates)>,
+}
+
+/// Where a score stands among those that it competes with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Some row is better, or there is no contest.
+    #[default]
+    None,
+    /// It cannot be told from the best.
+    Alike,
+    /// The best mean, or equal to it.
+    Best,
 }
 
 /// Scores of one section, each made once.
@@ -83,7 +95,15 @@ impl<'a> Scores<'a> {
         };
         let ties = end(0).zip(end(1)).filter(|(low, high)| (high - low).abs() > metric.half_a_point());
         let deviation = stats::deviation(&values);
-        Some(Score { values, mean, deviation, interval, best: false, ties: ties.map(|(a, b)| [a, b]), sample })
+        Some(Score {
+            values,
+            mean,
+            deviation,
+            interval,
+            standing: Standing::None,
+            ties: ties.map(|(a, b)| [a, b]),
+            sample,
+        })
     }
 
     /// Codes of one length compete with each other; how much a shortlist holds, or where a threshold lies, is no merit. Controls do not
@@ -109,7 +129,13 @@ impl<'a> Scores<'a> {
             let Some(top) = best.and_then(|best| scores[best].clone()).filter(|_| league.len() > 1) else { continue };
             for row in league {
                 if let Some(score) = &mut scores[row] {
-                    score.best = Some(row) == best || indistinguishable(&top, score);
+                    score.standing = if score.mean == top.mean {
+                        Standing::Best
+                    } else if indistinguishable(&top, score) {
+                        Standing::Alike
+                    } else {
+                        Standing::None
+                    };
                 }
             }
         }

@@ -74,7 +74,7 @@ pub struct Cell {
     pub text: String,
     /// Standard deviation as printed, without its sign.
     pub spread: String,
-    /// Whether it cannot be told from the best.
+    /// Whether it is the best.
     pub bold: bool,
     /// Marks on the text.
     pub marks: Vec<Mark>,
@@ -133,6 +133,8 @@ pub enum Mark {
     Measured,
     /// Training ended where validation was best.
     CutShort,
+    /// Not told from the best.
+    Alike,
     /// Samples scatter too much to compare.
     Noisy,
     /// A numbered note.

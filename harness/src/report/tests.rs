@@ -4,7 +4,7 @@ use std::path::Path;
 use super::*;
 use crate::{
     claims::Stated,
-    record::{Outcome, synthetic},
+    record::{Control, Outcome, Trial, synthetic},
 };
 
 /// Every file of a report on the made-up recording, by name.
@@ -59,6 +59,26 @@ fn a_terminal_gets_one_table_of_a_hundred_columns_an_experiment() {
     }
     let narrow = export::terminal(&table);
     assert!(narrow.lines().all(|line| width(line) <= export::TERMINAL) && narrow.contains(" more columns"), "{narrow}");
+}
+
+#[test]
+fn controls_are_judged_and_deterministic_rows_say_so() {
+    let mut recording = synthetic::recording();
+    assert!(markdown(&recording, "01-recall-f8k").contains("PASS: no 95 % interval lies above chance"));
+    // Shuffled pairs reach 4.2 where a random order now has 0.1.
+    let chance = recording.trials.iter_mut().find(|trial| trial.control == Control::Chance).unwrap();
+    chance.metrics.insert("t2i R@10".into(), 0.1);
+    let told = markdown(&recording, "01-recall-f8k");
+    assert!(told.contains("ABOVE CHANCE by its 95 % interval in t2i R@10:"), "{told}");
+    // One row of three seeds whose every number is that of the first.
+    let first = recording.trials.iter().find(|trial| trial.label == "CVH").unwrap().clone();
+    for trial in recording.trials.iter_mut().filter(|trial| trial.label == "CVH" && trial.swept == first.swept) {
+        let seed = trial.seed;
+        *trial = Trial { seed, ..first.clone() };
+    }
+    let table = markdown(&recording, "02-hashing-wiki");
+    let row = table.lines().find(|line| line.contains("CVH 16 bits")).unwrap();
+    assert!(!row.contains('±') && table.contains("deterministic: the same under every seed"), "{table}");
 }
 
 #[test]

@@ -110,6 +110,7 @@ fn sign(mark: Mark) -> String {
         Mark::Recalled => "<sup>°</sup>".to_string(),
         Mark::Measured => "<sup>^</sup>".to_string(),
         Mark::CutShort => "<sup>§</sup>".to_string(),
+        Mark::Alike => "<sup>≈</sup>".to_string(),
         Mark::Noisy => "‡".to_string(),
         Mark::Number(number) => format!("<sup>{number}</sup>"),
     }

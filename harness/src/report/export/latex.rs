@@ -149,6 +149,7 @@ fn sign(mark: Mark) -> String {
         Mark::Recalled => "$^{\\circ}$".to_string(),
         Mark::Measured => "$^{\\wedge}$".to_string(),
         Mark::CutShort => "\\textsuperscript{\\S}".to_string(),
+        Mark::Alike => "$^{\\approx}$".to_string(),
         Mark::Noisy => "\\textdaggerdbl{}".to_string(),
         Mark::Number(number) => format!("\\textsuperscript{{{number}}}"),
     }

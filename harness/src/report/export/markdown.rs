@@ -86,6 +86,7 @@ fn sign(mark: Mark) -> String {
         Mark::Recalled => "°".to_string(),
         Mark::Measured => "^".to_string(),
         Mark::CutShort => "§".to_string(),
+        Mark::Alike => "<sup>≈</sup>".to_string(),
         Mark::Noisy => "‡".to_string(),
         Mark::Number(number) => format!("<sup>{number}</sup>"),
     }

@@ -20,7 +20,15 @@ pub fn terminal(table: &Table) -> String {
         let cell = &row.cells[column];
         let text = if cell.text.is_empty() && row.kind == RowKind::Failed { "-" } else { cell.text.as_str() };
         let spread = if spreads && !cell.spread.is_empty() { format!(" ± {}", cell.spread) } else { String::new() };
-        format!("{}{spread}{}", plain(text), if cell.bold { "*" } else { " " })
+        format!(
+            "{}{spread}{}",
+            plain(text),
+            match cell.bold {
+                true => "*",
+                false if cell.marks.contains(&Mark::Alike) => "~",
+                false => " ",
+            }
+        )
     };
     let of = |columns: &[usize], spreads: bool| -> Vec<Vec<String>> {
         let head = std::iter::once(table.stub.to_string());
@@ -61,8 +69,12 @@ pub fn terminal(table: &Table) -> String {
     }
     let hidden = table.columns.len() - columns.len();
     let mut legend = Vec::new();
-    if rows.iter().any(|row| columns.iter().any(|&at| row.cells[at].bold)) {
-        legend.push("* not told from the best".to_string());
+    let shown = || rows.iter().flat_map(|row| columns.iter().map(|&at| &row.cells[at]));
+    if shown().any(|cell| cell.bold) {
+        legend.push("* best".to_string());
+    }
+    if shown().any(|cell| cell.marks.contains(&Mark::Alike)) {
+        legend.push("~ not told from the best".into());
     }
     if rows.iter().any(|row| row.marks.contains(&Mark::CutShort)) {
         legend.push("§ training ended where validation was best".into());
