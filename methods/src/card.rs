@@ -40,6 +40,9 @@ pub struct Card {
     pub needs: Vec<String>,
     /// What its matcher makes: `dense`, `binary` or `fragments`.
     pub codes: String,
+    /// Whether fitting or encoding runs programs that its parameters name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub runs_programs: bool,
     /// What its pair scorer measures beside the scores, see [`PairScorer::measures`](crate::PairScorer::measures).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<String>,
@@ -126,6 +129,10 @@ pub struct Parameter {
     /// The paper's value or values, with the setting.
     #[serde(default)]
     pub paper: String,
+    /// Whether the value is the path of a file: it is looked for beside the experiment and in the data folder, and what is in the file
+    /// is part of a trial's identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub file: bool,
 }
 
 /// A row of a paper's table.

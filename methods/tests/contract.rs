@@ -198,6 +198,7 @@ fn reordered(texts: &Texts, order: &[usize]) -> Texts {
         global: texts.global.clone().map(|table| Subset::new(table, order.to_vec()).into_table()),
         word_vectors: None,
         labels: None,
+        split: None,
     }
 }
 

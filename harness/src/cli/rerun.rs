@@ -76,6 +76,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.data_dir.clone()),
         require_data: true,
+        // Whoever made the recording wrote its experiments.
+        allow_commands: false,
     };
     let manifest = Manifest {
         command: command_line(),
@@ -90,7 +92,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         // What is made anew is compared and thrown away.
         let scratch = tempfile::tempdir().context("cannot make a folder for temporary files")?;
         let mut store = Store::open(scratch.path(), manifest.clone())?;
-        let experiment = recorded(&recording, experiment, dataset, &trials)?;
+        let experiment = recorded(args, &recording, experiment, dataset, &trials)?;
         let wanted: Vec<String> = trials.iter().map(|trial| trial.key()).collect();
         let whole = plan(&experiment, methods).with_context(|| format!("recorded experiment {}", experiment.name))?;
         let key = |planned: &crate::run::Planned| {
@@ -162,7 +164,7 @@ impl Args {
 }
 
 /// The experiment as the recording has it, for these trials on one dataset; what it says of values and columns is not asked here.
-fn recorded(recording: &Recording, name: &str, dataset: &str, trials: &[&Trial]) -> Result<Experiment> {
+fn recorded(args: &Args, recording: &Recording, name: &str, dataset: &str, trials: &[&Trial]) -> Result<Experiment> {
     let source = recording.manifest.experiments.get(name).map(|note| note.source.as_str()).unwrap_or_default();
     if source.is_empty() {
         bail!(
@@ -175,6 +177,7 @@ fn recorded(recording: &Recording, name: &str, dataset: &str, trials: &[&Trial])
     if experiment.datasets.is_empty() {
         bail!("the recorded experiment {name} has no dataset {}", quoted(dataset));
     }
+    experiment.places.data = super::data_folder(args.data_dir.clone());
     experiment.seeds = trials.iter().map(|trial| trial.seed).collect();
     experiment.seeds.sort_unstable();
     experiment.seeds.dedup();

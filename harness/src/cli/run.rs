@@ -39,6 +39,9 @@ pub struct Args {
     /// Check everything and list the trials, run nothing
     #[arg(long)]
     dry_run: bool,
+    /// Let methods run the programs that the experiments name
+    #[arg(long)]
+    allow_commands: bool,
     /// Render no report at the end
     #[arg(long)]
     no_report: bool,
@@ -61,6 +64,7 @@ impl Args {
                 let profile = self.profile;
                 bail!("experiment {} is not part of profile {profile}; choose another with --profile", experiment.name);
             }
+            experiment.places.data = super::data_folder(self.shared.data_dir.clone());
             if let Some(seeds) = &self.seeds {
                 experiment.seeds.clone_from(seeds);
             }
@@ -130,6 +134,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.shared.data_dir.clone()),
         require_data: !args.all,
+        allow_commands: args.allow_commands,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();

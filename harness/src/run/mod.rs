@@ -11,6 +11,7 @@ pub mod device;
 pub mod execute;
 pub mod experiment;
 mod explain;
+mod files;
 pub mod machine;
 mod methods;
 pub mod plan;
@@ -27,11 +28,12 @@ pub use bench::name;
 pub use deep::deep;
 pub use experiment::Experiment;
 pub use explain::explain;
+pub use files::Places;
 pub use methods::Methods;
 pub use plan::{Combined, Job, Planned, plan};
 pub use profile::Profile;
 pub use progress::Progress;
-pub use score::validate;
+pub use score::{evaluate, validate};
 pub use sweep::{Settings, Summary, sweep};
 
 /// `; did you mean `x`?` with the known name that is most like `name`, or nothing if none is.
