@@ -61,6 +61,8 @@ pub type PictureSource = Arc<dyn Fn(usize) -> Picture + Send + Sync>;
 pub struct Images {
     /// One identifier an image.
     pub ids: Vec<String>,
+    /// Which whole split of an opened dataset these are; absent of items that were put together otherwise.
+    pub split: Option<Split>,
     /// One vector an image.
     pub global: Option<FeatureTable>,
     /// A fixed number of region or patch vectors an image.
@@ -78,6 +80,8 @@ pub struct Images {
 pub struct Texts {
     /// One identifier a text.
     pub ids: Vec<String>,
+    /// Which whole split of an opened dataset these are; absent of items that were put together otherwise.
+    pub split: Option<Split>,
     /// The sentences, for showing.
     pub raw: Option<Vec<String>>,
     /// Token numbers of each text in the dataset's vocabulary, start and end tokens included.
@@ -138,6 +142,23 @@ impl Dataset {
             (Split::Database, self.database.as_ref()),
         ];
         own.into_iter().filter_map(|(split, collection)| Some((split, collection?)))
+    }
+
+    /// Writes into each split which one it is.
+    pub(crate) fn marked(mut self) -> Self {
+        let Self { train, val, test, database, .. } = &mut self;
+        let own = [
+            (Split::Train, Some(train)),
+            (Split::Val, val.as_mut()),
+            (Split::Test, Some(test)),
+            (Split::Database, database.as_mut()),
+        ];
+        for (split, collection) in own {
+            if let Some(Collection { images, texts, .. }) = collection {
+                (images.split, texts.split) = (Some(split), Some(split));
+            }
+        }
+        self
     }
 
     /// A split, if the dataset has it.

@@ -59,6 +59,7 @@ pub(crate) fn images_of(all: &Images, items: &[usize]) -> Images {
     });
     Images {
         ids: items.iter().map(|&item| all.ids[item].clone()).collect(),
+        split: None,
         global: all.global.as_ref().map(subset),
         fragments: all.fragments.as_ref().map(subset),
         boxes,

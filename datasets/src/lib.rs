@@ -4,6 +4,7 @@
 //! representations (global vectors, fragments, tokens, bag of words, raw); a method takes those that it needs.
 //! [`open`] opens a dataset by name, [`sources`] lists the names. This crate knows neither methods nor the harness.
 
+pub mod arrays;
 mod audit;
 pub mod captions;
 mod checksum;

@@ -7,7 +7,7 @@ use memmap2::Mmap;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use self::header::Header;
+pub(crate) use self::header::Header;
 use crate::{Error, Matrix, Result, files::map};
 
 /// A `.npy` file of floating-point numbers in C order, mapped into memory and read a row at a time.
@@ -130,7 +130,7 @@ impl Npy {
     }
 }
 
-fn decode<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
+pub(crate) fn decode<const N: usize>(bytes: &[u8], out: &mut [f32], value: impl Fn([u8; N]) -> f32) {
     for (out, chunk) in out.iter_mut().zip(bytes.chunks_exact(N)) {
         *out = value(chunk.try_into().expect("chunks_exact gives N bytes"));
     }

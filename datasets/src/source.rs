@@ -68,6 +68,7 @@ pub fn open(name: &str, options: &toml::Table, root: Option<&Path>) -> Result<Da
         true => words::attach(dataset, &options, root),
         false => Ok(dataset),
     }
+    .map(Dataset::marked)
 }
 
 /// Where option `path` leads: under the data folder, which an experiment of somebody else must not leave; to an absolute path where no

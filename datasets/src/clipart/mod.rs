@@ -112,6 +112,7 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
     let (boxes, count) = (pack::boxes(GRID), items.len());
     let images = Images {
         ids: items.iter().map(|item| item.path.to_owned()).collect(),
+        split: None,
         global: Some(Arc::new(Quantised::new(GLOBAL)) as FeatureTable),
         fragments: Some(Arc::new(Quantised::new(CELLS))),
         boxes: Some(items.iter().flat_map(|_| boxes.iter().copied()).collect()),

@@ -106,6 +106,7 @@ fn load(options: &Options, _root: Option<&Path>) -> Result<Dataset> {
     };
     let images = Images {
         ids: items.iter().map(|item| item.emoji.as_str().to_owned()).collect(),
+        split: None,
         global: Some(global),
         fragments: Some(fragments),
         boxes: Some(items.iter().flat_map(|_| boxes.iter().copied()).collect()),

@@ -141,6 +141,7 @@ impl concepts::Model for Model {
         let labels = shown.iter().map(|set| set.iter().map(|&c| c as u32).collect()).collect();
         let images = Images {
             ids: super::ids(&(0..shown.len()).collect::<Vec<_>>()),
+            split: None,
             global: Some(Arc::new(global)),
             fragments: Some(Arc::new(Subset::fragments_of(fragments, regions))),
             boxes: Some((0..shown.len()).flat_map(|_| grid(regions)).collect()),

@@ -148,6 +148,7 @@ impl concepts::Model for Model {
         });
         let images = Images {
             ids: super::ids(&(0..told.len()).collect::<Vec<_>>()),
+            split: None,
             global: Some(Arc::new(global)),
             labels: Some(Labels { classes: self.prototypes.rows, of: labels.collect() }),
             fragments: Some(Arc::new(Subset::fragments_of(fragments, self.frames))),
