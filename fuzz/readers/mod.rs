@@ -51,6 +51,7 @@ pub const READERS: &[Reader] = &[
     ("inspect", data::inspect),
     ("experiment", text::experiment),
     ("card", text::card),
+    ("array", tensors::array),
     ("golden", tensors::golden),
     ("matcher-cca", || tensors::matcher("cca", "cca.safetensors")),
     ("matcher-vse", || tensors::matcher("vse", "weights.safetensors")),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use candle_core::Device;
-use xmbench_datasets::{Dataset, random::Seed};
+use xmbench_datasets::{Dataset, Features, arrays::Array, random::Seed};
 use xmbench_methods::{Method, Run, Training, golden::Case, method::Silent, registry};
 
 use super::{Refused, Stage};
@@ -23,6 +23,33 @@ fn tensors(meta: &str, tensors: &[(&str, &[usize])]) -> Vec<u8> {
     }
     header.push('}');
     [(header.len() as u64).to_le_bytes().to_vec(), header.into_bytes(), data].concat()
+}
+
+/// A zip archive of one stored entry, as `numpy.savez` makes it.
+fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+    let size = (content.len() as u32).to_le_bytes();
+    // Versions, flags, method, time and a checksum that nobody asks of what is stored; sizes; lengths of the name and of nothing.
+    let both = [&[0u8; 10][..], &[0; 4], &size, &size, &(name.len() as u16).to_le_bytes(), &[0; 2]].concat();
+    let own = [&b"PK\x03\x04"[..], &both, name.as_bytes(), content].concat();
+    let listed = [&b"PK\x01\x02"[..], &[0; 2], &both, &[0; 10], &[0; 4], name.as_bytes()].concat();
+    let (length, at) = ((listed.len() as u32).to_le_bytes(), (own.len() as u32).to_le_bytes());
+    [&own[..], &listed, b"PK\x05\x06", &[0; 4], &[1, 0, 1, 0], &length, &at, &[0; 2]].concat()
+}
+
+/// Arrays of other programs: `.npy`, `.npz`, safetensors.
+pub fn array() -> Result<Stage, Refused> {
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    npy.extend(format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 2), }").bytes());
+    npy.extend([0.5f32, 1.0, -2.0, 3.0].iter().flat_map(|value| value.to_le_bytes()));
+    let seeds = vec![zip("a.npy", &npy), tensors("{}", &[("a", &[2, 3])]), npy];
+    let read = |root: &Path, _: &[u8]| -> Result<(), Refused> {
+        let place = root.join("a.bin");
+        let array = Array::open(place.to_str().ok_or("a name in UTF-8")?)?;
+        let table: &dyn Features = &array;
+        table.all()?;
+        Ok(())
+    };
+    Stage::new(seeds, read)?.into("a.bin")
 }
 
 pub fn golden() -> Result<Stage, Refused> {

@@ -123,6 +123,10 @@ pub struct Parameter {
     /// The paper's value or values, with the setting.
     #[serde(default)]
     pub paper: String,
+    /// Whether the value is the path of a file: it is looked for beside the experiment and in the data folder, and what is in the file
+    /// is part of a trial's identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub file: bool,
 }
 
 /// A row of a paper's table.

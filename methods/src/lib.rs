@@ -19,6 +19,7 @@ pub mod trained;
 pub mod attention;
 pub mod correlation;
 pub mod dense;
+pub mod external;
 pub mod hashing;
 pub mod metric;
 pub mod relation;

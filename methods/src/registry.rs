@@ -1,6 +1,6 @@
 //! Every method, found by name.
 
-use crate::{Method, attention, correlation, dense, golden::Operation, hashing, loss, metric, nn, relation};
+use crate::{Method, attention, correlation, dense, external, golden::Operation, hashing, loss, metric, nn, relation};
 
 /// Lists a family's methods: one line a method declares its module and puts it into `METHODS`.
 #[macro_export]
@@ -12,7 +12,7 @@ macro_rules! family {
     };
 }
 
-/// Every built-in method, family by family.
+/// Every built-in method that is fitted here, family by family.
 pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
     let families = [
         correlation::METHODS,
@@ -25,9 +25,14 @@ pub fn methods() -> impl Iterator<Item = &'static dyn Method> {
     families.into_iter().flatten().copied()
 }
 
-/// The method of the given name.
+/// Methods that take what another program made, and fit nothing.
+pub fn external() -> impl Iterator<Item = &'static dyn Method> {
+    external::METHODS.iter().copied()
+}
+
+/// The method of the given name, fitted here or not.
 pub fn find(name: &str) -> Option<&'static dyn Method> {
-    methods().find(|method| method.card().name == name)
+    methods().chain(external()).find(|method| method.card().name == name)
 }
 
 /// Every golden operation of this crate: those of the methods and those of shared layers and losses.

@@ -61,6 +61,7 @@ impl Args {
                 let profile = self.profile;
                 bail!("experiment {} is not part of profile {profile}; choose another with --profile", experiment.name);
             }
+            experiment.places.data = super::data_folder(self.shared.data_dir.clone());
             if let Some(seeds) = &self.seeds {
                 experiment.seeds.clone_from(seeds);
             }

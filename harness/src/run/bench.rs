@@ -200,6 +200,8 @@ impl<'a> Bench<'a> {
                     == (found.position, &found.label, &found.swept, found.control)
             };
             match plan.iter().find(same) {
+                // Of a seed that is not part of this run its files are not known.
+                Some(planned) if !planned.files.is_empty() && !planned.files.contains_key(&found.seed) => true,
                 Some(planned) => self.head(plan, &Planned { seed: found.seed, ..planned.clone() }).id == found.id,
                 None => found.control == Control::Chance && found.position == behind(plan),
             }
@@ -231,18 +233,18 @@ impl<'a> Bench<'a> {
                     }
                 }
                 match planned.scored {
-                    true => (json!(planned.params), remarks.join("; ")),
+                    true => (json!(planned.recorded()), remarks.join("; ")),
                     false => {
                         remarks
                             .push("orders shortlists alone: no gallery is scored, and its last epoch is kept".into());
-                        (json!([planned.params, "shortlists only"]), remarks.join("; "))
+                        (json!([planned.recorded(), "shortlists only"]), remarks.join("; "))
                     }
                 }
             }
             Job::Combine(combined) => self.made_of(plan, planned, combined),
         };
         let mut trial = self.row(planned.method(), &planned.label, identity, planned.seed, planned.control);
-        trial.params = json!(planned.params);
+        trial.params = json!(planned.recorded());
         trial.position = planned.position;
         trial.swept.clone_from(&planned.swept);
         trial.remark = short(&remark, check::LONGEST_TEXT - 100).into_owned();

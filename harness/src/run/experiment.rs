@@ -39,7 +39,7 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-use super::nearest;
+use super::{Places, nearest};
 use crate::{
     output::{plain, short},
     protocol::Protocol,
@@ -100,6 +100,8 @@ pub struct Experiment {
     pub rerank: Vec<RerankEntry>,
     /// Whether the profile leaves the experiment out.
     pub off: bool,
+    /// Where files that parameters name are looked for.
+    pub places: Places,
 }
 
 /// A dataset with its options.
@@ -294,7 +296,9 @@ impl Experiment {
             let path = Path::new(name);
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read experiment {name}"))?;
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            return Self::parse(&stem, name, &text, profile);
+            let mut experiment = Self::parse(&stem, name, &text, profile)?;
+            experiment.places.beside = path.parent().map(Path::to_owned);
+            return Ok(experiment);
         }
         let short = |full: &str| full.split_once('-').map_or(full.to_string(), |(_, rest)| rest.to_string());
         let found = BUILTIN.iter().find(|(full, _)| *full == name || short(full) == name);
@@ -366,6 +370,7 @@ impl Experiment {
             ensembles: wire.ensembles,
             rerank,
             off: chosen.off,
+            places: Places::default(),
         };
         experiment.check().with_context(|| file.to_string())?;
         Ok(experiment)

@@ -10,7 +10,8 @@ impl Methods {
     /// The built-in methods and `extra`; an extra one stands in for a built-in one of its name.
     pub fn with(extra: &[&'static dyn Method]) -> Self {
         let replaced = |name: &str| extra.iter().any(|method| method.card().name == name);
-        Self(registry::methods().filter(|method| !replaced(&method.card().name)).chain(extra.iter().copied()).collect())
+        let built_in = registry::methods().chain(registry::external());
+        Self(built_in.filter(|method| !replaced(&method.card().name)).chain(extra.iter().copied()).collect())
     }
 
     /// Every method.

@@ -10,6 +10,7 @@ mod deep;
 pub mod device;
 pub mod execute;
 pub mod experiment;
+mod files;
 pub mod machine;
 mod methods;
 pub mod plan;
@@ -23,6 +24,7 @@ pub mod trial;
 
 pub use deep::deep;
 pub use experiment::{Experiment, Profile};
+pub use files::Places;
 pub use methods::Methods;
 pub use plan::{Combined, Job, Planned, plan};
 pub use progress::Progress;

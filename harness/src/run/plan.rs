@@ -1,11 +1,14 @@
 //! From an experiment to its trials: grids are multiplied out and every parameter is checked before anything runs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use xmbench_methods::Method;
 
-use super::{Experiment, Methods, experiment::MethodEntry, stages, stated::stated};
+use super::{Experiment, Methods, experiment::MethodEntry, files::Checksums, stages, stated::stated};
 use crate::record::{Control, ENSEMBLE, RERANK, check};
 
 /// A trial of an experiment on any of its datasets.
@@ -19,6 +22,8 @@ pub struct Planned {
     pub job: Job,
     /// Complete parameters; an array holds the values of one that is selected.
     pub params: toml::Table,
+    /// Checksums of the files that parameters name, for every seed; none where none does.
+    pub files: Arc<Checksums>,
     /// The parameters that the grid varies.
     pub swept: BTreeMap<String, String>,
     /// Root seed.
@@ -76,6 +81,15 @@ impl Planned {
         }
     }
 
+    /// What a recording keeps of the parameters, and a trial's identity has: with the checksums of the files that they name.
+    pub fn recorded(&self) -> toml::Table {
+        let mut params = self.params.clone();
+        if let Some(sums) = self.files.get(&self.seed) {
+            params.insert("sha256".into(), sums.clone().into());
+        }
+        params
+    }
+
     /// What a recording calls the method: its name, [`record::ENSEMBLE`](crate::record::ENSEMBLE) or
     /// [`record::RERANK`](crate::record::RERANK).
     pub fn method(&self) -> &str {
@@ -113,9 +127,16 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         for (point, swept) in grid(&params, |key| !selected(key)).with_context(named)? {
             // What the first pass left an array is the value of a parameter that takes arrays.
             let settings = grid(&point, selected).with_context(named)?.into_iter();
-            let settings: Vec<toml::Table> =
+            let mut settings: Vec<toml::Table> =
                 settings.map(|(params, _)| method.resolve(&params)).collect::<Result<_, _>>().with_context(named)?;
             let params = together(&settings);
+            let mut files = Checksums::new();
+            for setting in &mut settings {
+                for (seed, sums) in experiment.places.find(method, setting, &experiment.seeds).with_context(named)? {
+                    merge(files.entry(seed).or_default(), sums);
+                }
+            }
+            let files = Arc::new(files);
             if !rows.insert((label.clone(), swept.clone())) {
                 bail!(
                     "{}: the label `{label}` is taken by an earlier entry; give this one a `label` of its own",
@@ -127,6 +148,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
                 label: label.clone(),
                 job: Job::Fit { method, settings: settings.clone() },
                 params: params.clone(),
+                files: files.clone(),
                 swept: swept.clone(),
                 seed,
                 control,
@@ -160,6 +182,19 @@ fn with_common(common: &toml::Table, entry: &MethodEntry, method: &dyn Method) -
         params.entry(key.clone()).or_insert_with(|| value.clone());
     }
     Ok(params)
+}
+
+/// Adds the checksums of another setting; where they differ, both count.
+fn merge(all: &mut toml::Table, more: toml::Table) {
+    for (key, sum) in more {
+        match all.get_mut(&key) {
+            None => drop(all.insert(key, sum)),
+            Some(known) if *known == sum => {}
+            Some(toml::Value::Array(sums)) if sums.contains(&sum) => {}
+            Some(toml::Value::Array(sums)) => sums.push(sum),
+            Some(known) => *known = toml::Value::Array(vec![known.clone(), sum]),
+        }
+    }
 }
 
 type Point = (toml::Table, BTreeMap<String, String>);

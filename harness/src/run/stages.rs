@@ -1,6 +1,9 @@
 //! Rows that are made of fitted rows: the mean of their scores, and the best of one ordered anew by another.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -127,6 +130,7 @@ fn add(
             label: row.0.clone(),
             job: Job::Combine(combined),
             params: params.clone(),
+            files: Arc::default(),
             swept: row.1.clone(),
             seed,
             control: Control::None,

@@ -202,3 +202,23 @@ pub fn numbers(trial: &Trial) -> String {
 pub fn all_numbers(recording: &Recording) -> Vec<String> {
     recording.trials.iter().map(numbers).collect()
 }
+
+/// Everything that a trial measured of scores, to the last bit.
+pub fn cells(trial: &Trial) -> String {
+    let metrics: Vec<_> = trial.metrics.iter().map(|(name, value)| (name, value.to_bits())).collect();
+    format!("{metrics:?} {:?} {:?} {:?}", trial.envelope, trial.curves, trial.queries)
+}
+
+/// A NumPy file of any type, in C order.
+pub fn npy(descr: &str, shape: [usize; 2], data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}, {}), }}", shape[0], shape[1]);
+    let mut out = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    out.extend(format!("{header:<117}\n").bytes());
+    out.extend(data);
+    out
+}
+
+/// A NumPy file of f32.
+pub fn floats(shape: [usize; 2], values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+    npy("<f4", shape, &values.into_iter().flat_map(f32::to_le_bytes).collect::<Vec<_>>())
+}
