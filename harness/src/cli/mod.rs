@@ -5,6 +5,7 @@ mod check;
 mod claims;
 mod compare;
 mod data;
+mod eval;
 mod explain;
 mod extract;
 mod list;
@@ -57,6 +58,8 @@ enum Command {
     Repro(repro::Args),
     /// Set two recordings, or two rows, side by side
     Compare(compare::Args),
+    /// Print the metrics of two files of embeddings, or of one of scores
+    Eval(eval::Args),
     /// Say what holds of a recording: checksums, ranges, metrics computed again from its queries
     Check(check::Args),
     /// Put what papers claim to a recording: supported, not supported, undecided
@@ -152,6 +155,7 @@ fn dispatch(command: Command, methods: &Methods) -> Result<Status> {
         Command::Report(args) => report::run(&args, methods),
         Command::Repro(args) => repro::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Claims(args) => claims::run(&args, methods),
         Command::Explain(args) => explain::run(&args, methods),

@@ -8,6 +8,7 @@ mod page;
 pub(crate) mod plot;
 pub(crate) mod results;
 pub(crate) mod score;
+pub(crate) mod single;
 pub(crate) mod table;
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub use files::Places;
 pub use methods::Methods;
 pub use plan::{Combined, Job, Planned, plan};
 pub use progress::Progress;
-pub use score::validate;
+pub use score::{evaluate, validate};
 pub use sweep::{Settings, Summary, sweep};
 
 /// `; did you mean `x`?` with the known name that is most like `name`, or nothing if none is.

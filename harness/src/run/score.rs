@@ -177,6 +177,16 @@ pub fn split(dataset: &Dataset, split: Split) -> Result<&Collection, Failure> {
     })
 }
 
+/// Scores a fitted matcher under a protocol, and times nothing.
+///
+/// # Errors
+/// A split that the dataset lacks, the matcher's own errors, or what the protocol refuses.
+pub fn evaluate(matcher: &dyn Matcher, dataset: &Dataset, protocol: &Protocol) -> Result<Evaluation, Failure> {
+    let mut encoded = Encoded::of(dataset, protocol)?;
+    encoded.add(matcher)?;
+    encoded.evaluate(protocol, &matcher.similarity().into())
+}
+
 /// The validation score of a matcher. The validation split is its own gallery, whatever the protocol searches later: encoding
 /// the training split after every epoch would take longer than the epoch.
 ///
