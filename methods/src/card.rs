@@ -37,6 +37,9 @@ pub struct Card {
     pub needs: Vec<String>,
     /// What its matcher makes: `dense`, `binary` or `fragments`.
     pub codes: String,
+    /// Whether fitting or encoding runs programs that its parameters name.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub runs_programs: bool,
     /// What its pair scorer measures beside the scores, see [`PairScorer::measures`](crate::PairScorer::measures).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<String>,

@@ -39,6 +39,9 @@ pub struct Args {
     /// Check everything and list the trials, run nothing
     #[arg(long)]
     dry_run: bool,
+    /// Let methods run the programs that the experiments name
+    #[arg(long)]
+    allow_commands: bool,
     /// Render no report at the end
     #[arg(long)]
     no_report: bool,
@@ -131,6 +134,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.shared.data_dir.clone()),
         require_data: !args.all,
+        allow_commands: args.allow_commands,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf, sync::atomic::AtomicBool};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::Device;
 use xmbench_datasets::Dataset;
 
@@ -10,10 +10,11 @@ use super::{
     Experiment, Planned, Profile, Progress,
     bench::{Bench, End},
     experiment::DatasetEntry,
+    plan::Job,
     stated::stated,
 };
 use crate::{
-    output::short,
+    output::{quoted, short},
     record::{DatasetNote, ExperimentNote, Store, check},
 };
 
@@ -27,6 +28,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Whether a dataset that is not there is an error; otherwise its experiments are left out, and a line says so.
     pub require_data: bool,
+    /// Whether methods may run programs that an experiment names.
+    pub allow_commands: bool,
 }
 
 /// What a run did.
@@ -60,6 +63,9 @@ pub fn sweep(
     stop: &AtomicBool,
 ) -> Result<Summary> {
     let mut summary = Summary::default();
+    if !settings.allow_commands {
+        work.iter().try_for_each(|(experiment, plan)| without_programs(experiment, plan))?;
+    }
     let note_of = |(experiment, plan): &Work<'_>| {
         let note = ExperimentNote { expected: stated(experiment, plan)?, ..experiment.note() };
         Ok((experiment.name.clone(), note))
@@ -134,6 +140,24 @@ pub fn sweep(
     Ok(summary)
 }
 
+/// Refuses an experiment that runs programs: it may come from anybody.
+fn without_programs(experiment: &Experiment, plan: &[Planned]) -> Result<()> {
+    for planned in plan {
+        if let Job::Fit { method, .. } = &planned.job
+            && method.card().runs_programs
+        {
+            let command = planned.params.get("command").and_then(toml::Value::as_str).unwrap_or_default();
+            bail!(
+                "experiment {}, row `{}` runs a program, {}; read the experiment, and allow it with --allow-commands",
+                experiment.name,
+                planned.label,
+                quoted(command)
+            );
+        }
+    }
+    Ok(())
+}
+
 /// Opens a dataset from the data folder or from within the program.
 fn open(entry: &DatasetEntry, settings: &Settings) -> Result<Dataset, xmbench_datasets::Error> {
     xmbench_datasets::open(&entry.name, &entry.options, settings.data.as_deref())
@@ -180,6 +204,7 @@ mod tests {
             device: Device::Cpu,
             data: data.map(PathBuf::from),
             require_data: false,
+            allow_commands: false,
         };
         for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {
             assert!(is_absent(&open(&entry(name), &settings(None)).unwrap_err()));

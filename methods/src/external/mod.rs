@@ -3,5 +3,6 @@
 //! it away) is not asked of these.
 
 crate::family! {
+    command::Command,
     given::Given,
 }
