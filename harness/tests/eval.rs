@@ -110,7 +110,7 @@ fn files_that_do_not_fit_together_are_told_with_a_line() {
         &["t.npy: expected 20 texts, 5 for each of 4 images (--captions), found 8"],
     );
     said("--images i.npy --texts odd.npy", &["expected as many texts for each of 4 images, found 7"]);
-    said("--images i.npy --texts wide.npy", &["expected", "found 2"]);
+    said("--images i.npy --texts wide.npy", &["wide.npy: expected 2 columns, as in", "i.npy, found 3"]);
     said("--images i.npy --texts none.npy", &["none.npy"]);
     said("--images i.npy --texts t.npy --labels l.txt", &["l.txt: expected 4 lines", "found 2"]);
     said("--images i.npy --texts t.npy --similarity cos", &["`similarity`", "cos"]);

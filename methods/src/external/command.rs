@@ -36,7 +36,10 @@ mod view;
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, atomic::AtomicBool},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -124,7 +127,7 @@ impl Method for Command {
     fn fit(&self, training: &Training<'_>, table: &toml::Table, run: &mut Run<'_>) -> Result<Box<dyn Matcher>> {
         let params = Params::read(table)?;
         params.check()?;
-        let place = Place::new(run.checkpoints.as_deref(), run.seed)?;
+        let place = Place::new(run.checkpoints.as_deref())?;
         // What an interrupted fit has left is not gone on with: the program was ended where it stood.
         place.clear(MODEL)?;
         let input = place.clear("in")?;
@@ -179,12 +182,14 @@ struct Place {
 }
 
 impl Place {
-    fn new(checkpoints: Option<&Path>, seed: Seed) -> Result<Self> {
+    fn new(checkpoints: Option<&Path>) -> Result<Self> {
         let (root, own) = match checkpoints {
             Some(folder) => (folder.join(NAME), false),
             None => {
-                let name = format!("xmbench-{}-{}-{:p}", std::process::id(), seed.0, &seed);
-                (std::env::temp_dir().join(name), true)
+                static MADE: AtomicUsize = AtomicUsize::new(0);
+                let number = MADE.fetch_add(1, Ordering::Relaxed);
+                let folder = std::env::temp_dir().join(format!("xmbench-{}-{number}", std::process::id()));
+                (folder, true)
             }
         };
         Ok(Self { root: absolute(&make(&root)?)?, own })
