@@ -28,7 +28,8 @@
 //! What is written is read as that of the method `given`: its similarities, codes and checks are those. Each split is encoded once, and
 //! later read again: the time of "fit" is the program's, with its start and the writing of its input; times of "encode" are those
 //! of reading, which a remark says. A saved matcher is the model folder. Programs run only where the command line allows it
-//! (`--allow-commands`), because an experiment may come from anybody.
+//! (`--allow-commands`), because an experiment may come from anybody. Ctrl-C ends a program that fits; one that encodes is waited
+//! for, and goes on by itself where a second Ctrl-C ends xmbench at once.
 
 mod process;
 mod view;
