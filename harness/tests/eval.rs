@@ -54,11 +54,7 @@ fn a_table_says_protocol_and_numbers_of_items_and_becomes_latex() {
     let output =
         place.run("eval --images images.npy --texts texts.npy --latex t.tex --json t.json --name Wine").code(0);
     for text in [
-<<<<<<< HEAD
-        "| Wine |",
-=======
         "| Wine ",
->>>>>>> given
         "gallery the whole test split",
         "ties: expected value over all orders",
         "nothing is selected",

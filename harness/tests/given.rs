@@ -113,19 +113,6 @@ fn files_of_our_own_methods_give_their_rows_to_the_last_bit() {
     // Nothing changed: nothing runs. A file changed: its rows run again, and those that are made of them.
     let again = place.run("run a.toml --profile smoke --out out --no-report --json").code(0).json();
     assert_eq!(again["done"], 0, "{again}");
-<<<<<<< HEAD
-    fs::copy(place.path("ours/cca1-i.npy"), place.path("ours/cca2-i.npy")).unwrap();
-    let again = place.run("run a.toml --profile smoke --out out --no-report --json").code(0).json();
-    assert_eq!(again["done"], 1, "{again}");
-}
-
-/// A place with embeddings of 40 images and 40 texts, `given` on them, and what more the entry says.
-fn given(entry: &str) -> Place {
-    let place = Place::new();
-    let values: Vec<f32> = (0..80).map(|i| ((i * i + 3 * i) % 17) as f32 - 8.0).collect();
-    for name in ["i.npy", "t.npy"] {
-        fs::write(place.path(name), floats([40, 2], values.iter().copied())).unwrap();
-=======
     fs::copy(place.path("ours/vse1-i.npy"), place.path("ours/vse2-i.npy")).unwrap();
     let again = place.run("run a.toml --profile smoke --out out --no-report --json").code(0).json();
     assert_eq!(again["done"], 3, "{again}");
@@ -141,7 +128,6 @@ fn given(entry: &str) -> Place {
     let place = Place::new();
     for (name, rows) in [("i.npy", 40), ("t.npy", 80)] {
         fs::write(place.path(name), floats([rows, 2], embeddings(rows))).unwrap();
->>>>>>> given
     }
     let text = format!(
         "title = 'x'\nseeds = [1]\nprotocol = {{ task = {{ kind = 'pairs' }} }}\ndatasets = [{DATASET}]\n[[methods]]\nmethod = 'given'\n{entry}\n"
@@ -156,28 +142,6 @@ const FILES: &str = "images = 'i.npy'\ntexts = 't.npy'";
 fn rows_are_found_by_their_ids_in_any_order_and_number() {
     let dataset = dataset();
     let (images, texts) = (&dataset.test.images.ids, &dataset.test.texts.ids);
-<<<<<<< HEAD
-    assert_eq!((images.len(), texts.len()), (40, 40));
-    let place = given(&format!("label = 'in order'\n{FILES}"));
-    let values: Vec<f32> = (0..80).map(|i| ((i * i + 3 * i) % 17) as f32 - 8.0).collect();
-    // Backwards, behind a row of nobody.
-    let order = |values: &[f32]| [vec![9.0, 9.0], values.chunks(2).rev().flatten().copied().collect()].concat();
-    let ids = |ids: &[String]| format!("nobody\n{}\n", ids.iter().rev().cloned().collect::<Vec<_>>().join("\n"));
-    fs::write(place.path("back.npy"), floats([41, 2], order(&values))).unwrap();
-    place.write("i.txt", &ids(images)).write("t.txt", &ids(texts));
-    // The same as scores of pairs: dot products, which are exact here.
-    let dot = |i: usize, j: usize| values[2 * i] * values[2 * j] + values[2 * i + 1] * values[2 * j + 1];
-    let all = |order: Vec<usize>| -> Vec<f32> {
-        order.iter().flat_map(|&i| order.iter().map(move |&j| if i.max(j) == 40 { 0.0 } else { dot(i, j) })).collect()
-    };
-    fs::write(place.path("s.npy"), floats([40, 40], all((0..40).collect()))).unwrap();
-    let back: Vec<usize> = [40].into_iter().chain((0..40).rev()).collect();
-    fs::write(place.path("sback.npy"), floats([41, 41], all(back))).unwrap();
-    let ids = "image_ids = 'i.txt'\ntext_ids = 't.txt'";
-    let text = fs::read_to_string(place.path("a.toml")).unwrap()
-        + &[
-            format!("label = 'by id'\nimages = 'back.npy'\ntexts = 'back.npy'\n{ids}"),
-=======
     assert_eq!((images.len(), texts.len()), (40, 80));
     let place = given(&format!("label = 'in order'\n{FILES}"));
     let (u, v) = (embeddings(40), embeddings(80));
@@ -197,7 +161,6 @@ fn rows_are_found_by_their_ids_in_any_order_and_number() {
     let text = fs::read_to_string(place.path("a.toml")).unwrap()
         + &[
             format!("label = 'by id'\nimages = 'iback.npy'\ntexts = 'tback.npy'\n{ids}"),
->>>>>>> given
             format!("label = 'dot'\n{FILES}\nsimilarity = 'dot'"),
             "label = 'scores'\nscores = 's.npy'".into(),
             format!("label = 'scores by id'\nscores = 'sback.npy'\n{ids}"),
@@ -213,13 +176,6 @@ fn rows_are_found_by_their_ids_in_any_order_and_number() {
     assert_eq!(cells("dot"), cells("scores"));
     assert_eq!(cells("dot"), cells("scores by id"));
     assert_ne!(cells("dot"), cells("in order"));
-<<<<<<< HEAD
-    // Embeddings of images and texts are the same, and a vector is nearest to itself: what ranks before it is nothing.
-    let nearest = &row(&recording, "l2", 1).metrics;
-    let twins = (0..40).map(|i| (0..40).filter(|&j| values[2 * i..2 * i + 2] == values[2 * j..2 * j + 2]).count());
-    let expected = 100.0 * twins.map(|ties| 1.0 / ties as f64).sum::<f64>() / 40.0;
-    assert!((nearest["i2t R@1"] - expected).abs() < 1e-9, "{} {expected}", nearest["i2t R@1"]);
-=======
     // R@1 of l2, counted: of the texts that are nearest to an image, the share that is its own.
     let nearest = |image: usize| {
         let far = |text: usize| (u[2 * image] - v[2 * text]).powi(2) + (u[2 * image + 1] - v[2 * text + 1]).powi(2);
@@ -231,7 +187,6 @@ fn rows_are_found_by_their_ids_in_any_order_and_number() {
     let expected = 100.0 * (0..40).map(nearest).sum::<f64>() / 40.0;
     let found = row(&recording, "l2", 1).metrics["i2t R@1"];
     assert!(expected > 0.0 && (found - expected).abs() < 1e-9, "{found}, expected {expected}");
->>>>>>> given
 }
 
 /// What a run says of a spoilt place, with the place's name taken out.
@@ -240,15 +195,10 @@ fn failure(entry: &str, code: i32, spoil: impl FnOnce(&Place)) -> String {
     spoil(&place);
     let output = place.run("run a.toml --profile smoke --no-report --out out").code(code);
     let said = format!("{}{}", output.stderr, output.stdout);
-<<<<<<< HEAD
-    let lines = said.lines().filter(|line| line.contains("expected"));
-    lines.last().unwrap_or_else(|| panic!("{said}")).trim().to_owned()
-=======
     let line = said.lines().filter(|line| line.contains("expected")).last().unwrap_or_else(|| panic!("{said}"));
     // Without the name of the trial and the time that it took.
     let line = line.split_once("failed: ").map_or(line, |(_, reason)| reason);
     line.rsplit_once(" (").filter(|(_, time)| time.ends_with(" s)")).map_or(line, |(reason, _)| reason).to_owned()
->>>>>>> given
 }
 
 #[test]
@@ -263,15 +213,9 @@ fn files_that_are_not_what_they_should_be_are_told_with_a_line() {
     };
     let short: Vec<f32> = vec![1.0; 78];
     case("a row too few", FILES, 1, &|place| write("i.npy", floats([39, 2], short.clone()))(place));
-<<<<<<< HEAD
-    let mut nan = vec![1.0; 80];
-    nan[13] = f32::NAN;
-    case("NaN", FILES, 1, &|place| write("t.npy", floats([40, 2], nan.clone()))(place));
-=======
     let mut nan = vec![1.0; 160];
     nan[13] = f32::NAN;
     case("NaN", FILES, 1, &|place| write("t.npy", floats([80, 2], nan.clone()))(place));
->>>>>>> given
     case("whole numbers", FILES, 1, &|place| write("i.npy", npy("<i8", [40, 2], &[0; 640]))(place));
     case("bytes", FILES, 1, &|place| write("i.npy", npy("|u1", [40, 2], &[7; 80]))(place));
     let mut fortran = floats([40, 2], [1.0; 80]);
@@ -290,35 +234,13 @@ fn files_that_are_not_what_they_should_be_are_told_with_a_line() {
     case("no file of a seed", "images = 'i{seed}.npy'\ntexts = 't.npy'", 2, &|_| {});
     case("one side", "images = 'i.npy'", 2, &|_| {});
     case("a control", &format!("{FILES}\nshuffled = true"), 1, &|_| {});
-<<<<<<< HEAD
-    case("turned scores", "scores = 's.npy'", 1, &|place| write("s.npy", floats([40, 41], [0.5; 1640]))(place));
-=======
     case("turned scores", "scores = 's.npy'", 1, &|place| write("s.npy", floats([80, 40], [0.5; 3200]))(place));
->>>>>>> given
     case("half codes", &format!("{FILES}\nsimilarity = 'hamming'"), 1, &|_| {});
     insta::assert_snapshot!(said);
 }
 
 #[test]
 fn packed_codes_and_signs_give_the_same_distances() {
-<<<<<<< HEAD
-    let codes = |bits: usize| -> (Codes, Vec<f32>) {
-        let signs: Vec<f32> = (0..40 * bits).map(|i| if (i * i / 3 + i / 7) % 2 == 0 { 1.0 } else { -1.0 }).collect();
-        let matrix = xmbench_datasets::Matrix { rows: 40, cols: bits, data: signs.clone() };
-        (Codes::Binary(Bits::from_signs(&matrix)), signs)
-    };
-    for bits in [16, 21, 70] {
-        let place = given(&format!("label = 'packed'\n{FILES}\nsimilarity = 'hamming'\ncode_bits = {bits}"));
-        let (codes, signs) = codes(bits);
-        let zeros: Vec<f32> = signs.iter().map(|sign| (sign + 1.0) / 2.0).collect();
-        for (name, bytes) in [
-            ("i.npy", file(&codes)),
-            ("t.npy", file(&codes)),
-            ("signs.npy", floats([40, bits], signs.iter().copied())),
-            ("zeros.npy", floats([40, bits], zeros)),
-        ] {
-            fs::write(place.path(name), bytes).unwrap();
-=======
     let sign = |i: usize| if (i * i / 3 + i / 7).is_multiple_of(2) { 1.0 } else { -1.0 };
     for bits in [16, 21, 70] {
         let place = given(&format!("label = 'packed'\n{FILES}\nsimilarity = 'hamming'\ncode_bits = {bits}"));
@@ -330,16 +252,11 @@ fn packed_codes_and_signs_give_the_same_distances() {
             fs::write(place.path(&format!("{side}.npy")), packed).unwrap();
             fs::write(place.path(&format!("zeros-{side}.npy")), floats([rows, bits], zeros)).unwrap();
             fs::write(place.path(&format!("signs-{side}.npy")), floats([rows, bits], signs)).unwrap();
->>>>>>> given
         }
         let mut text = fs::read_to_string(place.path("a.toml")).unwrap();
         for name in ["signs", "zeros"] {
             text += &format!(
-<<<<<<< HEAD
-                "[[methods]]\nmethod = 'given'\nlabel = '{name}'\nimages = '{name}.npy'\ntexts = '{name}.npy'\nsimilarity = 'hamming'\n"
-=======
                 "[[methods]]\nmethod = 'given'\nlabel = '{name}'\nimages = '{name}-i.npy'\ntexts = '{name}-t.npy'\nsimilarity = 'hamming'\n"
->>>>>>> given
             );
         }
         place.write("a.toml", &text);

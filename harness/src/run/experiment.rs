@@ -39,16 +39,12 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 
-<<<<<<< HEAD
 use super::{
     Places,
     explain::explain,
     nearest,
     profile::{Profile, Profiles},
 };
-=======
-use super::{Places, nearest};
->>>>>>> given
 use crate::{
     protocol::Protocol,
     record::{Expected, ExperimentNote, check},

@@ -10,10 +10,7 @@ mod deep;
 pub mod device;
 pub mod execute;
 pub mod experiment;
-<<<<<<< HEAD
 mod explain;
-=======
->>>>>>> given
 mod files;
 pub mod machine;
 mod methods;
@@ -29,12 +26,8 @@ pub mod trial;
 
 pub use bench::name;
 pub use deep::deep;
-<<<<<<< HEAD
 pub use experiment::Experiment;
 pub use explain::explain;
-=======
-pub use experiment::{Experiment, Profile};
->>>>>>> given
 pub use files::Places;
 pub use methods::Methods;
 pub use plan::{Combined, Job, Planned, plan};
