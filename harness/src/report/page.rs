@@ -41,7 +41,7 @@ pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>)
         out += &results(part);
     }
     if let Some(table) = overview {
-        out += &format!("<section id=\"claims\">\n<h2>Claims</h2>\n{}</section>\n", words_table(table));
+        out += &format!("<section>\n<h2>Claims</h2>\n{}</section>\n", words_table(table));
     }
     out += &failures(recording);
     out += &datasets(manifest);
@@ -133,7 +133,11 @@ fn results(part: &Part<'_>) -> String {
 /// A table of verdicts with its files.
 fn words_table(table: &Table) -> String {
     let links = claims::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
-    format!("{}<p class=\"files\">These verdicts as {}</p>\n", export::html(table), links.join(", "))
+    format!(
+        "<div class=\"prose\">\n{}</div>\n<p class=\"files\">These verdicts as {}</p>\n",
+        export::html(table),
+        links.join(", ")
+    )
 }
 
 fn link(file: &str, text: &str) -> String {

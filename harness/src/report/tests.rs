@@ -89,7 +89,7 @@ fn claims_stand_below_the_tables_of_their_rows() {
     assert!(before.contains("id=\"01-recall-f8k-cost\"") && !before.contains("</section>"));
     let (fragment, _) = fragment.split_once("<figure class=\"plot\">").unwrap();
     insta::assert_snapshot!("claims.html", fragment);
-    let (_, overview) = page.split_once("<section id=\"claims\">").unwrap();
+    let (_, overview) = page.split_once("<h2>Claims</h2>").unwrap();
     let (overview, _) = overview.split_once("</section>").unwrap();
     insta::assert_snapshot!("claims-overview.html", overview);
     // A claim of rows that this recording has nothing of stands nowhere.
