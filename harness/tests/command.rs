@@ -43,7 +43,10 @@ fn the_shell_example_gives_the_row_of_its_files_and_sees_no_pairs() {
     );
     let shown = place.path("shown");
     fs::create_dir(&shown).unwrap();
-    let spy = format!("cp -R \"$XMBENCH_IN\" '{}'/\"$XMBENCH_PHASE\"\n", shown.display());
+    let spy = format!(
+        "test -e '{0}'/\"$XMBENCH_PHASE\" || cp -R \"$XMBENCH_IN\" '{0}'/\"$XMBENCH_PHASE\"\n",
+        shown.display()
+    );
     let shell = fs::read_to_string(SHELL).unwrap().replace("set -eu\n", &format!("set -eu\n{spy}"));
     place.write("p.sh", &shell);
     let options = toml::toml! { image_width = 12 text_width = 12 train = 50 val = 10 test = 30 };

@@ -188,7 +188,7 @@ fn hostile_archives_are_errors() {
             assert!(Array::open(&place(&path)).is_err(), "{end} bytes of {}", archive.len());
         }
         for at in 0..archive.len() {
-            for byte in [0, 1, 0x7f, 0xff] {
+            for byte in [1, 0xff] {
                 let mut damaged = archive.clone();
                 damaged[at] = byte;
                 fs::write(&path, damaged).unwrap();

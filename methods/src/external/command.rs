@@ -11,8 +11,9 @@
 //!
 //! The contract:
 //!
-//! 1. `sh -c COMMAND` runs once for each phase, which `$XMBENCH_PHASE` names: `fit`, then `images` and `texts` for every split that is asked
-//!    for. Exit code 0 is success; otherwise the last lines of what was printed are the reason that is recorded.
+//! 1. `sh -c COMMAND` runs for each phase, which `$XMBENCH_PHASE` names: `fit` once, then `images` and `texts` for every split that is
+//!    asked for, and again to be timed. Exit code 0 is success; otherwise the last lines of what was printed are the reason that
+//!    is recorded.
 //! 2. `fit`: `$XMBENCH_IN/train`, and `$XMBENCH_IN/val` where there is a validation split, hold `images.npy` `[n, d]`,
 //!    `fragments.npy` `[n, r, d]`, `texts.npy` `[m, e]` (f32; each where the dataset has it), `texts.jsonl` (an object a text: `text` and
 //!    `tokens`), and `pairs.csv` (`image,text`, row numbers from 0). What is learnt goes into the folder `$XMBENCH_MODEL`.
@@ -25,11 +26,11 @@
 //! ids, each in a random order of its own. A program that means to cheat can read the dataset's files where it finds them; this
 //! contract keeps honest ones from doing so by accident.
 //!
-//! What is written is read as that of the method `given`: its similarities, codes and checks are those. Each split is encoded once, and
-//! later read again: the time of "fit" is the program's, with its start and the writing of its input; times of "encode" are those
-//! of reading, which a remark says. A saved matcher is the model folder. Programs run only where the command line allows it
-//! (`--allow-commands`), because an experiment may come from anybody. Ctrl-C ends a program that fits; one that encodes is waited
-//! for, and goes on by itself where a second Ctrl-C ends xmbench at once.
+//! What is written is read as that of the method `given`: its similarities, codes and checks are those. The clock starts with the
+//! writing of a program's input and stops when its output is read: times of "fit" and "encode" have its start in them, which a remark
+//! says, and encoding runs again for each sample of the clock. A saved matcher is the model folder. Programs run only where the
+//! command line allows it (`--allow-commands`), because an experiment may come from anybody. Ctrl-C ends a program that fits; one
+//! that encodes is waited for, and goes on by itself where a second Ctrl-C ends xmbench at once.
 
 mod process;
 mod view;
@@ -139,7 +140,7 @@ impl Method for Command {
             view::texts(&folder, &split.texts, None)?;
             view::pairs(&folder, &split.pairs)?;
         }
-        let fitted = Fitted { params, seed: run.seed, place, encoded: Mutex::default() };
+        let fitted = Fitted { params, seed: run.seed, place, calls: Mutex::default() };
         fitted.call("fit", None, Some(run.stop))?;
         run.check_stop()?;
         Ok(Box::new(fitted))
@@ -156,14 +157,12 @@ impl Method for Command {
             toml::from_slice(&xmbench_datasets::files::read(&path)?).map_err(|error| wrong(error.to_string()))?;
         saved.params.check()?;
         let place = Place { root: absolute(from)?, own: false };
-        Ok(Box::new(Fitted { params: saved.params, seed: Seed(saved.seed), place, encoded: Mutex::default() }))
+        Ok(Box::new(Fitted { params: saved.params, seed: Seed(saved.seed), place, calls: Mutex::default() }))
     }
 
     fn remark(&self, params: &toml::Table) -> Option<String> {
         let command = params.get("command")?.as_str()?;
-        Some(format!(
-            "by the program `{command}`, whose time is that of the fit; times of encoding are those of reading"
-        ))
+        Some(format!("by the program `{command}`, whose start is in the times of fitting and encoding"))
     }
 }
 
@@ -223,14 +222,12 @@ fn absolute(folder: &Path) -> Result<PathBuf> {
     fs::canonicalize(folder).map_err(Error::io(folder))
 }
 
-/// Codes with the ids and the side that they are of.
-type Encoded = (&'static str, Vec<String>, Codes);
-
 struct Fitted {
     params: Params,
     seed: Seed,
     place: Place,
-    encoded: Mutex<Vec<Encoded>>,
+    /// Held while the program runs: calls share a folder.
+    calls: Mutex<()>,
 }
 
 impl Fitted {
@@ -263,15 +260,11 @@ impl Fitted {
     fn encode(
         &self,
         side: &'static str,
-        ids: &[String],
+        items: usize,
         write: impl FnOnce(&Path, &[usize]) -> Result<()>,
     ) -> Result<Codes> {
-        // Held while the program runs: calls share a folder.
-        let mut encoded = self.encoded.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some((_, _, codes)) = encoded.iter().find(|(of, known, _)| *of == side && known == ids) {
-            return Ok(codes.clone());
-        }
-        let order = self.seed.stream(&[NAME, side, &ids.len().to_string()]).permutation(ids.len());
+        let _alone = self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let order = self.seed.stream(&[NAME, side, &items.to_string()]).permutation(items);
         let input = self.place.clear("in")?;
         write(&input, &order)?;
         let out = self.place.root.join(format!("{side}.npy"));
@@ -279,9 +272,7 @@ impl Fitted {
             fs::remove_file(&out).map_err(Error::io(&out))?;
         }
         self.call(side, Some(&out), None)?;
-        let codes = self.read(&out, side, &order)?;
-        encoded.push((side, ids.to_vec(), codes.clone()));
-        Ok(codes)
+        self.read(&out, side, &order)
     }
 
     /// What the program wrote, with item `order[k]` in row `k`, in the order of the items.
@@ -312,11 +303,11 @@ impl Fitted {
 
 impl Matcher for Fitted {
     fn encode_images(&self, images: &Images) -> Result<Codes> {
-        self.encode("images", &images.ids, |folder, order| view::images(folder, images, Some(order)))
+        self.encode("images", images.len(), |folder, order| view::images(folder, images, Some(order)))
     }
 
     fn encode_texts(&self, texts: &Texts) -> Result<Codes> {
-        self.encode("texts", &texts.ids, |folder, order| view::texts(folder, texts, Some(order)))
+        self.encode("texts", texts.len(), |folder, order| view::texts(folder, texts, Some(order)))
     }
 
     fn similarity(&self) -> Similarity<'_> {
