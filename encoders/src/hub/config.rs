@@ -260,7 +260,13 @@ impl Config {
         let kind = value.get("model_type").and_then(Value::as_str).unwrap_or_default();
         let part = |place: &'static str| -> Result<(Wrong<'_>, Written)> {
             let absent = Value::Object(serde_json::Map::new());
-            let part = if place.is_empty() { value } else { value.get(place).unwrap_or(&absent) };
+            // CLIP's files of 2022 say it twice; the reference takes the second, where it is there, with defaults for what it leaves out.
+            let second = if kind == "clip" { value.get(format!("{place}_dict")) } else { None };
+            let part = match second.filter(|second| second.is_object()) {
+                Some(second) => second,
+                None if place.is_empty() => value,
+                None => value.get(place).unwrap_or(&absent),
+            };
             Ok((Wrong { path, place }, typed(path, place, part)?))
         };
         match kind {

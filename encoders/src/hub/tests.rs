@@ -348,7 +348,15 @@ fn older_and_newer_processors_are_read() {
     let new = changed("clip", "processor_config.json", |value| *value = json!({"image_processor": written}));
     fs::remove_file(new.path().join("preprocessor_config.json")).unwrap();
     assert_eq!(encoded(&pictures(new.path(), Fit::Published, 0).unwrap().0), encoded(&plain));
-    // What the file of a network says that was run elsewhere is in the recipe.
+    // Files that say it twice: the second counts.
+    let twice = changed("clip", "config.json", |value| {
+        value["text_config_dict"] = value["text_config"].take();
+        value["text_config"] = json!({"hidden_size": 999, "hidden_act": "gelu"});
+        value["vision_config_dict"] = json!(null);
+    });
+    let read = |network: &Sentences| network.encode_texts(&["a dog"]).unwrap();
+    assert_eq!(read(&texts(twice.path()).unwrap()), read(&texts(&folder("clip")).unwrap()));
+    // What is done to a picture stands in the manifest.
     assert_eq!(
         plain.recipe().pixels,
         "turned as EXIF says, alpha on white, shorter side to 36 by Pillow's bicubic filter, the middle 32 x 32, \
