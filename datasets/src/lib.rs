@@ -16,6 +16,7 @@ mod emoji;
 mod error;
 mod features;
 pub mod files;
+pub mod get;
 mod halves;
 mod idx;
 mod inspect;

@@ -6,9 +6,10 @@
 //! vectors beside regions and `SPLIT_ids.txt` image names. Without `SPLIT_global.npy` the global vector of an image is the
 //! mean of its regions. A file `notice.toml` (title, licence, attribution, caveat) says where the data is from.
 //!
-//! Three more, which the projects do not have and `xmbench data extract` writes: `SPLIT_counts.txt` says on a line for each row how many
+//! Four more, which the projects do not have and `xmbench data extract` writes: `SPLIT_counts.txt` says on a line for each row how many
 //! captions the image has, where that differs; `SPLIT_boxes.npy` `[images, regions, 4]` the box of each region as `x0, y0, x1, y1` in fractions of the image;
-//! `SPLIT_labels.txt` on a line for each image its classes, separated by tabs, an empty line for none.
+//! `SPLIT_labels.txt` on a line for each image its classes, separated by tabs, an empty line for none. A fourth, `SPLIT_caps_vectors.npy`
+//! `[captions, width]`, holds a vector for each line of `SPLIT_caps.txt`: the global vector of a text (`text = "global"`).
 
 mod beside;
 
@@ -19,7 +20,7 @@ use std::{
 };
 
 pub(crate) use self::beside::lines;
-use self::beside::{boxes_of, captions_of, counts_of, ids_of, labels_of};
+use self::beside::{boxes_of, captions_of, counts_of, ids_of, labels_of, vectors_of};
 use crate::{
     Collection, Dataset, Error, FeatureTable, Features, Hasher, Images, Labels, Notice, OptionSpec, OptionValue, Pairs,
     Result, Source, files, npy, npy::Npy, options::Options, source::folder, text::Vocabulary, words::VECTORS,
@@ -58,6 +59,7 @@ pub(crate) const SOURCE: Source = Source {
         "text tokens",
         "text bow",
         "text word vectors (option)",
+        "text global (SPLIT_caps_vectors.npy)",
         "labels (SPLIT_labels.txt)",
     ],
     get: "put train_ims.npy, train_caps.txt, dev_ims.npy, dev_caps.txt, test_ims.npy and test_caps.txt into the folder; \
@@ -127,6 +129,8 @@ struct Part {
     boxes: Option<Arc<[[f32; 4]]>>,
     /// Names of the classes of each image.
     labels: Option<Vec<Vec<String>>>,
+    /// `[captions, width]`.
+    vectors: Option<Npy>,
 }
 
 /// The names of all classes, in alphabetical order.
@@ -152,8 +156,8 @@ impl Part {
             return Err(Error::content(images_file, "header", expected, format!("{:?}", images.shape), next));
         }
         let captions = captions_of(&captions_file)?;
-        let [counts_file, boxes_file, labels_file] =
-            ["counts.txt", "boxes.npy", "labels.txt"].map(|suffix| optional(file(suffix)));
+        let [counts_file, boxes_file, labels_file, vectors_file] =
+            ["counts.txt", "boxes.npy", "labels.txt", "caps_vectors.npy"].map(|suffix| optional(file(suffix)));
         let (counts, every) = match &counts_file {
             Some(path) if each == 0 => (counts_of(path, images.shape[0], captions.len(), &captions_file)?, 1),
             _ => {
@@ -177,10 +181,10 @@ impl Part {
         };
         let boxes = boxes_file.as_deref().map(|path| boxes_of(path, &images, items)).transpose()?;
         let labels = labels_file.as_deref().map(|path| labels_of(path, items)).transpose()?;
-        let files =
-            [Some(images_file), Some(captions_file), global_file, ids_file, counts_file, boxes_file, labels_file];
-        let files = files.into_iter().flatten().collect();
-        Ok(Self { files, images, global, captions, ids, every, counts, boxes, labels })
+        let vectors = vectors_file.as_deref().map(|path| vectors_of(path, captions.len())).transpose()?;
+        let own = [Some(images_file), Some(captions_file), global_file, ids_file];
+        let files = own.into_iter().chain([counts_file, boxes_file, labels_file, vectors_file]).flatten().collect();
+        Ok(Self { files, images, global, captions, ids, every, counts, boxes, labels, vectors })
     }
 
     /// Both splits must have the same representations of the same shape.
@@ -202,6 +206,15 @@ impl Part {
                 "some splits without a file SPLIT_global.npy",
                 "add the missing files or remove this one",
             )),
+            _ if self.vectors.as_ref().map(Npy::width) != train.vectors.as_ref().map(Npy::width) => {
+                Err(Error::content(
+                    train.images.path.with_file_name("train_caps_vectors.npy"),
+                    "",
+                    "vectors of captions, of one width, for every split or for none",
+                    "some splits without a file SPLIT_caps_vectors.npy, or with another width",
+                    "write them for every split by one network, or remove them",
+                ))
+            }
             _ if self.labels.is_some() != train.labels.is_some() => Err(Error::content(
                 train.images.path.with_file_name("train_labels.txt"),
                 "",
@@ -232,6 +245,8 @@ impl Part {
         let text_ids =
             owners.iter().zip(numbers).map(|(&image, number)| format!("{}#{number}", self.ids[image])).collect();
         let mut texts = vocabulary.texts(text_ids, self.captions);
+        let captions = texts.len();
+        texts.global = self.vectors.map(|npy| Arc::new(Rows { npy, items: captions, every: 1 }) as FeatureTable);
         let pairs = owners.iter().enumerate().map(|(text, &image)| (image as u32, text as u32)).collect();
         let pairs = Pairs::new(items, texts.len(), pairs);
         let labels = self.labels.map(|names| {

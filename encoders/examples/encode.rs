@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let [weights, out, pictures @ ..] = &arguments[..] else {
         return Err(Error::option("arguments", "WEIGHTS OUT PICTURE...", "fewer", "name them all"));
     };
-    let (encoder, digest) = open("efficientnet-lite0", weights, Fit::Stretch, 7)?;
+    let (encoder, digest) = open("efficientnet-lite0", weights, Some(Fit::Stretch), 7)?;
     println!("weights {digest}");
     let read = |path: &PathBuf| {
         let bytes = xmbench_datasets::files::read(path)?;

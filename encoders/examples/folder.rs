@@ -25,7 +25,7 @@ fn main() -> Result<()> {
     let [weights, images, out] = &arguments[..] else {
         return Err(Error::option("arguments", "WEIGHTS PICTURES OUT", "others", "name them all"));
     };
-    let (encoder, digest) = open("efficientnet-lite0", weights, Fit::Stretch, 7)?;
+    let (encoder, digest) = open("efficientnet-lite0", weights, Some(Fit::Stretch), 7)?;
     let job = Job {
         images: images.clone(),
         captions: Vec::new(),

@@ -27,6 +27,8 @@ pub enum Fit {
     Stretch,
     /// The square in its middle whose side is 7/8 of the shorter side: the evaluation transform of EfficientNet (224 of 256 pixels).
     Crop,
+    /// What the network's publisher says: `preprocessor_config.json`, or `Crop` of EfficientNet.
+    Published,
 }
 
 impl Fit {
@@ -35,7 +37,7 @@ impl Fit {
         let (width, height) = (width as f64, height as f64);
         match self {
             Self::Stretch => [0.0, 0.0, width, height],
-            Self::Crop => {
+            Self::Crop | Self::Published => {
                 let side = width.min(height) * 7.0 / 8.0;
                 let (x, y) = ((width - side) / 2.0, (height - side) / 2.0);
                 [x, y, x + side, y + side]

@@ -133,3 +133,35 @@ fn cuda_that_is_not_built_in_says_how_to_build_it() {
         place.run("run a.toml --device cuda").code(2).says(&["built without CUDA", "cuda-build.sh"]);
     }
 }
+
+/// Where a set is, what is wanted, and what is wrong with what is there.
+#[test]
+fn data_get_checks_what_is_there() {
+    let place = Place::new();
+    let prints = |command: &str, code: i32, texts: &[&str]| {
+        let output = place.run(command).code(code);
+        texts.iter().for_each(|text| assert!(output.stdout.contains(text), "`{text}` is not in:\n{}", output.stdout));
+    };
+    prints("data get wiki", 0, &["svcl.ucsd.edu", "terms:", "raw_features.mat", "1075232 bytes, sha256 ca628f76"]);
+    prints("data get", 0, &["emoji: built in", "scan: features of SCAN"]);
+    prints("data get nuswide10", 0, &["186,577 items"]);
+    let unknown = place.run("data get flickr9k").code(2);
+    unknown.says(&[
+        "did you mean `flickr8k`?",
+        "sets are flickr8k, flickr30k, coco, mirflickr25k, nuswide, wiki, vsepp, scan",
+    ]);
+    std::fs::create_dir_all(place.path("sets/wiki")).unwrap();
+    prints("data get wiki --data-dir sets", 1, &["nothing of it is in sets"]);
+    place.write("sets/wiki/categories.list", "art\n");
+    prints("data get wiki --data-dir sets", 1, &["WRONG: expected 75 bytes, found 4", "not complete"]);
+    let json = place.run("data get wiki --data-dir sets --json").code(1).json();
+    assert_eq!(json["found"][0]["files"][3][1]["length"]["found"], 4);
+    assert_eq!(json["found"][0]["files"][0][1], "missing");
+    let folder = "sets/f30k_precomp";
+    std::fs::create_dir_all(place.path(folder)).unwrap();
+    for split in ["train", "dev", "test"] {
+        place.write(&format!("{folder}/{split}_caps.txt"), "a dog\n");
+        place.write(&format!("{folder}/{split}_ims.npy"), "not yet");
+    }
+    prints("data get scan --data-dir sets", 0, &["a precomp folder", "complete"]);
+}

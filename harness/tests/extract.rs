@@ -151,3 +151,42 @@ fn wrong_usage_says_what_to_do() {
     assert!(!place.path("out").exists(), "nothing is made before there is something to write");
     prints(&place.run("data extract --help").code(0), &["captions, as people have them", "--max-megapixels"]);
 }
+
+/// The small networks of the hub that the encoders' tests have.
+fn network(name: &str) -> String {
+    format!("{}/../encoders/tests/transformers/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A pair of towers writes both sides of the space; MiniLM's kind writes captions alone; a program without them says how to build one.
+#[test]
+fn networks_of_the_hub_are_a_feature() {
+    let place = Place::new();
+    weights(&place.path("w.safetensors"));
+    pictures(&place);
+    let clip = format!("data extract pictures --weights {} --grid 2 --near 1 --test 0.3 --val 0.2", network("clip"));
+    let texts = format!(
+        "data extract pictures --weights w.safetensors --grid 0 --near 1 --test 0.3 --val 0.2 --text-weights {}",
+        network("bert")
+    );
+    if !cfg!(feature = "transformers") {
+        for command in [clip, texts] {
+            place.run(&format!("{command} --out out")).code(2).says(&["--features transformers"]);
+        }
+        return;
+    }
+    let output = place.run(&format!("{clip} --out pair")).code(1);
+    prints(
+        &output,
+        &["captions are vectors of 16 values by clip, in the space of the pictures' in SPLIT_ims_vectors.npy"],
+    );
+    prints(
+        &place.run("data show precomp path=. min_count=1 --data-dir pair").code(0),
+        &["image global 16", "image fragments 4x32", "text global 16"],
+    );
+    assert!(place.path("pair/test_ims_vectors.npy").exists() && place.path("pair/test_caps_vectors.npy").exists());
+    let output = place.run(&format!("{texts} --out beside")).code(1);
+    prints(&output, &["captions are vectors of 32 values by bert: SPLIT_caps_vectors.npy"]);
+    assert!(!place.path("beside/test_ims_vectors.npy").exists());
+    let named = place.run(&format!("{clip} --encoder vit --out other")).code(2);
+    named.says(&["encoder: expected the weights of `vit`, found those of `clip`"]);
+}

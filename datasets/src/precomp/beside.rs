@@ -68,6 +68,17 @@ pub(super) fn counts_of(path: &Path, images: usize, captions: usize, file: &Path
     Ok(counts)
 }
 
+/// A vector for each caption.
+pub(super) fn vectors_of(path: &Path, captions: usize) -> Result<Npy> {
+    let vectors = Npy::open(path)?;
+    if vectors.shape.len() == 2 && vectors.shape[0] == captions && vectors.shape[1] > 0 {
+        return Ok(vectors);
+    }
+    let expected = format!("shape [{captions}, width], a row for each caption");
+    let next = "write a vector for each line of the captions, or remove the file";
+    Err(Error::content(path, "header", expected, format!("{:?}", vectors.shape), next))
+}
+
 /// The boxes of all regions, one image behind the other.
 pub(super) fn boxes_of(path: &Path, images: &Npy, items: usize) -> Result<Arc<[[f32; 4]]>> {
     let next = "write the box of each region in fractions of the image, or remove the file";

@@ -202,3 +202,35 @@ fn flickr8k_has_its_sizes() {
     assert!(fragments.gather(&[0, 999]).unwrap().data.iter().any(|&value| value != 0.0));
     println!("{} words", dataset.words.len());
 }
+
+/// A vector a caption is the text's own representation, and must be there for every split.
+#[test]
+fn vectors_of_captions_are_read() {
+    let folder = Folder::new();
+    let vectors = |name: &str, captions: usize, width: usize| {
+        let values: Vec<f32> = (0..captions * width).map(|i| i as f32).collect();
+        let shape = [captions as u64, width as u64];
+        write(&folder.path(&format!("{name}_caps_vectors.npy")), &shape, Order::C, &values);
+    };
+    let checksum = folder.open().unwrap().checksum;
+    assert!(folder.open().unwrap().train.texts.global.is_none());
+    vectors("train", 6, 5);
+    assert!(folder.error().starts_with(
+        "DIR/train_caps_vectors.npy: expected vectors of captions, of one width, for every split or for none, found some splits without"
+    ));
+    vectors("dev", 3, 5);
+    vectors("test", 3, 4);
+    assert!(folder.error().contains("or with another width"));
+    vectors("test", 3, 5);
+    let dataset = folder.open().unwrap();
+    let texts = dataset.train.texts.global.as_ref().unwrap();
+    assert_eq!((texts.items(), texts.fragments(), texts.width()), (6, 1, 5));
+    assert_eq!(texts.gather(&[4]).unwrap().data, [20.0, 21.0, 22.0, 23.0, 24.0]);
+    assert_ne!(dataset.checksum, checksum);
+    vectors("dev", 4, 5);
+    assert_eq!(
+        folder.error(),
+        "DIR/dev_caps_vectors.npy, header: expected shape [3, width], a row for each caption, found [4, 5]; write a vector for each line \
+         of the captions, or remove the file"
+    );
+}

@@ -20,8 +20,9 @@ use super::{
     CHUNK, Job, Precision, WORK, hex, program,
     shards::{Outcome, Store},
     split::{self, Splitting},
+    texts::Reader,
 };
-use crate::encoder::{Encoded, Recipe};
+use crate::encoder::{Encoded, Recipe, TextRecipe};
 
 /// The name of the manifest.
 const MANIFEST: &str = "manifest.json";
@@ -33,7 +34,17 @@ const FORMAT: u32 = 1;
 const SPLITS: [&str; 3] = ["train", "dev", "test"];
 
 /// Endings of a split's files.
-const ENDINGS: [&str; 7] = ["ims.npy", "global.npy", "boxes.npy", "caps.txt", "counts.txt", "ids.txt", "labels.txt"];
+const ENDINGS: [&str; 9] = [
+    "ims.npy",
+    "global.npy",
+    "boxes.npy",
+    "caps.txt",
+    "counts.txt",
+    "ids.txt",
+    "labels.txt",
+    "ims_vectors.npy",
+    "caps_vectors.npy",
+];
 
 /// A picture that could not be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +75,9 @@ pub struct Manifest {
     pub recipe: Recipe,
     /// SHA-256 of the file of weights.
     pub weights_sha256: String,
+    /// The network for captions, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts: Option<TextRecipe>,
     /// How features are stored.
     pub precision: Precision,
     /// The files of captions: name, form, SHA-256.
@@ -137,8 +151,8 @@ struct Usable<'a> {
 /// Writes the files of every split.
 pub(super) fn write(
     job: &Job,
-    recipe: &Recipe,
-    weights: &str,
+    (recipe, weights): (&Recipe, &str),
+    reader: Option<&Reader<'_>>,
     listing: &Listing,
     splitting: &Splitting,
     store: &Store,
@@ -191,6 +205,9 @@ pub(super) fn write(
             usable.iter().zip(&assigned).filter(|(_, of)| **of == Some(split)).map(|(one, _)| one).collect();
         splits.insert(split.to_owned(), out.texts(split, &members, labelled)?);
         out.features(split, &members, recipe, job.precision, store, listing)?;
+        if let Some(reader) = reader {
+            out.vectors(split, &members, reader, recipe, job.precision, store, listing)?;
+        }
     }
     out.put("notice.toml", notice(job, recipe).as_bytes())?;
     let manifest = Manifest {
@@ -198,6 +215,7 @@ pub(super) fn write(
         program: program(),
         recipe: recipe.clone(),
         weights_sha256: weights.to_owned(),
+        texts: reader.map(|reader| reader.recipe().clone()),
         precision: job.precision,
         captions: listing
             .origins
@@ -332,6 +350,44 @@ impl Folder {
                 self.files.insert(format!("{split}_{ending}"), file.finish()?);
             }
         }
+        Ok(())
+    }
+}
+
+impl Folder {
+    /// Vectors of captions and, if they are in one space with those of pictures, these again: the two files that are compared.
+    fn vectors(
+        &mut self,
+        split: &str,
+        members: &[&Usable<'_>],
+        reader: &Reader<'_>,
+        recipe: &Recipe,
+        precision: Precision,
+        store: &Store,
+        listing: &Listing,
+    ) -> Result<()> {
+        let captions: usize = members.iter().map(|one| one.item.captions.len()).sum();
+        let name = format!("{split}_caps_vectors.npy");
+        let mut file = Hashed::new(&self.work, &name)?;
+        file.write(&header(precision, &[captions, reader.width()]))?;
+        reader.each(members.iter().map(|one| one.at), |at, values| {
+            file.write(&stored(values, precision, &listing.items[at])?)
+        })?;
+        self.files.insert(name, file.finish()?);
+        if !reader.joint {
+            return Ok(());
+        }
+        let name = format!("{split}_ims_vectors.npy");
+        let mut file = Hashed::new(&self.work, &name)?;
+        file.write(&header(precision, &[members.len(), recipe.width]))?;
+        let mut wanted = members.iter().map(|one| one.at).peekable();
+        each(store, &listing.items, |at, item, outcome| match outcome {
+            Outcome::Encoded(encoded) if wanted.next_if_eq(&at).is_some() => {
+                file.write(&stored(&encoded.global, precision, item)?)
+            }
+            _ => Ok(()),
+        })?;
+        self.files.insert(name, file.finish()?);
         Ok(())
     }
 }

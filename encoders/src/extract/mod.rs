@@ -3,6 +3,7 @@
 //! 1. Captions are read and splits that they or lists name are assigned (`datasets/src/captions`).
 //! 2. Pictures go through the encoder, [`CHUNK`] at a time; each chunk becomes a file in `OUT/.extract` (`shards.rs`). A run that was interrupted goes on
 //!    behind the chunks that are there. A picture that cannot be used is noted with its reason, and the next one is taken.
+//!    Where there is a network for texts, captions go through it in the same way (`texts.rs`).
 //! 3. Where nobody named splits, they are drawn from a seed, near duplicates of one another into the same one (`split.rs`).
 //! 4. The files of each split are written beside the chunks, moved to their places, and last of all the manifest (`folder.rs`). What is in the
 //!    folder is a function of pictures, captions, weights and settings: not of the clock, the threads or interruptions.
@@ -10,6 +11,7 @@
 mod folder;
 mod shards;
 mod split;
+mod texts;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -26,13 +28,16 @@ use xmbench_datasets::{
     files,
 };
 
-use self::shards::{Outcome, Row, Stamp, Store};
 pub use self::{
     folder::{Manifest, Sizes, Skipped},
     split::{Drawn, Splitting},
 };
+use self::{
+    shards::{Outcome, Row, Stamp, Store},
+    texts::Reader,
+};
 use crate::{
-    encoder::{Encoder, Seen},
+    encoder::{Encoder, Seen, TextEncoder},
     picture::{Limit, decode},
 };
 
@@ -96,6 +101,10 @@ pub struct Progress {
 pub trait Watch: Sync {
     /// A chunk is done.
     fn progress(&self, at: Progress);
+    /// So many captions are read, of the pictures of so many chunks out of all.
+    fn read(&self, captions: usize, chunks: usize, of: usize) {
+        let _ = (captions, chunks, of);
+    }
     /// Whether to stop behind the chunk under way.
     fn stopped(&self) -> bool;
 }
@@ -116,19 +125,39 @@ pub enum End {
     },
 }
 
-/// Extracts the features of a folder of pictures with an encoder whose weights have this SHA-256.
+/// Extracts the features of a folder of pictures with an encoder whose weights have this SHA-256, and of their captions if the encoder
+/// has a network for them.
 ///
 /// # Errors
 /// If captions cannot be read, a list does not fit them, no picture can be used, a split is empty, the folder holds other features and `fresh` is not set,
 /// another extraction is writing there, or a file cannot be written.
 pub fn extract(job: &Job, encoder: &dyn Encoder, weights: &str, watch: &dyn Watch) -> Result<End> {
+    extract_with(job, encoder, weights, None, watch)
+}
+
+/// As [`extract`], with a network of its own for captions.
+///
+/// # Errors
+/// As [`extract`].
+pub fn extract_with(
+    job: &Job,
+    encoder: &dyn Encoder,
+    weights: &str,
+    texts: Option<&dyn TextEncoder>,
+    watch: &dyn Watch,
+) -> Result<End> {
+    let joint = texts.is_none();
+    let texts = texts.or_else(|| encoder.texts());
     let mut listing = captions::read(&job.images, &job.captions)?;
     if !job.lists.is_empty() {
         captions::assign(&mut listing.items, &job.lists)?;
     }
     let splitting = Splitting::of(&mut listing.items, job.drawn)?;
-    let request =
+    let mut request =
         digest(&(program(), encoder.recipe(), weights, job.precision, &listing.items, &splitting, job.limit.pixels));
+    if let Some(texts) = texts {
+        request = digest(&(request, texts.recipe(), joint));
+    }
     if let Some(found) = Manifest::read(&job.out)?
         && !job.fresh
         && found.request == request
@@ -148,7 +177,19 @@ pub fn extract(job: &Job, encoder: &dyn Encoder, weights: &str, watch: &dyn Watc
     if let Some(done) = encode(job, encoder, &store, &listing, watch)? {
         return Ok(End::Stopped { done, total: listing.items.len() });
     }
-    let manifest = folder::write(job, encoder.recipe(), weights, &listing, &splitting, &store, &request)?;
+    let reader = texts.map(|texts| Reader::open(texts, &listing.items, &work, joint, job.fresh)).transpose()?;
+    if let Some(reader) = &reader {
+        let (mut captions, chunks) = (0, listing.items.len().div_ceil(CHUNK));
+        for number in 0..chunks {
+            if watch.stopped() {
+                return Ok(End::Stopped { done: listing.items.len(), total: listing.items.len() });
+            }
+            captions += reader.ensure(number)?;
+            watch.read(captions, number + 1, chunks);
+        }
+    }
+    let manifest =
+        folder::write(job, (encoder.recipe(), weights), reader.as_ref(), &listing, &splitting, &store, &request)?;
     fs::remove_dir_all(&work).map_err(Error::write(&work))?;
     drop(lock);
     Ok(End::Done(Box::new(manifest)))

@@ -7,7 +7,7 @@ use xmbench_datasets::Picture;
 
 use super::*;
 use crate::{
-    encoder::{Encoded, Recipe},
+    encoder::{Encoded, EncodedText, Recipe, TextRecipe},
     picture::Fit,
 };
 
@@ -27,6 +27,7 @@ impl Sums {
             width: 3,
             grid,
             region_width: if grid > 0 { 3 } else { 0 },
+            files: std::collections::BTreeMap::new(),
         };
         Self { recipe, seen: AtomicUsize::new(0) }
     }
@@ -338,4 +339,112 @@ fn what_cannot_become_a_dataset_is_refused() {
     assert!(
         place.error(&job).starts_with("DIR/other/.extract: expected a folder of its own, found another extraction")
     );
+}
+
+/// A network for texts: length of a caption, number of its words, and one.
+struct Counts {
+    recipe: TextRecipe,
+    read: AtomicUsize,
+}
+
+impl Counts {
+    fn new() -> Self {
+        let recipe = TextRecipe {
+            encoder: "counts".into(),
+            length: 9,
+            width: 3,
+            token_width: 1,
+            weights_sha256: "none".into(),
+            files: std::collections::BTreeMap::new(),
+        };
+        Self { recipe, read: AtomicUsize::new(0) }
+    }
+}
+
+impl TextEncoder for Counts {
+    fn recipe(&self) -> &TextRecipe {
+        &self.recipe
+    }
+
+    fn encode_texts(&self, texts: &[&str]) -> Result<Vec<EncodedText>> {
+        self.read.fetch_add(texts.len(), Ordering::Relaxed);
+        let one = |text: &&str| EncodedText {
+            vector: vec![text.len() as f32, text.split(' ').count() as f32, 1.0],
+            tokens: vec![1.0; 2],
+        };
+        Ok(texts.iter().map(one).collect())
+    }
+}
+
+/// Sums, and counts of the captions beside them.
+struct Both(Sums, Counts);
+
+impl Encoder for Both {
+    fn recipe(&self) -> &Recipe {
+        self.0.recipe()
+    }
+    fn prepare(&self, picture: &Picture) -> Seen {
+        self.0.prepare(picture)
+    }
+    fn encode_seen(&self, seen: &[Seen]) -> Result<Vec<Encoded>> {
+        self.0.encode_seen(seen)
+    }
+    fn texts(&self) -> Option<&dyn TextEncoder> {
+        Some(&self.1)
+    }
+}
+
+/// Captions become vectors in the order of their lines; a run that is stopped among them goes on behind those that are read.
+#[test]
+fn captions_become_vectors() {
+    let place = Place::new();
+    let captions: usize = (0..PICTURES).map(|i| 1 + i % 3).sum();
+    let job = place.job("out");
+    let counts = Counts::new();
+    let first: usize = (0..CHUNK).map(|i| 1 + i % 3).sum();
+
+    /// Stops behind the first part of the captions.
+    #[derive(Default)]
+    struct Once(AtomicUsize);
+    impl Watch for Once {
+        fn progress(&self, _: Progress) {}
+        fn read(&self, captions: usize, _: usize, of: usize) {
+            assert_eq!(of, 3);
+            self.0.store(captions, Ordering::Relaxed);
+        }
+        fn stopped(&self) -> bool {
+            self.0.load(Ordering::Relaxed) > 0
+        }
+    }
+    let sums = Sums::new(2);
+    let End::Stopped { .. } = extract_with(&job, &sums, "weights", Some(&counts), &Once::default()).unwrap() else {
+        panic!("it was told to stop");
+    };
+    assert_eq!(counts.read.load(Ordering::Relaxed), first);
+    let end = extract_with(&job, &sums, "weights", Some(&counts), &Told::default()).unwrap();
+    let End::Done(manifest) = end else { panic!("{end:?}") };
+    assert_eq!((counts.read.load(Ordering::Relaxed), sums.seen.load(Ordering::Relaxed)), (captions, PICTURES));
+    assert_eq!(manifest.texts.as_ref().unwrap().encoder, "counts");
+    // In a space of their own, the pictures' vectors are not written beside them.
+    assert!(
+        manifest.files.contains_key("test_caps_vectors.npy") && !manifest.files.contains_key("test_ims_vectors.npy")
+    );
+    let dataset = place.open("out");
+    for (_, collection) in dataset.splits() {
+        let (raw, vectors) = (collection.texts.raw.as_ref().unwrap(), collection.texts.global.as_ref().unwrap());
+        for (text, line) in raw.iter().enumerate() {
+            assert_eq!(vectors.gather(&[text]).unwrap().data, [line.len() as f32, 4.0, 1.0], "{line}");
+        }
+    }
+    let again = extract_with(&job, &sums, "weights", Some(&counts), &Told::default()).unwrap();
+    assert!(matches!(again, End::Already(_)));
+
+    // The text tower of a pair needs no naming, and both sides are there to be compared.
+    let pair = place.job("pair");
+    let End::Done(manifest) = extract(&pair, &Both(Sums::new(2), Counts::new()), "weights", &Told::default()).unwrap()
+    else {
+        panic!("nothing was there")
+    };
+    assert_eq!(manifest.files["test_ims_vectors.npy"], manifest.files["test_global.npy"]);
+    assert!(manifest.files.contains_key("dev_caps_vectors.npy"));
 }

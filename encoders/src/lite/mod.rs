@@ -25,6 +25,8 @@ mod layout;
 mod network;
 
 pub use layout::{LITE0, Layout, Stage};
+#[cfg(feature = "transformers")]
+pub(crate) use network::mean;
 pub use network::{Lite, Scratch};
 
 #[cfg(test)]

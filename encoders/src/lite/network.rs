@@ -1,5 +1,7 @@
 //! The network: weights folded and laid out, and a picture sent through it.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use xmbench_datasets::{Error, Picture, Result};
 
@@ -129,6 +131,7 @@ impl Lite {
             width: layout.head,
             grid,
             region_width: if grid > 0 { layout.head } else { 0 },
+            files: BTreeMap::new(),
         };
         Ok(Self { layout: layout.clone(), recipe, stem, blocks, head, classifier })
     }
@@ -225,7 +228,7 @@ fn classifier(weights: &Weights, layout: &Layout) -> Result<Pointwise> {
 }
 
 /// The mean of some places of a map.
-fn mean(map: &[f32], width: usize, places: impl Iterator<Item = usize>) -> Vec<f32> {
+pub(crate) fn mean(map: &[f32], width: usize, places: impl Iterator<Item = usize>) -> Vec<f32> {
     let mut sums = vec![0.0f32; width];
     let mut count = 0.0;
     for place in places {

@@ -103,6 +103,11 @@ impl Weights {
         self.entries.iter().map(|(name, entry)| (name.as_str(), &entry.shape[..]))
     }
 
+    /// Whether there is an array of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
     /// The values of an array, the last axis varying fastest.
     ///
     /// # Errors

@@ -12,7 +12,11 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
-use xmbench_datasets::{Dataset, Severity, Source, Split, sources};
+use xmbench_datasets::{
+    Dataset, Severity, Source, Split,
+    get::{Checked, Set, State, check, sets},
+    sources,
+};
 
 use super::{Status, extract, list, table};
 use crate::output::{answer, json as to_json};
@@ -23,6 +27,12 @@ pub struct Args {
     command: Command,
 }
 
+/// What stands below the options of `get`.
+const GET_HELP: &str = "\
+nothing is downloaded. A file is held against its length and SHA-256 where these are known: of files that recorded numbers were made on.
+
+exit codes: 0 done; 1 something in DIR is not what it should be or, with --data-dir, no form of the set is complete there; 2 wrong usage";
+
 #[derive(Subcommand)]
 enum Command {
     /// Show the datasets, with every option and its default
@@ -31,10 +41,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say how to get a dataset's files
+    /// Say where a set is to be had, under which terms and which files are wanted, and check what is there
+    #[command(after_help = GET_HELP)]
     Get {
-        /// The dataset; all of them when absent
+        /// The set or dataset; all of them when absent
         name: Option<String>,
+        /// The folder that is looked into; the variable XMBENCH_DATA when absent
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Open a dataset and show its splits, representations and terms
     Show(Named),
@@ -89,7 +106,7 @@ pub fn run(args: &Args) -> Result<Status> {
     match &args.command {
         Command::List { json: true } => answer(&to_json(&list::datasets_json()))?,
         Command::List { json: false } => answer(&listing())?,
-        Command::Get { name } => answer(&how_to_get(name.as_deref())?)?,
+        Command::Get { name, data_dir, json } => return get(name.as_deref(), data_dir.clone(), *json),
         Command::Show(named) => show(&open(named)?, named.json)?,
         Command::Inspect { path, json } => inspect(path, *json)?,
         Command::Extract(args) => return extract::run(args),
@@ -112,16 +129,100 @@ fn listing() -> String {
     sources().iter().map(block).collect::<Vec<_>>().join("\n\n")
 }
 
+fn get(name: Option<&str>, asked: Option<PathBuf>, as_json: bool) -> Result<Status> {
+    let set = name.and_then(|name| sets().into_iter().find(|set| set.name == name));
+    let Some(set) = set else {
+        answer(&how_to_get(name)?)?;
+        return Ok(Status::Done);
+    };
+    let explicit = asked.is_some();
+    let folder = super::data_folder(asked);
+    let checked = folder.as_deref().map(|folder| check(&set, folder)).transpose()?;
+    match as_json {
+        true => answer(&to_json(&json!({ "set": set, "folder": folder, "found": checked })))?,
+        false => answer(&described(&set, folder.as_deref(), checked.as_deref()))?,
+    }
+    let layouts = checked.unwrap_or_default();
+    let wrong = layouts.iter().flat_map(|layout| &layout.files).any(|(_, state)| is_wrong(state));
+    let complete = layouts.iter().any(|layout| layout.complete);
+    Ok(if wrong || (explicit && !complete) { Status::Failed } else { Status::Done })
+}
+
+fn is_wrong(state: &State) -> bool {
+    matches!(state, State::Length { .. } | State::Content { .. } | State::Unreadable(_))
+}
+
+/// A set in words: where it is from, and what of it is in a folder.
+fn described(set: &Set, folder: Option<&Path>, checked: Option<&[Checked]>) -> String {
+    let mut lines = vec![format!("{}: {}", set.name, set.title), format!("what: {}", set.what)];
+    lines.extend(set.places.iter().map(|place| format!("where: {place}")));
+    lines.push(format!("terms: {}", set.terms));
+    for (number, layout) in set.layouts.iter().enumerate() {
+        let folders = layout.folders.iter().map(|name| format!("{name}/")).collect::<Vec<_>>().join(" or ");
+        lines.push(format!("\n{}, in the data folder or in {folders} there:", layout.title));
+        let found = checked.map(|checked| &checked[number]);
+        let mut rows = Vec::new();
+        for (place, file) in layout.files.iter().enumerate() {
+            let state = found.map_or(String::new(), |found| in_words(&found.files[place].1));
+            let optional = if file.optional { " (optional)" } else { "" };
+            rows.push(vec![format!("  {}", file.name), state, format!("{}{optional}", file.what)]);
+            if let (Some(bytes), Some(digest), None) = (file.bytes, &file.sha256, found) {
+                rows.push(vec!["  ".into(), String::new(), format!("{bytes} bytes, sha256 {digest}")]);
+            }
+        }
+        if rows.is_empty() {
+            lines.push(
+                "  arrays of images, texts and labels, known by their names (`xmbench data inspect FILE` says which)"
+                    .into(),
+            );
+        } else {
+            lines.push(table(&rows));
+        }
+        if let Some(found) = found {
+            lines.push(match &found.folder {
+                None => format!("  nothing of it is in {}", folder.unwrap_or(Path::new("")).display()),
+                Some(path) => {
+                    let seen = found.recognised.as_ref().map(|seen| format!(" a {} ({})", seen.kind, seen.because));
+                    let state = if found.complete { "complete" } else { "not complete" };
+                    format!("  {}:{} {state}", path.display(), seen.map(|seen| seen + ",").unwrap_or_default())
+                }
+            });
+        }
+        lines.push(format!("  next: {}", found.map_or(&layout.next, |found| &found.next)));
+    }
+    lines.join("\n")
+}
+
+fn in_words(state: &State) -> String {
+    match state {
+        State::Right => "right: sha256 is the known one".into(),
+        State::There => "there".into(),
+        State::Missing => "missing".into(),
+        State::Length { expected, found } => format!("WRONG: expected {expected} bytes, found {found}"),
+        State::Content { expected, found } => format!("WRONG: expected sha256 {expected}, found {found}"),
+        State::Unreadable(reason) => format!("WRONG: {reason}"),
+    }
+}
+
 fn how_to_get(name: Option<&str>) -> Result<String> {
     // `nuswide` is the beginning of two.
     let wanted = |source: &&Source| name.is_none_or(|name| !name.is_empty() && source.name.starts_with(name));
     let exact: Vec<&Source> = sources().iter().filter(|source| name == Some(source.name)).collect();
     let chosen = if exact.is_empty() { sources().iter().filter(wanted).collect() } else { exact };
     if let (Some(name), true) = (name, chosen.is_empty()) {
-        let hint = crate::run::nearest(name, sources().iter().map(|source| source.name));
-        bail!("no dataset `{name}`{hint}; `xmbench data list` shows them all");
+        let sets = sets();
+        let names: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
+        let known = names.iter().copied().chain(sources().iter().map(|source| source.name));
+        let hint = crate::run::nearest(name, known);
+        let names = names.join(", ");
+        bail!("no set `{name}`{hint}; sets are {names}; `xmbench data list` shows the datasets that are read");
     }
-    Ok(chosen.iter().map(|source| format!("{}: {}", source.name, source.get)).collect::<Vec<_>>().join("\n"))
+    let mut lines: Vec<String> = chosen.iter().map(|source| format!("{}: {}", source.name, source.get)).collect();
+    if name.is_none() {
+        lines.push("\npublic sets, of which `xmbench data get NAME` says where they are and what is wanted:".into());
+        lines.extend(sets().iter().map(|set| format!("{}: {}", set.name, set.title)));
+    }
+    Ok(lines.join("\n"))
 }
 
 fn open(named: &Named) -> Result<Dataset> {

