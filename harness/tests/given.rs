@@ -195,7 +195,7 @@ fn failure(entry: &str, code: i32, spoil: impl FnOnce(&Place)) -> String {
     spoil(&place);
     let output = place.run("run a.toml --profile smoke --no-report --out out").code(code);
     let said = format!("{}{}", output.stderr, output.stdout);
-    let line = said.lines().filter(|line| line.contains("expected")).last().unwrap_or_else(|| panic!("{said}"));
+    let line = said.lines().rfind(|line| line.contains("expected")).unwrap_or_else(|| panic!("{said}"));
     // Without the name of the trial and the time that it took.
     let line = line.split_once("failed: ").map_or(line, |(_, reason)| reason);
     line.rsplit_once(" (").filter(|(_, time)| time.ends_with(" s)")).map_or(line, |(reason, _)| reason).to_owned()

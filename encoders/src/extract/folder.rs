@@ -206,7 +206,7 @@ pub(super) fn write(
         splits.insert(split.to_owned(), out.texts(split, &members, labelled)?);
         out.features(split, &members, recipe, job.precision, store, listing)?;
         if let Some(reader) = reader {
-            out.vectors(split, &members, reader, recipe, job.precision, store, listing)?;
+            out.vectors(split, &members, reader, recipe, job.precision, (store, listing))?;
         }
     }
     out.put("notice.toml", notice(job, recipe).as_bytes())?;
@@ -363,8 +363,7 @@ impl Folder {
         reader: &Reader<'_>,
         recipe: &Recipe,
         precision: Precision,
-        store: &Store,
-        listing: &Listing,
+        (store, listing): (&Store, &Listing),
     ) -> Result<()> {
         let captions: usize = members.iter().map(|one| one.item.captions.len()).sum();
         let name = format!("{split}_caps_vectors.npy");

@@ -236,7 +236,7 @@ fn boxes_are_where_cells_lie_in_the_picture() {
     let at = |y: usize, x: usize| seen[(y * 32 + x) * 3..][..3].to_vec();
     // ceil((32 - 7) / 2) = 13 rows and 11 columns stand before it; the first pixel is (0, 29, 58).
     assert_eq!((at(12, 11), at(13, 10)), (black.clone(), black.clone()));
-    assert!((at(13, 11)[1] - (29.0 / 255.0 - 0.457_827_5) / 0.261_302_58).abs() < 1e-6);
+    assert!((at(13, 11)[1] - (29.0 / 255.0 - 0.457_827_5) / 0.261_302_6).abs() < 1e-6);
 }
 
 /// Alone or among others, on one thread or two: the same bits.

@@ -1,6 +1,9 @@
 //! `xmbench eval`: the metrics of two files of embeddings, or of one of scores, without a dataset.
 
-use std::{path::PathBuf, sync::atomic::AtomicBool};
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -220,7 +223,7 @@ fn place(named: &str) -> Result<String> {
 }
 
 /// Classes of each image, one line each.
-fn labels(path: &PathBuf, images: usize) -> Result<Labels> {
+fn labels(path: &Path, images: usize) -> Result<Labels> {
     let path = files::named(path)?;
     let text = String::from_utf8(files::read(&path)?)
         .map_err(|error| anyhow::anyhow!("{}: expected UTF-8, found other bytes ({error})", path.display()))?;
