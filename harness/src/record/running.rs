@@ -34,13 +34,15 @@ impl Running {
         serde_json::from_slice(&files::read(&path(folder), LONGEST).ok()?).ok()
     }
 
-    /// Notes that the trial of this identity begins.
+    /// Notes that the trial of this identity begins. A folder that somebody has removed gets no note: the end of the run says that it was
+    /// removed.
     ///
     /// # Errors
     /// If the note cannot be written.
     pub fn begins(folder: &Path, id: &Id) -> Result<()> {
         let note = serde_json::to_vec(&Self::now(id)).expect("a note is plain values");
         files::replace_with_unsynced(&path(folder), &note)
+            .or_else(|error| if folder.is_dir() { Err(error) } else { Ok(()) })
     }
 
     /// Removes the note, if there is one.
@@ -99,5 +101,6 @@ mod tests {
         Running::ends(folder.path()).unwrap();
         Running::ends(folder.path()).unwrap();
         assert!(!path(folder.path()).exists());
+        Running::begins(&folder.path().join("removed"), &Id::of("a")).unwrap();
     }
 }
