@@ -1,10 +1,8 @@
 //! Rows that are made of fitted rows: what is recorded of them, and what is not run twice.
 
-mod common;
-
 use std::process::Command;
 
-use common::{Place, all_numbers, finish, wait};
+use crate::common::{Place, all_numbers, finish, wait};
 use xmbench::record::{Outcome, Recording, Trial};
 
 /// Two trained rows, their mean, and each re-ranked by something.

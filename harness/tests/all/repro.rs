@@ -1,8 +1,6 @@
 //! Tables of papers on the command line.
 
-mod common;
-
-use common::{EXPERIMENT, Place};
+use crate::common::{EXPERIMENT, Place};
 
 /// A table on the example experiment: one value that is recorded, one that a paper prints.
 fn table(recorded: f64, printed: f64) -> String {

@@ -1,8 +1,6 @@
 //! Parameters that no machine can hold: a row with its reason, and the rows behind it run.
 
-mod common;
-
-use common::Place;
+use crate::common::Place;
 use xmbench::record::Outcome;
 
 const EXPERIMENT: &str = r#"

@@ -1,10 +1,8 @@
 //! `data extract` from the command line, with a network of Lite0's form whose weights mean nothing.
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{Output, Place};
+use crate::common::{Output, Place};
 use xmbench_datasets::random::Seed;
 use xmbench_encoders::lite::LITE0;
 

@@ -1,12 +1,8 @@
 //! Programs as methods: what they are given, what they are refused, and how they end.
 
-#![cfg(unix)]
-
-mod common;
-
 use std::{fs, path::Path, process::Command, time::Instant};
 
-use common::{Place, cells, floats};
+use crate::common::{self, Place, cells, floats};
 use xmbench_datasets::Features;
 
 const SHELL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/command/first_vectors.sh");

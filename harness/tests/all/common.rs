@@ -1,5 +1,5 @@
 //! A small language for tests of the command line.
-#![allow(dead_code, missing_docs)]
+#![allow(missing_docs)]
 
 use std::{
     path::{Path, PathBuf},

@@ -1,13 +1,11 @@
 //! 200 kills during training, sealing and reporting: nothing that was finished is lost.
 
-mod common;
-
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use common::{Place, numbers};
+use crate::common::{Place, numbers};
 use xmbench::record::{Manifest, Recording, Store};
 use xmbench_datasets::random::Seed;
 

@@ -1,11 +1,9 @@
 //! Embeddings, codes and scores that "another program" made: our own methods, fitted in this process and written to files. A row
 //! of such files is the method's own row to the last bit, and files that are not what they should be are told with a line.
 
-mod common;
-
 use std::{fs, path::Path, sync::atomic::AtomicBool};
 
-use common::{Place, cells, floats, npy};
+use crate::common::{self, Place, cells, floats, npy};
 use xmbench::{
     protocol::Protocol,
     record::{Recording, Trial},

@@ -1,8 +1,6 @@
 //! The command line, as a person meets it.
 
-mod common;
-
-use common::{EXPERIMENT, Place};
+use crate::common::{EXPERIMENT, Place};
 
 #[test]
 fn help_lists_every_command_and_the_exit_codes() {

@@ -1,10 +1,8 @@
 //! Recordings of strangers: what they name, promise and hold is checked before anything uses it.
 
-mod common;
-
 use std::{collections::BTreeMap, fs, path::Path};
 
-use common::{EXPERIMENT, Place};
+use crate::common::{self, EXPERIMENT, Place};
 use polars::prelude::*;
 use sha2::{Digest, Sha256};
 

@@ -1,14 +1,11 @@
 //! Streams that are closed, full or left: progress nobody sees ends nothing, and an answer that nobody gets is an error.
-#![cfg(target_os = "linux")]
-
-mod common;
 
 use std::{
     os::unix::ffi::OsStrExt,
     process::{Command, Output},
 };
 
-use common::{EXPERIMENT, Place};
+use crate::common::{EXPERIMENT, Place};
 
 /// Runs a line of bash in the place, where `$X` is the program; pipelines end as their first part does.
 fn bash(place: &Place, line: &str) -> Output {

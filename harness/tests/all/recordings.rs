@@ -1,10 +1,8 @@
 //! What is on the disk, whatever happens to the process.
 
-mod common;
-
 use std::{fs::File, io::Write, process::Command};
 
-use common::{EVERY_KIND, EXPERIMENT, Place, TRAINING, all_numbers, finish, wait};
+use crate::common::{EVERY_KIND, EXPERIMENT, Place, TRAINING, all_numbers, finish, wait};
 use xmbench::record::Outcome;
 
 /// Enough trials that a process can be caught among them.

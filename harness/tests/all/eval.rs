@@ -1,11 +1,9 @@
 //! `xmbench eval`: files of an independent program, held against an independent calculation (`data/eval/make.py`), and what is said
 //! of files that do not fit together.
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{Output, Place, floats};
+use crate::common::{Output, Place, floats};
 use serde_json::Value;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/eval");

@@ -1,11 +1,9 @@
 //! What the program says to bad input: each message names what is wrong, what was expected, what was found and what to do.
 //! Together they stand in one snapshot, to be read as a user would.
 
-mod common;
-
 use std::fmt::Write as _;
 
-use common::{EXPERIMENT, Place};
+use crate::common::{EXPERIMENT, Place};
 
 /// A NumPy file of little-endian f32.
 fn npy(shape: &[usize], values: &[f32]) -> Vec<u8> {

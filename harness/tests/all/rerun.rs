@@ -1,8 +1,6 @@
 //! Trials of a recording, run again from the recording alone.
 
-mod common;
-
-use common::{EVERY_KIND, Place};
+use crate::common::{self, EVERY_KIND, Place};
 
 /// Every kind of method, the mean of two and a shortlist.
 fn every_kind() -> String {

@@ -1,0 +1,21 @@
+//! The tests of the whole crate: one program, so that it is linked once.
+
+mod cli;
+#[cfg(unix)]
+mod command;
+mod common;
+mod eval;
+mod extract;
+mod failures;
+mod given;
+mod kills;
+mod layers;
+mod memory;
+mod messages;
+mod recordings;
+mod repro;
+mod rerun;
+mod stages;
+mod strangers;
+#[cfg(target_os = "linux")]
+mod streams;
