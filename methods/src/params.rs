@@ -40,6 +40,23 @@ pub fn parse<P: Serialize + DeserializeOwned + Default>(method: &str, table: &to
     Ok(toml::Value::Table(full).try_into().expect("each key was tried"))
 }
 
+/// As [`parse`], of a method whose defaults alone make no sense: `check` holds what is stated against itself, and an empty table gives
+/// the defaults unchecked.
+///
+/// # Errors
+/// As [`parse`] and `check`.
+pub fn stated<P: Serialize + DeserializeOwned + Default>(
+    method: &str,
+    table: &toml::Table,
+    check: impl Fn(&P) -> Result<()>,
+) -> Result<P> {
+    let read = parse(method, table)?;
+    if !table.is_empty() {
+        check(&read)?;
+    }
+    Ok(read)
+}
+
 /// Parameters as a table, every key present.
 ///
 /// # Panics

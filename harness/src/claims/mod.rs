@@ -20,10 +20,11 @@
 //! # equal_budget = true           # the training of both rows stands beside the verdict
 //! ```
 //!
-//! A claim without a test says why in `untested`; what no paper states has `evidence = "hypothesis"`. [`choose`] picks claims by name, [`check`] finds tests that name what does not exist, and [`test()`] sets the rows of a
-//! recording side by side: one holds where the paired difference is what it asks for, at 5 % of all tests of the recording together
+//! A claim without a test says why in `untested`; what no paper states has `evidence = "hypothesis"`. [`choose`] picks claims by name,
+//! [`check`] finds tests that name what does not exist, and [`test()`] sets the rows of a recording side by side: one holds where the paired difference is what it asks for, at 5 % of all tests of the recording together
 //! (Holm's correction), and a claim where all of its tests that were run do ([`judge`]). One seed of a trained row decides nothing.
 
+mod judged;
 mod outcome;
 #[cfg(test)]
 mod tests;
@@ -33,14 +34,12 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail};
 use xmbench_methods::card::{Card, Claim, ClaimTest, Ground};
 
-pub use outcome::{
-    Finding, Judged, LEVEL, Missing, ONE_TRAINING, Tested, Verdict, asked_text, budget_text, counts, judge, rows_text,
-    test,
-};
+pub use judged::{Judged, counts, judge};
+pub use outcome::{Finding, LEVEL, Missing, ONE_TRAINING, Tested, Verdict, asked_text, budget_text, rows_text, test};
 
 use crate::{
     record::{Control, Recording, words},
-    run::{Experiment, Methods, Profile, experiment::BUILTIN, nearest, plan},
+    run::{Experiment, Methods, Profile, builtin::BUILTIN, nearest, plan},
 };
 
 /// A claim with the card that states it.

@@ -102,8 +102,7 @@ fn a_claim_has_one_verdict() {
     let card = synthetic::claims();
     let stated: Vec<Stated<'_>> = of_card(&card).collect();
     let found = test(&stated, &synthetic::recording(), None);
-    let all: Vec<&Tested<'_>> = found.iter().collect();
-    let judged = judge(&all);
+    let judged = judge(&found);
     let verdict = |id: &str| judged.iter().find(|it| it.claim.id == id).map(|it| (it.verdict, it.tests_text()));
     // One test supports it and one is undecided; no test is not an answer.
     assert_eq!(verdict("attention"), Some((Verdict::Undecided, "1 supported, 1 undecided".into())));
@@ -112,13 +111,13 @@ fn a_claim_has_one_verdict() {
     assert_eq!(verdict("untested"), None);
     assert_eq!(judged.iter().filter(|it| it.is_hypothesis()).count(), 1);
     // What was not run takes nothing from what was; one test against it does.
-    let of = |verdicts: &[usize]| judge(&verdicts.iter().map(|&at| &found[at]).collect::<Vec<_>>()).remove(0).verdict;
+    let of = |verdicts: &[usize]| judge(verdicts.iter().map(|&at| &found[at])).remove(0).verdict;
     let mut more = found.clone();
     more[1].outcome = Err(Missing { reason: String::new(), command: String::new() });
-    assert_eq!(judge(&more[..2].iter().collect::<Vec<_>>())[0].verdict, Verdict::Supported);
+    assert_eq!(judge(&more[..2])[0].verdict, Verdict::Supported);
     let mut against = found[2].clone();
     against.claim = found[0].claim;
-    assert_eq!(judge(&[&found[0], &against])[0].verdict, Verdict::NotSupported);
+    assert_eq!(judge([&found[0], &against])[0].verdict, Verdict::NotSupported);
     assert_eq!(of(&[0]), Verdict::Supported);
 }
 

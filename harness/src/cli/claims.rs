@@ -9,7 +9,7 @@ use super::{Status, report::newest, table};
 use crate::{
     claims::{self, Finding, Judged, Stated, Tested},
     output::{answer, json as to_json},
-    record::store,
+    record::{store, words},
     run::Methods,
     stats::paired::Basis,
 };
@@ -96,9 +96,8 @@ fn listed(Stated { card, claim }: &Stated<'_>) -> Value {
 
 /// Each claim with its verdict and the tests behind it, hypotheses apart, then the protocols, and how many there are of each verdict.
 fn as_text(tested: &[Tested<'_>]) -> String {
-    let all: Vec<&Tested<'_>> = tested.iter().collect();
     let (hypotheses, stated): (Vec<Judged<'_>>, Vec<Judged<'_>>) =
-        claims::judge(&all).into_iter().partition(Judged::is_hypothesis);
+        claims::judge(tested).into_iter().partition(Judged::is_hypothesis);
     let mut lines = Vec::new();
     for (head, judged) in [("Claims of papers", &stated), ("Hypotheses, which no paper states", &hypotheses)] {
         if judged.is_empty() {
@@ -134,8 +133,6 @@ fn as_text(tested: &[Tested<'_>]) -> String {
     lines.join("\n")
 }
 
-const NO_QUERIES: &str = "the metric is no mean over recorded queries";
-
 fn place(it: &Tested<'_>) -> String {
     if it.dataset.is_empty() { String::new() } else { format!(" on {}", it.dataset) }
 }
@@ -156,10 +153,12 @@ fn told(judged: &Judged<'_>, tested: &[Tested<'_>]) -> Vec<String> {
                 let gain = finding.metric.format_gain(finding.gain);
                 let interval = finding.interval.map(|_| format!(" {}", finding.interval_text())).unwrap_or_default();
                 let p = if it.adjusted.is_some() { format!(", p {}", it.p_text()) } else { String::new() };
-                let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-                let images =
-                    if finding.images == 0 { String::new() } else { format!(", {}", counted(finding.images, "image")) };
-                let n = format!("{}{images}", counted(finding.seeds.len(), "seed"));
+                let images = if finding.images == 0 {
+                    String::new()
+                } else {
+                    format!(", {}", words::counted(finding.images, "image"))
+                };
+                let n = format!("{}{images}", words::counted(finding.seeds.len(), "seed"));
                 lines.push(format!(
                     "  {test}: {gain}{interval} where {asked} is asked{p} ({n}): {}",
                     it.verdict().word()
@@ -177,13 +176,7 @@ fn remarks(it: &Tested<'_>, finding: &Finding) -> Vec<String> {
     if it.test.equal_budget {
         lines.push(format!("training: {}", claims::budget_text(it.test, &finding.budgets)));
     }
-    match (finding.interval, finding.basis) {
-        (Some(_), Basis::Images) => {}
-        (Some(_), Basis::Seeds) => lines.push("interval: Student's, over seeds alone".into()),
-        (Some(_), Basis::Clock) => lines.push("interval: over samples of the clock".into()),
-        (None, Basis::Clock) => lines.push("no interval: one sample of the clock".into()),
-        (None, _) => lines.push(format!("no interval: one seed, and {NO_QUERIES}")),
-    }
+    lines.extend(finding.basis_text().map(str::to_string));
     lines.extend(it.obstacle().filter(|&why| why != claims::ONE_TRAINING).map(|why| format!("undecided: {why}")));
     lines
 }

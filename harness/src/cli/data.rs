@@ -19,7 +19,10 @@ use xmbench_datasets::{
 };
 
 use super::{Status, extract, list, table};
-use crate::output::{answer, json as to_json};
+use crate::{
+    output::{answer, json as to_json},
+    record::words,
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -268,9 +271,8 @@ fn audit(named: &Named, expect: &[String]) -> Result<Status> {
             finding.examples.iter().try_for_each(|example| answer(&format!("  {example}")))?;
         }
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-        let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
-        let warnings = counted(findings.len() - errors, "warning");
-        answer(&format!("{}: {}, {warnings}", dataset.name, counted(errors, "error")))?;
+        let warnings = words::counted(findings.len() - errors, "warning");
+        answer(&format!("{}: {}, {warnings}", dataset.name, words::counted(errors, "error")))?;
     }
     let wrong = findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if wrong { Status::Failed } else { Status::Done })

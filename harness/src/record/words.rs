@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 
 use super::{Control, Manifest, Trial};
 
+/// `1 image`, `2 images`.
+pub fn counted(count: usize, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The machine in one line.
 pub fn machine(manifest: &Manifest) -> String {
     let threads = match manifest.threads {

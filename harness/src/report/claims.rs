@@ -2,10 +2,9 @@
 
 use super::results;
 use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
-use crate::claims::{self, Tested, Verdict};
+use crate::claims::{self, Judged, Tested, Verdict};
 use crate::record::{Manifest, Stem, section::Section};
 use crate::run::Profile;
-use crate::stats::paired::Basis;
 use xmbench_methods::card::Ground;
 
 /// Endings of the files that the table becomes: words do not go into a CSV file of numbers, for which there is
@@ -70,15 +69,13 @@ fn table(section: &Section<'_>, (name, title): (&str, &str), tested: &[&Tested<'
 }
 
 /// One verdict a claim over everything that was recorded, hypotheses last; `None` where nothing was put to the test.
-pub fn overview(tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
-    let all: Vec<&Tested<'_>> = tested.iter().collect();
-    let mut judged = claims::judge(&all);
+pub fn overview(mut judged: Vec<Judged<'_>>, tested: &[Tested<'_>], manifest: &Manifest) -> Option<Table> {
     let planned = judged.len();
     judged.retain(|it| it.verdict != Verdict::NotRun);
     let rest = planned - judged.len();
-    judged.sort_by_key(claims::Judged::is_hypothesis);
+    judged.sort_by_key(Judged::is_hypothesis);
     let text = |text: String| Cell { text, ..Cell::default() };
-    let row = |it: &claims::Judged<'_>| Row {
+    let row = |it: &Judged<'_>| Row {
         kind: RowKind::Result,
         name: format!("{}: {}", it.card.label, it.claim.id),
         marks: Vec::new(),
@@ -137,14 +134,7 @@ fn row(it: &Tested<'_>, reasons: &mut Vec<String>) -> Row {
             if it.test.equal_budget {
                 marks.push(results::number(reasons, claims::budget_text(it.test, &finding.budgets)));
             }
-            let said = match finding.basis {
-                Basis::Images => None,
-                Basis::Seeds => Some("over seeds alone, by Student's t: the metric is no mean over recorded queries"),
-                Basis::Clock => Some(
-                    "percent of the other row's time, which was clocked at another moment; bootstrap over samples of the clock",
-                ),
-            };
-            let said = said.into_iter().chain(it.obstacle());
+            let said = finding.basis_text().into_iter().chain(it.obstacle());
             marks.extend(said.map(|said| results::number(reasons, said.to_string())));
         }
         Err(missing) => {

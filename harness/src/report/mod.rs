@@ -73,8 +73,9 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
         }
         parts.push(Part { section, tables, claims, pictures });
     }
-    let overview = claims::overview(&tested, &recording.manifest);
-    rendered.claims = crate::claims::counts(&crate::claims::judge(&tested.iter().collect::<Vec<_>>()));
+    let judged = crate::claims::judge(&tested);
+    rendered.claims = crate::claims::counts(&judged);
+    let overview = claims::overview(judged, &tested, &recording.manifest);
     if let Some(table) = &overview {
         rendered.write_words(out, table)?;
     }

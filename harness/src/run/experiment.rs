@@ -41,6 +41,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Places,
+    builtin::BUILTIN,
+    entry::{DatasetEntry, EnsembleEntry, MethodEntry, RerankEntry},
     explain::explain,
     nearest,
     profile::{Profile, Profiles},
@@ -51,9 +53,10 @@ use crate::{
 };
 
 /// An experiment under one profile.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Experiment {
     /// File name without `.toml`: `01-emoji-pairs`.
+    #[serde(skip)]
     pub name: String,
     /// Heading.
     pub title: String,
@@ -80,104 +83,15 @@ pub struct Experiment {
     /// Rows that order the best of one row by another.
     pub rerank: Vec<RerankEntry>,
     /// Whether the profile leaves the experiment out.
+    #[serde(skip)]
     pub off: bool,
     /// Where files that parameters name are looked for.
+    #[serde(skip)]
     pub places: Places,
 }
 
-/// A dataset with its options.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct DatasetEntry {
-    /// Name: `emoji`.
-    pub name: String,
-    /// What tables call it; name and options when absent.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// Everything else in the entry.
-    #[serde(flatten)]
-    pub options: toml::Table,
-}
-
-impl DatasetEntry {
-    /// What tables call it: `emoji (split=random)`.
-    pub fn label(&self) -> String {
-        if let Some(label) = &self.label {
-            return label.clone();
-        }
-        if self.options.is_empty() {
-            return self.name.clone();
-        }
-        let plain = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
-        let options: Vec<String> = self.options.iter().map(|(key, value)| format!("{key}={}", plain(value))).collect();
-        format!("{} ({})", self.name, options.join(", "))
-    }
-}
-
-/// A method with its parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct MethodEntry {
-    /// Name in the registry.
-    pub method: String,
-    /// Row label; the card's when absent.
-    #[serde(default)]
-    pub label: Option<String>,
-    /// Whether the method is also fitted on shuffled pairs.
-    #[serde(default)]
-    pub shuffled: bool,
-    /// Parameters whose values do not make rows: the best one on the protocol's selection split is taken.
-    #[serde(default)]
-    pub select: Vec<String>,
-    /// Whether the method is fitted to order shortlists alone: no gallery is scored with it, and for want of validation its last
-    /// epoch is kept.
-    #[serde(default)]
-    pub shortlists_only: bool,
-    /// What of the method's card stands beside the entry's rows.
-    #[serde(default)]
-    pub reported: Vec<Quoted>,
-    /// Everything else in the entry: parameters, with an array for each that is swept.
-    #[serde(flatten)]
-    pub params: toml::Table,
-}
-
-/// Numbers of a method's card.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Quoted {
-    /// Dataset, as the card names it.
-    pub dataset: String,
-    /// Row, as the card names it; `{bits}` is the row's own value of what it sweeps. Rows of which the card has none go without.
-    pub variant: String,
-    /// Largest difference that still counts as agreement; absent where the numbers are a yardstick and not a target.
-    #[serde(default)]
-    pub tolerance: Option<f64>,
-}
-
-/// The mean of the scores of several rows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnsembleEntry {
-    /// Row label.
-    pub label: String,
-    /// Fitted rows, as tables name them; at least two.
-    pub of: Vec<String>,
-}
-
-/// Two stages of retrieval.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RerankEntry {
-    /// Row label.
-    pub label: String,
-    /// The row that makes the shortlist: a fitted one or an ensemble, as tables name it.
-    pub first: String,
-    /// The row that orders it anew; likewise.
-    pub second: String,
-    /// Items a query that are ordered anew, or an array of such numbers, a row each.
-    pub shortlist: toml::Value,
-}
-
-/// The file as it is written.
-#[derive(Serialize, Deserialize)]
+/// The file as it is written, for every profile.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wire {
     title: String,
@@ -199,46 +113,13 @@ struct Wire {
     ensembles: Vec<EnsembleEntry>,
     #[serde(default)]
     rerank: Vec<RerankEntry>,
-    #[serde(default, skip_serializing)]
+    #[serde(default)]
     profile: Profiles,
 }
 
 /// What a plot may be called.
 const PLOTS: [&str; 11] =
     ["recall", "pr", "topn", "radius", "bits", "unified", "ties", "sweep", "pareto", "training", "rerank"];
-
-macro_rules! builtin {
-    ($($name:literal),* $(,)?) => {
-        /// The experiments that are part of the program: name and text.
-        pub const BUILTIN: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../../experiments/", $name, ".toml")))),*];
-    };
-}
-builtin![
-    "01-emoji-pairs",
-    "02-emoji-hashing",
-    "03-wiki-correlation",
-    "03-wiki-sensitivity",
-    "04-f8k-pairs",
-    "05-mnist-features",
-    "05-mnist-halves",
-    "06-emoji-correlation",
-    "07-emoji-classes",
-    "07-emoji-losses",
-    "08-f8k-losses",
-    "08-wiki-losses",
-    "09-emoji-attention",
-    "10-emoji-thresholds",
-    "11-f8k-attention",
-    "12-emoji-dense",
-    "13-f8k-dense",
-    "14-emoji-relations",
-    "15-f8k-relations",
-    "16-wiki-hashing",
-    "16-wiki-held-out",
-    "17-clipart-pairs",
-    "18-emoji-features",
-];
 
 impl Experiment {
     /// Every built-in experiment, in the order of their numbers.
@@ -347,38 +228,7 @@ impl Experiment {
 
     /// The experiment under its profile as TOML; [`Experiment::parse`] makes it again, under any profile.
     fn source(&self) -> String {
-        let Self {
-            title,
-            analysis,
-            seeds,
-            columns,
-            plots,
-            expected,
-            protocol,
-            datasets,
-            common,
-            methods,
-            ensembles,
-            rerank,
-            ..
-        } = self.clone();
-        let profile = Profiles::default();
-        let wire = Wire {
-            title,
-            analysis,
-            seeds,
-            columns,
-            plots,
-            expected,
-            protocol,
-            datasets,
-            common,
-            methods,
-            ensembles,
-            rerank,
-            profile,
-        };
-        toml::to_string(&wire).expect("a tree of plain values")
+        toml::to_string(self).expect("a tree of plain values")
     }
 
     fn check(&self) -> Result<()> {
@@ -407,12 +257,6 @@ impl Experiment {
             bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
         }
         Ok(())
-    }
-}
-
-impl MethodEntry {
-    fn answers(&self, target: &str) -> bool {
-        self.method == target || self.label.as_deref() == Some(target)
     }
 }
 

@@ -5,9 +5,11 @@
 //! are planned in `stages` and run in `combine`.
 
 mod bench;
+pub mod builtin;
 mod combine;
 mod deep;
 pub mod device;
+pub mod entry;
 pub mod execute;
 pub mod experiment;
 mod explain;

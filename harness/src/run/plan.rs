@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 use xmbench_methods::Method;
 
-use super::{Experiment, Methods, experiment::MethodEntry, files::Checksums, stages, stated::stated};
+use super::{Experiment, Methods, entry::MethodEntry, files::Checksums, stages, stated::stated};
 use crate::record::{Control, ENSEMBLE, RERANK, check};
 
 /// A trial of an experiment on any of its datasets.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::experiment::DatasetEntry;
+use super::entry::DatasetEntry;
 
 /// How much is run: `smoke` in a minute, `quick` in ten, `full` in the hours that two cores take, `paper` as the papers train.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, clap::ValueEnum)]

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     Experiment, Planned,
-    experiment::{EnsembleEntry, RerankEntry},
+    entry::{EnsembleEntry, RerankEntry},
     nearest,
     plan::{Combined, Job},
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::{Experiment, Planned, experiment::Quoted, plan::Job};
+use super::{Experiment, Planned, entry::Quoted, plan::Job};
 use crate::record::{Control, Expected, words};
 
 /// Every value that is stated of a row of the plan.

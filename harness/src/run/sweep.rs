@@ -9,7 +9,7 @@ use xmbench_datasets::Dataset;
 use super::{
     Experiment, Planned, Profile, Progress,
     bench::{Bench, End},
-    experiment::DatasetEntry,
+    entry::DatasetEntry,
     plan::Job,
     stated::stated,
 };

@@ -51,7 +51,7 @@ use xmbench_datasets::{Features, Images, Matrix, Texts, arrays::Array, random::S
 
 use self::process::Call;
 use super::given::{Compare, binary, real};
-use crate::{Bits, Codes, Error, Matcher, Method, Result, Run, Similarity, Training, card::Card, params};
+use crate::{Codes, Error, Matcher, Method, Result, Run, Similarity, Training, card::Card, params};
 
 /// The method.
 pub struct Command;
@@ -92,11 +92,7 @@ impl Params {
     /// # Errors
     /// As [`params::parse`], or a value out of range.
     pub fn read(table: &toml::Table) -> Result<Self> {
-        let read: Self = params::parse(NAME, table)?;
-        if !table.is_empty() {
-            read.check()?;
-        }
-        Ok(read)
+        params::stated(NAME, table, Self::check)
     }
 
     fn check(&self) -> Result<()> {
@@ -290,9 +286,7 @@ impl Fitted {
         let mut rows = vec![0; order.len()];
         order.iter().enumerate().for_each(|(row, &item)| rows[item] = row);
         if self.params.similarity == Compare::Hamming {
-            // Bits are copied: the file is written anew by the next call.
-            let Bits { bits, words } = binary(&array, &rows, self.params.code_bits)?;
-            return Ok(Codes::Binary(Bits { bits, words }));
+            return Ok(Codes::Binary(binary(&array, &rows, self.params.code_bits)?));
         }
         let array = real(array, "embeddings")?;
         let table: &dyn Features = &array;

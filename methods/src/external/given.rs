@@ -114,11 +114,7 @@ impl Params {
     /// # Errors
     /// As [`params::parse`], or files that do not go together.
     pub fn read(table: &toml::Table) -> Result<Self> {
-        let read: Self = params::parse(NAME, table)?;
-        if !table.is_empty() {
-            read.check()?;
-        }
-        Ok(read)
+        params::stated(NAME, table, Self::check)
     }
 
     fn check(&self) -> Result<()> {

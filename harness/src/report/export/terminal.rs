@@ -1,6 +1,7 @@
 //! A table in so many columns of a terminal, for a look at it: what does not fit is in the files.
 
 use crate::output::{plain, short};
+use crate::record::words;
 use crate::report::table::{Head, Mark, Row, RowKind, Table};
 
 /// Columns of the narrowest terminal that people have.
@@ -80,7 +81,7 @@ pub fn terminal(table: &Table) -> String {
         legend.push("§ training ended where validation was best".into());
     }
     if hidden > 0 {
-        legend.push(format!("{hidden} more column{}", if hidden == 1 { "" } else { "s" }));
+        legend.push(words::counted(hidden, "more column"));
     }
     if !legend.is_empty() {
         out += &format!("{}\n", legend.join("; "));
