@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use crate::{Checksum, FeatureTable, Labels, Pairs, SparseRows, WordVectors};
+use crate::{Checksum, FeatureTable, Labels, Pairs, SparseRows, Subset, WordVectors};
 
 /// A named part of a dataset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -182,6 +182,27 @@ impl Images {
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
+
+    /// The given images in all their representations, in the order of `items`.
+    pub fn subset(&self, items: &[usize]) -> Self {
+        let boxes = self.boxes.as_ref().map(|boxes| {
+            let each = boxes.len() / self.len().max(1);
+            items.iter().flat_map(|&item| &boxes[item * each..(item + 1) * each]).copied().collect()
+        });
+        let pictures = self.pictures.clone().map(|draw| {
+            let items = items.to_vec();
+            Arc::new(move |position: usize| draw(items[position])) as PictureSource
+        });
+        Self {
+            ids: items.iter().map(|&item| self.ids[item].clone()).collect(),
+            split: None,
+            global: self.global.as_ref().map(|table| rows_of(table, items)),
+            fragments: self.fragments.as_ref().map(|table| rows_of(table, items)),
+            boxes,
+            labels: self.labels.as_ref().map(|labels| labels.subset(items)),
+            pictures,
+        }
+    }
 }
 
 impl Texts {
@@ -194,6 +215,45 @@ impl Texts {
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
+
+    /// The given texts in all their representations, in the order of `items`; the vocabulary stays what it is.
+    pub fn subset(&self, items: &[usize]) -> Self {
+        Self {
+            ids: items.iter().map(|&item| self.ids[item].clone()).collect(),
+            split: None,
+            raw: self.raw.as_ref().map(|raw| items.iter().map(|&item| raw[item].clone()).collect()),
+            tokens: self.tokens.as_ref().map(|tokens| items.iter().map(|&item| tokens[item].clone()).collect()),
+            word_vectors: self.word_vectors.clone(),
+            bow: self.bow.as_ref().map(|bow| bow.subset(items)),
+            global: self.global.as_ref().map(|table| rows_of(table, items)),
+            labels: self.labels.as_ref().map(|labels| labels.subset(items)),
+        }
+    }
+}
+
+impl Collection {
+    /// The given images, the texts that belong to any of them, and the pairs of the two; texts keep their order.
+    pub fn of_images(&self, images: &[usize]) -> Self {
+        let mut texts: Vec<usize> =
+            images.iter().flat_map(|&image| self.pairs.texts_of(image)).map(|&text| text as usize).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        let place =
+            |text: u32| texts.binary_search(&(text as usize)).expect("a text of an image that was taken") as u32;
+        let of_image = |(to, &from): (usize, &usize)| {
+            self.pairs.texts_of(from).iter().map(move |&text| (to as u32, text)).collect::<Vec<_>>()
+        };
+        let pairs = images.iter().enumerate().flat_map(of_image).map(|(image, text)| (image, place(text))).collect();
+        Self {
+            images: self.images.subset(images),
+            texts: self.texts.subset(&texts),
+            pairs: Pairs::new(images.len(), texts.len(), pairs),
+        }
+    }
+}
+
+fn rows_of(table: &FeatureTable, items: &[usize]) -> FeatureTable {
+    Arc::new(Subset::new(table.clone(), items))
 }
 
 impl fmt::Debug for Images {

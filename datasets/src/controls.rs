@@ -1,4 +1,5 @@
-//! What stands beside learned results to show that they were learned.
+//! Training data that was changed on purpose: pairs exchanged, to show that what is learned comes from them, or fewer of them, to show what
+//! more would bring.
 
 use crate::{Collection, Dataset, Pairs, random::Seed};
 
@@ -18,9 +19,22 @@ pub fn shuffled(dataset: &Dataset, seed: Seed) -> Dataset {
     }
 }
 
+/// The dataset with no more than `images` training images and the texts that belong to them; the seed says which, and a smaller number
+/// takes some of those that a larger one takes. The other splits and the vocabulary, of every training caption, stay; a gallery that was the
+/// training split stays the whole of it.
+pub fn fewer(dataset: &Dataset, images: usize, seed: Seed) -> Dataset {
+    let mut taken = seed.stream(&["fewer images"]).permutation(dataset.train.images.len());
+    taken.truncate(images);
+    taken.sort_unstable();
+    let mut train = dataset.train.of_images(&taken);
+    (train.images.split, train.texts.split) = (dataset.train.images.split, dataset.train.texts.split);
+    let database = dataset.database.clone().or_else(|| Some(dataset.train.clone()));
+    Dataset { train, database, ..dataset.clone() }
+}
+
 #[cfg(test)]
 mod tests {
-    use crate::{Checksum, Images, Notice, Texts};
+    use crate::{Checksum, Images, Notice, Split, Texts};
 
     use super::*;
 
@@ -34,9 +48,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn pairs_are_exchanged_and_nothing_else_is() {
-        let dataset = Dataset {
+    fn dataset() -> Dataset {
+        Dataset {
             name: "planted".into(),
             variant: String::new(),
             checksum: Checksum("abc".into()),
@@ -47,7 +60,12 @@ mod tests {
             val: Some(collection(50)),
             test: collection(50),
             database: None,
-        };
+        }
+    }
+
+    #[test]
+    fn pairs_are_exchanged_and_nothing_else_is() {
+        let dataset = dataset();
         let mixed = shuffled(&dataset, Seed(1));
         assert_eq!(mixed.test.pairs, dataset.test.pairs);
         assert_eq!(mixed.train.texts.ids, dataset.train.texts.ids);
@@ -59,5 +77,29 @@ mod tests {
         assert_ne!(mixed.val.as_ref().unwrap().pairs, dataset.val.as_ref().unwrap().pairs);
         assert_eq!(shuffled(&dataset, Seed(1)).train.pairs, mixed.train.pairs);
         assert_ne!(shuffled(&dataset, Seed(2)).train.pairs, mixed.train.pairs);
+    }
+    #[test]
+    fn fewer_images_bring_their_texts_and_are_part_of_more() {
+        let dataset = dataset();
+        let small = fewer(&dataset, 10, Seed(1));
+        let large = fewer(&dataset, 30, Seed(1));
+        assert_eq!([&small, &large].map(|it| it.train.images.len()), [10, 30]);
+        assert!(small.train.images.ids.iter().all(|id| large.train.images.ids.contains(id)));
+        for (image, id) in small.train.images.ids.iter().enumerate() {
+            let number: usize = id[1..].parse().unwrap();
+            let texts: Vec<&str> = small
+                .train
+                .pairs
+                .texts_of(image)
+                .iter()
+                .map(|&text| small.train.texts.ids[text as usize].as_str())
+                .collect();
+            assert_eq!(texts, [format!("t{}", 2 * number), format!("t{}", 2 * number + 1)]);
+        }
+        assert_eq!(small.train.texts.len(), 20);
+        assert_eq!(small.test.pairs, dataset.test.pairs);
+        assert_eq!(small.split(Split::Database).unwrap().images.len(), 100);
+        assert_eq!(fewer(&dataset, 1000, Seed(1)).train.images.ids, dataset.train.images.ids);
+        assert_ne!(fewer(&dataset, 10, Seed(2)).train.images.ids, small.train.images.ids);
     }
 }

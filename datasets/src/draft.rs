@@ -1,4 +1,4 @@
-use crate::{Collection, FeatureTable, Images, Labels, Matrix, Pairs, Subset, Texts, text::Vocabulary};
+use crate::{Collection, FeatureTable, Images, Labels, Matrix, Pairs, Texts, text::Vocabulary};
 use std::sync::Arc;
 
 /// Every item of a dataset before it is cut into splits.
@@ -19,7 +19,7 @@ impl Draft {
 
     /// The split of the given images with all their captions; captions carry the labels of their image.
     pub fn cut(&self, items: &[usize], vocabulary: &Vocabulary) -> Collection {
-        let images = images_of(&self.images, items);
+        let images = self.images.subset(items);
         let (mut ids, mut raw, mut pairs, mut owners, mut rows) = (vec![], vec![], vec![], vec![], vec![]);
         let firsts: Vec<usize> = self
             .captions
@@ -43,28 +43,6 @@ impl Draft {
         });
         let pairs = Pairs::new(images.len(), texts.len(), pairs);
         Collection { images, texts, pairs }
-    }
-}
-
-/// The given images in all their representations.
-pub(crate) fn images_of(all: &Images, items: &[usize]) -> Images {
-    let subset = |table: &FeatureTable| Arc::new(Subset::new(table.clone(), items)) as FeatureTable;
-    let boxes = all.boxes.as_ref().map(|boxes| {
-        let each = boxes.len() / all.len().max(1);
-        items.iter().flat_map(|&item| &boxes[item * each..(item + 1) * each]).copied().collect()
-    });
-    let pictures = all.pictures.clone().map(|draw| {
-        let items = items.to_vec();
-        Arc::new(move |position: usize| draw(items[position])) as crate::PictureSource
-    });
-    Images {
-        ids: items.iter().map(|&item| all.ids[item].clone()).collect(),
-        split: None,
-        global: all.global.as_ref().map(subset),
-        fragments: all.fragments.as_ref().map(subset),
-        boxes,
-        labels: all.labels.as_ref().map(|labels| labels.subset(items)),
-        pictures,
     }
 }
 

@@ -160,9 +160,9 @@ impl Finding {
             (Some(_), Basis::Seeds) => {
                 Some("interval over seeds alone, by Student's t: the metric is no mean over recorded queries")
             }
-            (Some(_), Basis::Clock) => Some(
-                "percent of the other row's time, which was clocked at another moment; interval by a bootstrap over samples of the clock",
-            ),
+            (Some(_), Basis::Clock) => {
+                Some("percent of the other row's time; interval by a bootstrap over samples of the clock")
+            }
             (None, Basis::Clock) => Some("no interval: one sample of the clock"),
             (None, _) => Some("no interval: one seed, and the metric is no mean over recorded queries"),
         }

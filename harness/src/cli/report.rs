@@ -19,9 +19,15 @@ pub struct Args {
     /// The recording's folder; the newest under results/ when absent
     #[arg(long, value_name = "DIR")]
     recording: Option<PathBuf>,
+    /// Another recording whose trials count as well: seeds or experiments that were run apart; may be given again
+    #[arg(long, value_name = "DIR")]
+    merge: Vec<PathBuf>,
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
+    /// Print the papers of the recording's methods as BibTeX, and write nothing; a report has them as methods.bib
+    #[arg(long, conflicts_with = "json")]
+    cite: bool,
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -29,9 +35,16 @@ pub struct Args {
 
 pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let folder = args.recording.clone().map_or_else(newest, Ok)?;
-    let recording = store::read(&folder)?;
+    let mut recording = store::read(&folder)?;
+    for other in &args.merge {
+        recording.merge((&folder, other), store::read(other)?)?;
+    }
     if recording.trials.is_empty() {
         bail!("the recording {} holds no trial; `xmbench run` makes some", folder.display());
+    }
+    if args.cite {
+        answer(report::bibliography(&recording).trim_end())?;
+        return Ok(Status::Done);
     }
     let rendered = show(&recording, methods, &args.out, args.json)
         .with_context(|| format!("cannot render the report of {}", folder.display()))?;

@@ -76,6 +76,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.data_dir.clone()),
         require_data: true,
+        clock: false,
         // Whoever made the recording wrote its experiments.
         allow_commands: false,
     };

@@ -134,6 +134,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.shared.data_dir.clone()),
         require_data: !args.all,
+        clock: true,
         allow_commands: args.allow_commands,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();

@@ -7,6 +7,7 @@ pub mod files;
 mod id;
 mod journal;
 mod lock;
+mod merge;
 mod origin;
 mod pages;
 mod running;
@@ -293,8 +294,8 @@ pub enum Outcome {
 /// Raw samples of one phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Timing {
-    /// `fit`, `encode images`, `encode texts`, `index`, `query single`, `query batch`; of two stages also `first stage` and
-    /// `second stage`, both of one query.
+    /// `fit`, of settings that were not taken `rejected settings`, `encode images`, `encode texts`, `encode one text`, `index`,
+    /// `query single`, `query batch`; of two stages also `first stage` and `second stage`, both of one query.
     pub phase: String,
     /// Items that one sample handles.
     pub items: usize,

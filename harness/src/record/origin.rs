@@ -28,6 +28,10 @@ pub struct Origin {
     pub threads: usize,
     /// Device, such as `cpu` or `cuda:0 (name)`.
     pub device: String,
+    /// Processes that ran or waited for a processor when the clock of the trial started and when it ended, means of a minute, in
+    /// hundredths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<[u32; 2]>,
 }
 
 impl Origin {
@@ -45,10 +49,11 @@ impl Origin {
             cpu_flags: manifest.cpu_flags.clone(),
             threads: manifest.threads,
             device: manifest.device.clone(),
+            load: None,
         }
     }
 
-    /// Every text with what it is, but for the time, in which trials of one run differ.
+    /// Every text with what it is, but for the time and the load, in which trials of one run differ.
     pub fn parts(&self) -> [(&'static str, String); 9] {
         [
             ("command", self.command.clone()),

@@ -124,9 +124,9 @@ impl Store {
         self.trials.get(key)
     }
 
-    /// A recorded trial of this identity, in whatever experiment.
-    pub fn with_id(&self, id: &Id) -> Option<&Trial> {
-        self.trials.values().find(|trial| trial.id == *id)
+    /// The recorded trials of this identity, in whatever experiments.
+    pub fn of_id<'a>(&'a self, id: &'a Id) -> impl Iterator<Item = &'a Trial> {
+        self.trials.values().filter(move |trial| trial.id == *id)
     }
 
     /// Every recorded trial of an experiment.
@@ -177,22 +177,20 @@ impl Store {
         self.folder.join(CHECKPOINTS).join(format!("{id}-again"))
     }
 
-    /// Where the matcher of the fitted trial of this identity is kept, while rows that are made of it are not recorded.
+    /// Where the matcher of the fitted trial of this identity is kept, until it was clocked and rows that are made of it are recorded.
     pub fn matcher(&self, id: &Id) -> PathBuf {
         self.folder.join(MATCHERS).join(id.as_str())
     }
 
-    /// Removes the matcher of this identity, if it is kept.
+    /// Removes every matcher that is kept.
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn forget_matcher(&self, id: &Id) -> Result<()> {
-        let path = self.matcher(id);
+    pub fn forget_matchers(&self) -> Result<()> {
+        let path = self.folder.join(MATCHERS);
         if path.is_dir() {
             fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
-        // Goes only with the last one.
-        let _ = fs::remove_dir(self.folder.join(MATCHERS));
         Ok(())
     }
 

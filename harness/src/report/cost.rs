@@ -14,8 +14,10 @@ const NOISY: f64 = 0.25;
 /// Fewest samples from which a percentile near the end is printed.
 const FEWEST: [(f64, usize); 3] = [(0.5, 1), (0.95, 20), (0.99, 100)];
 
+/// Where the seconds of rejected settings stand: behind those of the fit.
+const REJECTED: usize = 1;
 /// Where the columns of two stages stand: behind the queries.
-const STAGES: usize = 9;
+const STAGES: usize = 10;
 
 /// What a section cost; `None` where nothing was timed.
 pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
@@ -33,19 +35,25 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         ("single query ms", "p50", "query p50 ms"),
         ("single query ms", "p95", "query p95 ms"),
         ("single query ms", "p99", "query p99 ms"),
+        ("single query ms", "p50 with its text", "query with text p50 ms"),
         ("queries at once", "queries/s", "batch queries/s"),
         ("queries at once", "pair ns", "batch pair ns"),
         ("bytes an item", "image", "bytes/image"),
         ("bytes an item", "text", "bytes/text"),
-        ("", "peak memory", "peak memory"),
+        ("", "memory added", "memory added"),
     ];
     if staged {
         let stages =
             [("stage ms a query", "first", "first stage ms"), ("stage ms a query", "second", "second stage ms")];
         heads.splice(STAGES..STAGES, stages);
     }
-    let timed = |row: &&Trials<'_>| row.control != Control::Chance && !row.trials.is_empty();
-    let rows: Vec<Row> = section.rows.iter().filter(timed).map(|trials| row(trials, staged)).collect();
+    let chosen = phased("rejected settings");
+    if chosen {
+        heads.insert(REJECTED, ("training", "rejected settings s", "rejected settings s"));
+    }
+    // A control costs what its row costs.
+    let timed = |row: &&Trials<'_>| row.control == Control::None && !row.trials.is_empty();
+    let rows: Vec<Row> = section.rows.iter().filter(timed).map(|trials| row(trials, staged, chosen)).collect();
     let any = section.rows.iter().flat_map(|row| &row.trials).any(|trial| !trial.timings.is_empty());
     let mut table = Table {
         name: section.stem.with("cost"),
@@ -60,9 +68,14 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         notes: vec![
             Note::word(
                 "Time",
-                "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up; a step is of \
-                 one batch, validation apart; queries are texts that ask for images: at once all, or as \
-                 many as there was time for; a pair is one of them with one image",
+                "medians over all samples of all seeds shown; wall clock, device synchronised, after warm-up; a fit and its steps, of one \
+                 batch each, leave validation out. Retrieval is clocked when all rows are fitted, each in turn, several times over; queries \
+                 are texts that ask for images: at once all, or as many as there was time for; a pair is one of them with one image; \
+                 with its text: the encoding of one text, its median, comes on top",
+            ),
+            Note::word(
+                "Memory added",
+                "to that of the process before, at its highest, by fitting, encoding and scoring; on a GPU that of the host alone",
             ),
             Note::word("Made by", results::made_by(manifest)),
         ],
@@ -81,11 +94,27 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         }
         table.notes.push(Note::word("Made of others", text));
     }
-    table.notes.push(Note::word("Dash", "not timed, or too few samples: p95 asks for 20 and p99 for 100"));
+    if let Some(load) = load(section) {
+        table.notes.push(Note::word("Load", load));
+    }
+    table.notes.push(Note::word(
+        "Dash",
+        "not timed, or too few samples: p95 asks for 20 and p99 for 100; where a measurement failed, a remark of the row says why",
+    ));
     (any && !table.rows.is_empty()).then_some(table)
 }
 
-fn row(trials: &Trials<'_>, staged: bool) -> Row {
+/// How busy the machine was while the clock ran.
+fn load(section: &Section<'_>) -> Option<String> {
+    let trials = section.rows.iter().flat_map(|row| &row.trials);
+    let loads: Vec<u32> = trials.filter_map(|trial| trial.origin.as_ref()?.load).flatten().collect();
+    let [low, high] = [*loads.iter().min()?, *loads.iter().max()?].map(|load| f64::from(load) / 100.0);
+    Some(format!(
+        "{low:.1} to {high:.1} processes ran or waited for a processor when the clock started and when it ended, this one among them"
+    ))
+}
+
+fn row(trials: &Trials<'_>, staged: bool, chosen: bool) -> Row {
     let rate = |phase: &str| timed(&time::phase(&trials.trials, phase, |seconds, items| items as f64 / seconds), 0.5);
     let total = |phase: &str| timed(&time::phase(&trials.trials, phase, |seconds, _| seconds), 0.5);
     let milliseconds =
@@ -106,6 +135,7 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
         timed(&single, 0.5),
         timed(&single, 0.95),
         timed(&single, 0.99),
+        timed(&with_text(&single, trials), 0.5),
         rate("query batch"),
         timed(&pairs(trials), 0.5),
         size(0),
@@ -116,8 +146,17 @@ fn row(trials: &Trials<'_>, staged: bool) -> Row {
         let stages = ["first stage", "second stage"].map(|phase| timed(&milliseconds(phase), 0.5));
         cells.splice(STAGES..STAGES, stages);
     }
-    let kind = if trials.control == Control::None { RowKind::Result } else { RowKind::Control };
-    Row { kind, name: trials.name.clone(), marks: Vec::new(), cells }
+    if chosen {
+        cells.insert(REJECTED, total("rejected settings"));
+    }
+    Row { kind: RowKind::Result, name: trials.name.clone(), marks: Vec::new(), cells }
+}
+
+/// Milliseconds of a query and of encoding its text, ascending.
+fn with_text(queries: &[f64], trials: &Trials<'_>) -> Vec<f64> {
+    let encoding = time::phase(&trials.trials, "encode one text", |seconds, _| 1e3 * seconds);
+    let encoding = stats::quantile(&encoding, 0.5);
+    encoding.map_or(Vec::new(), |encoding| queries.iter().map(|query| query + encoding).collect())
 }
 
 /// Nanoseconds of a pair of a text and an image, ascending; none where a first stage leaves most of them out.

@@ -79,11 +79,18 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
     if let Some(table) = &overview {
         rendered.write_words(out, table)?;
     }
+    rendered.write(out, "methods.bib", bibliography(recording).as_bytes())?;
     // Last, so that a page is there only if all it links to is.
     let page = page::page(recording, &parts, overview.as_ref());
     rendered.page = rendered.write(out, "index.html", page.as_bytes())?;
     rendered.files.sort();
     Ok(rendered)
+}
+
+/// The papers of the methods that a recording fits, as BibTeX.
+pub fn bibliography(recording: &Recording) -> String {
+    let methods = page::fitted(recording).into_keys().filter_map(xmbench_methods::registry::find);
+    export::bibtex::bibliography(methods.map(|method| method.card()))
 }
 
 impl Rendered {

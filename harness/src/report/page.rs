@@ -194,18 +194,21 @@ fn datasets(manifest: &Manifest) -> String {
     out
 }
 
-fn methods(recording: &Recording) -> String {
+/// The methods that a recording fits, with the labels of their rows.
+pub fn fitted(recording: &Recording) -> BTreeMap<&str, BTreeSet<&str>> {
     let fitted = |trial: &&Trial| trial.control != Control::Chance && !trial.is_made_of_others();
-    let learned = recording.trials.iter().filter(fitted);
-    let used: BTreeMap<&str, BTreeSet<&str>> = learned.fold(BTreeMap::new(), |mut used, trial| {
+    recording.trials.iter().filter(fitted).fold(BTreeMap::new(), |mut used, trial| {
         used.entry(trial.method.as_str()).or_default().insert(trial.label.as_str());
         used
-    });
+    })
+}
+
+fn methods(recording: &Recording) -> String {
     let mut out = "<h2 id=\"methods\">Methods</h2>\n<p>Numbers that papers report stand here and not beside ours, because papers \
                    use other features: they give the scale and are no target. ° marks a number given from memory, ^ one from a \
-                   small independent re-run.</p>\n"
+                   small independent re-run. Their references: <a href=\"methods.bib\">methods.bib</a>.</p>\n"
         .to_string();
-    for (name, labels) in used {
+    for (name, labels) in fitted(recording) {
         let labels = labels.into_iter().collect::<Vec<_>>().join(", ");
         match xmbench_methods::registry::find(name) {
             Some(method) => out += &self::method(method.card(), &labels),
@@ -222,7 +225,7 @@ fn methods(recording: &Recording) -> String {
 }
 
 fn method(card: &Card, labels: &str) -> String {
-    let identifier = match card.identifier.as_str() {
+    let identifier = match card.identifier.trim_start_matches("doi:") {
         doi if doi.starts_with("10.") => format!("<a href=\"https://doi.org/{0}\">doi:{0}</a>", escape(doi)),
         other => escape(other),
     };

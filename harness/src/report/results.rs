@@ -421,8 +421,9 @@ fn seeds(section: &Section<'_>) -> String {
 fn origins(section: &Section<'_>) -> Option<String> {
     let trials = section.rows.iter().flat_map(|row| &row.trials);
     let known = trials.filter_map(|trial| trial.origin.as_ref());
-    let origins: BTreeSet<Origin> =
-        known.map(|origin| Origin { time: String::new(), command: String::new(), ..origin.clone() }).collect();
+    let origins: BTreeSet<Origin> = known
+        .map(|origin| Origin { time: String::new(), command: String::new(), load: None, ..origin.clone() })
+        .collect();
     let first = origins.first()?;
     let differences: BTreeSet<String> = origins.iter().skip(1).flat_map(|other| first.differences(other)).collect();
     let text = differences.into_iter().collect::<Vec<_>>().join("; ");

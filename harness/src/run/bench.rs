@@ -1,10 +1,6 @@
 //! One experiment on one dataset: which of its trials are recorded, and running those that are not.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
-    sync::atomic::AtomicBool,
-};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::atomic::AtomicBool};
 
 use anyhow::{Result, bail};
 use serde_json::json;
@@ -14,13 +10,13 @@ use super::{
     Experiment, Planned, Progress, Settings, Summary,
     execute::{self, Failure, Numbers, Setting},
     machine,
-    plan::Job,
+    plan::{Job, TRAINING_IMAGES},
     trial::Identity,
 };
 use crate::{
     output::short,
     protocol::{Direction, IN_SHORTLIST},
-    record::{Control, Id, Origin, Outcome, RERANK, Store, Trial, check},
+    record::{Control, Origin, Outcome, RERANK, Store, Trial, check},
 };
 
 /// Why a trial is passed over that ended the run before this one.
@@ -40,8 +36,6 @@ pub struct Bench<'a> {
     pub label: String,
     pub dataset: &'a Dataset,
     pub settings: &'a Settings,
-    /// Identities of trials whose matchers are kept, for rows that are made of them.
-    pub wanted: &'a BTreeSet<Id>,
     pub store: &'a mut Store,
     pub progress: &'a mut Progress,
     pub stop: &'a AtomicBool,
@@ -54,7 +48,6 @@ impl<'a> Bench<'a> {
     /// If the recording cannot be written, or the protocol does not give what the table shows.
     pub fn run(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
         self.chance(plan, summary)?;
-        let mut mixed: BTreeMap<u64, Dataset> = BTreeMap::new();
         for planned in plan {
             let mut trial = self.head(plan, planned);
             self.progress.begin(&name(&trial));
@@ -68,15 +61,12 @@ impl<'a> Bench<'a> {
                 _ if too_large => Err(Failure::Reason(TOO_LARGE.into())),
                 Job::Combine(combined) => self.combine(plan, planned, combined),
                 Job::Fit { .. } => {
-                    let dataset = match planned.control {
-                        Control::Shuffled => &*mixed
-                            .entry(planned.seed)
-                            .or_insert_with(|| controls::shuffled(self.dataset, Seed(planned.seed))),
-                        _ => self.dataset,
-                    };
-                    let keep = self.wanted.contains(&trial.id).then(|| self.store.matcher(&trial.id));
-                    let setting = Setting { dataset, keep, ..self.setting(self.store.checkpoints(&trial.id)) };
-                    execute::execute(planned, &setting, self.progress)
+                    // For the clock, and for rows that are made of it; a control is neither's.
+                    let keep = (planned.control == Control::None).then(|| self.store.matcher(&trial.id));
+                    let setting = Setting { keep, ..self.setting(self.store.checkpoints(&trial.id)) };
+                    self.data(planned).and_then(|dataset| {
+                        execute::execute(planned, &Setting { dataset: &dataset, ..setting }, self.progress)
+                    })
                 }
             };
             // What would not read back is a failure now and no surprise later.
@@ -112,12 +102,32 @@ impl<'a> Bench<'a> {
         Ok(End::Done)
     }
 
+    /// What a trial is fitted and scored on.
+    ///
+    /// # Errors
+    /// More training images than there are.
+    pub fn data(&self, planned: &Planned) -> Result<Cow<'a, Dataset>, Failure> {
+        let all = self.dataset.train.images.len();
+        let data = match planned.images {
+            None => Cow::Borrowed(self.dataset),
+            Some(images) if images <= all => Cow::Owned(controls::fewer(self.dataset, images, Seed(planned.seed))),
+            Some(images) => {
+                let wrong =
+                    format!("{TRAINING_IMAGES}: expected at most {all}, which the training split has, found {images}");
+                return Err(Failure::Reason(wrong));
+            }
+        };
+        Ok(match planned.control {
+            Control::Shuffled => Cow::Owned(controls::shuffled(&data, Seed(planned.seed))),
+            Control::None | Control::Chance => data,
+        })
+    }
+
     /// What every trial runs in.
     pub fn setting(&self, checkpoints: PathBuf) -> Setting<'a> {
         Setting {
             dataset: self.dataset,
             protocol: &self.experiment.protocol,
-            profile: self.settings.profile,
             device: &self.settings.device,
             checkpoints,
             keep: None,
@@ -194,8 +204,8 @@ impl<'a> Bench<'a> {
     }
 
     /// A trial with numbers that is the same one.
-    pub fn twin(&self, trial: &Trial) -> Option<&Trial> {
-        self.store.with_id(&trial.id).filter(|twin| twin.outcome == Outcome::Done)
+    pub fn twin<'b>(&'b self, trial: &'b Trial) -> Option<&'b Trial> {
+        self.store.of_id(&trial.id).find(|twin| twin.outcome == Outcome::Done)
     }
 
     /// Drops what the recording holds of this experiment and dataset and the experiment, as it is now, would not give.

@@ -31,4 +31,6 @@ builtin![
     "16-wiki-held-out",
     "17-clipart-pairs",
     "18-emoji-features",
+    "19-clipart-curve",
+    "20-f8k-curve",
 ];

@@ -1,9 +1,8 @@
 //! Rows that are made of fitted rows: their matchers are kept until they are recorded, and score together.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use xmbench_datasets::Dataset;
 use xmbench_methods::{Matcher, Method, Similarity};
 
 use super::{
@@ -20,13 +19,13 @@ use crate::{
 };
 
 /// A fitted row that takes part.
-struct Part {
-    name: String,
-    method: &'static dyn Method,
+pub struct Part {
+    /// As tables name it.
+    pub name: String,
+    /// What it fits.
+    pub method: &'static dyn Method,
     /// Where its matcher is.
-    folder: PathBuf,
-    /// What its own trial recorded.
-    timings: Vec<Timing>,
+    pub folder: PathBuf,
 }
 
 /// What is kept of a matcher once its codes are there: nothing, unless it compares by a function of its own.
@@ -55,22 +54,8 @@ impl Kept {
 }
 
 impl Bench<'_> {
-    /// Identities of the fitted trials that rows of the plan are made of; of those rows alone that are not recorded, if `open`.
-    pub fn members(&self, plan: &[Planned], open: bool) -> BTreeSet<Id> {
-        let mut members = BTreeSet::new();
-        for planned in plan {
-            let Job::Combine(combined) = &planned.job else { continue };
-            let head = self.head(plan, planned);
-            if open && (self.is_done(&head) || self.twin(&head).is_some()) {
-                continue;
-            }
-            members.extend(combined.members().into_iter().map(|place| self.member(plan, place, planned.seed).1));
-        }
-        members
-    }
-
     /// A fitted trial under a seed, with its identity.
-    fn member(&self, plan: &[Planned], place: usize, seed: u64) -> (Planned, Id) {
+    pub fn member(&self, plan: &[Planned], place: usize, seed: u64) -> (Planned, Id) {
         let member = Planned { seed, ..plan[place].clone() };
         let id = self.head(plan, &member).id;
         (member, id)
@@ -109,27 +94,22 @@ impl Bench<'_> {
     /// # Errors
     /// A row that failed, whatever keeps one from being fitted again or read, and what keeps the scores from giving numbers.
     pub fn combine(&mut self, plan: &[Planned], planned: &Planned, combined: &Combined) -> Result<Numbers, Failure> {
-        let members = combined.members();
-        let mut parts = Vec::new();
-        for &place in &members {
-            parts.push(self.part(plan, planned, place)?);
-        }
+        let parts = combined.members().into_iter().map(|place| Ok((place, self.part(plan, planned, place)?)));
+        let parts: Vec<(usize, Part)> = parts.collect::<Result<_, Failure>>()?;
         let setting = self.setting(PathBuf::new());
-        execute::apart(&planned.label, || measure(&parts, &members, combined, &setting))
+        execute::apart(&planned.label, || measure(&parts, combined, &setting))
     }
 
     /// A row that takes part, fitted again if its matcher is not there.
-    fn part(&mut self, plan: &[Planned], planned: &Planned, place: usize) -> Result<Part, Failure> {
+    pub fn part(&mut self, plan: &[Planned], planned: &Planned, place: usize) -> Result<Part, Failure> {
         let (member, id) = self.member(plan, place, planned.seed);
         let head = self.head(plan, &member);
         let wrong = |what: String| Failure::Reason(format!("row `{}`, which it is made of, {what}", row(&member)));
-        let timings = match self.store.get(&head.key()).filter(|found| found.id == id) {
+        match self.store.get(&head.key()).filter(|found| found.id == id).map(|found| &found.outcome) {
             None => return Err(wrong("is not recorded".into())),
-            Some(found) => match &found.outcome {
-                Outcome::Failed { reason } => return Err(wrong(format!("failed: {reason}"))),
-                Outcome::Done => found.timings.clone(),
-            },
-        };
+            Some(Outcome::Failed { reason }) => return Err(wrong(format!("failed: {reason}"))),
+            Some(Outcome::Done) => {}
+        }
         let Job::Fit { method, .. } = member.job else { return Err(wrong("is not fitted".into())) };
         let folder = self.store.matcher(&id);
         if !folder.is_dir() {
@@ -140,7 +120,8 @@ impl Bench<'_> {
             );
             self.progress.say(&line);
             let checkpoints = self.store.checkpoints_again(&id);
-            let setting = Setting { keep: Some(folder.clone()), ..self.setting(checkpoints.clone()) };
+            let dataset = &*self.data(&member)?;
+            let setting = Setting { dataset, keep: Some(folder.clone()), ..self.setting(checkpoints.clone()) };
             let fitted = execute::fit_again(&member, &setting, self.progress);
             if !matches!(fitted, Err(Failure::Interrupted)) {
                 // What is left of them costs room and nothing else.
@@ -151,7 +132,7 @@ impl Bench<'_> {
                 Failure::Reason(reason) => wrong(format!("could not be fitted again: {reason}")),
             })?;
         }
-        Ok(Part { name: row(&member), method, folder, timings })
+        Ok(Part { name: row(&member), method, folder })
     }
 }
 
@@ -160,47 +141,53 @@ fn row(planned: &Planned) -> String {
     words::label(&planned.label, &planned.swept)
 }
 
-fn measure(parts: &[Part], members: &[usize], combined: &Combined, setting: &Setting<'_>) -> Result<Numbers, Failure> {
-    let Setting { dataset, protocol, profile, device, .. } = setting;
-    machine::forget_peak();
-    let dataset: &Dataset = dataset;
-    let mut encoded = Encoded::of(dataset, protocol)?;
+fn measure(parts: &[(usize, Part)], combined: &Combined, setting: &Setting<'_>) -> Result<Numbers, Failure> {
+    let before = machine::forget_peak();
+    together(parts, combined, setting, |encoded, compared| {
+        let evaluation = encoded.evaluate(setting.protocol, compared)?;
+        let peak_memory = machine::peak_memory().saturating_sub(before);
+        let (bytes_per_item, unified) = (encoded.bytes_per_item(), encoded.unified());
+        Ok(Numbers { peak_memory, bytes_per_item, unified, ..Numbers::from(evaluation) })
+    })
+}
+
+/// Loads rows, by their places in the plan, encodes with each, and hands over their codes and how these are compared.
+///
+/// # Errors
+/// A matcher that cannot be read, what it makes of the splits, and the errors of `work`.
+pub fn together<T>(
+    parts: &[(usize, Part)],
+    combined: &Combined,
+    setting: &Setting<'_>,
+    work: impl FnOnce(&Encoded<'_>, &Compared<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let mut encoded = Encoded::of(setting.dataset, setting.protocol)?;
     let mut kept = Vec::new();
-    for part in parts {
+    for (_, part) in parts {
         let wrong = |error: xmbench_methods::Error| match Failure::from(error) {
             Failure::Interrupted => Failure::Interrupted,
             Failure::Reason(reason) => Failure::Reason(format!("row `{}`, which it is made of: {reason}", part.name)),
         };
-        let matcher = part.method.load(&part.folder, device).map_err(wrong)?;
+        let matcher = part.method.load(&part.folder, setting.device).map_err(wrong)?;
         encoded.add(&*matcher).map_err(wrong)?;
         kept.push(Kept::of(matcher));
         setting.goes_on()?;
     }
     let of = |places: &[usize]| -> Vec<Member<'_>> {
-        let codes = |place: &usize| members.iter().position(|member| member == place).unwrap_or(0);
+        let codes = |place: &usize| parts.iter().position(|(other, _)| other == place).unwrap_or(0);
         places.iter().map(codes).map(|codes| Member { codes, similarity: kept[codes].similarity() }).collect()
     };
+    let second = combined.second.as_ref();
     let compared = Compared {
         first: of(&combined.first),
-        second: combined
-            .second
-            .as_ref()
-            .map(|(places, shortlist)| Second { members: of(places), shortlist: *shortlist }),
+        second: second.map(|(places, shortlist)| Second { members: of(places), shortlist: *shortlist }),
     };
-    let evaluation = encoded.evaluate(protocol, &compared)?;
-    let peak_memory = machine::peak_memory();
-    setting.goes_on()?;
-    let mut timings: Vec<Timing> =
-        ["encode images", "encode texts"].into_iter().filter_map(|phase| summed(phase, parts)).collect();
-    timings.extend(encoded.clock_search(&compared, *profile)?);
-    let (bytes_per_item, unified) = (encoded.bytes_per_item(), encoded.unified());
-    Ok(Numbers { timings, peak_memory, bytes_per_item, unified, ..Numbers::from(evaluation) })
+    work(&encoded, &compared)
 }
 
 /// What a phase took that every row goes through one after another, sample by sample, from what their own trials recorded.
-fn summed(phase: &str, parts: &[Part]) -> Option<Timing> {
-    let of = |part: &Part| part.timings.iter().find(|timing| timing.phase == phase).cloned();
-    let mut all = parts.iter().map(of);
+pub fn summed(phase: &str, rows: &[Vec<Timing>]) -> Option<Timing> {
+    let mut all = rows.iter().map(|timings| timings.iter().find(|timing| timing.phase == phase).cloned());
     all.next()?.and_then(|first| {
         all.try_fold(first, |sum, timing| {
             let seconds = sum.seconds.iter().zip(timing?.seconds).map(|(a, b)| a + b).collect();

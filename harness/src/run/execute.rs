@@ -1,11 +1,11 @@
-//! One trial: fit, encode, score, time. In a thread of its own with a large stack (autograd walks its graph recursively),
+//! One trial: fit, encode, score; what retrieval takes is measured later (`clock`). In a thread of its own with a large stack (autograd walks its graph recursively),
 //! so that a panic inside a method ends the trial and not the run.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::{Duration, Instant},
 };
 
 use candle_core::Device;
@@ -16,7 +16,7 @@ use xmbench_methods::{
 };
 
 use super::{
-    Planned, Profile, deep, machine,
+    Planned, deep, machine,
     plan::Job,
     score::{Encoded, split, validate},
 };
@@ -31,8 +31,6 @@ pub struct Setting<'a> {
     pub dataset: &'a Dataset,
     /// What the numbers mean.
     pub protocol: &'a Protocol,
-    /// How long is timed.
-    pub profile: Profile,
     /// Where tensors live.
     pub device: &'a Device,
     /// Where checkpoints go and are looked for.
@@ -133,28 +131,28 @@ pub fn apart<T: Send>(name: &str, work: impl FnOnce() -> Result<T, Failure> + Se
 }
 
 fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observer + Send)) -> Result<Numbers, Failure> {
-    let Setting { dataset, protocol, profile, .. } = setting;
-    machine::forget_peak();
-    let Chosen { fit: Fit { matcher, seconds, history }, selected, scores } = fitted(planned, setting, observer)?;
+    let Setting { dataset, protocol, .. } = setting;
+    let before = machine::forget_peak();
+    let Chosen { fit: Fit { matcher, seconds, history }, rejected, selected, scores } =
+        fitted(planned, setting, observer)?;
     let mut encoded = Encoded::of(dataset, protocol)?;
     encoded.add(&*matcher)?;
     setting.goes_on()?;
-    let compared = matcher.similarity().into();
     let mut evaluation = match planned.scored {
-        true => encoded.evaluate(protocol, &compared)?,
+        true => encoded.evaluate(protocol, &matcher.similarity().into())?,
         false => Evaluation::default(),
     };
     if !scores.is_empty() {
         evaluation.curves.insert(SELECTION.into(), scores);
     }
-    let peak_memory = machine::peak_memory();
+    let peak_memory = machine::peak_memory().saturating_sub(before);
     setting.goes_on()?;
-    let mut timings =
-        vec![Timing { phase: "fit".into(), items: dataset.train.pairs.all().len(), seconds: vec![seconds] }];
-    timings.extend(encoded.clock_encoding(&*matcher, *profile)?);
-    if planned.scored {
-        timings.extend(encoded.clock_search(&compared, *profile)?);
-    }
+    let fit = |phase: &str, seconds: f64| {
+        let items = dataset.train.pairs.all().len();
+        Timing { phase: phase.into(), items, seconds: vec![seconds] }
+    };
+    let mut timings = vec![fit("fit", seconds)];
+    timings.extend(rejected.map(|seconds| fit("rejected settings", seconds)));
     if let Some(folder) = &setting.keep {
         keep(&*matcher, folder)?;
     }
@@ -185,9 +183,10 @@ impl Setting<'_> {
     }
 }
 
-/// What a trial's settings come to: the fit of the best, what tells it from the others, and every validation score.
+/// What a trial's settings come to: the fit of the best, the seconds of the others, what tells it from them, and every validation score.
 struct Chosen {
     fit: Fit,
+    rejected: Option<f64>,
     selected: BTreeMap<String, String>,
     scores: Vec<[f64; 2]>,
 }
@@ -204,14 +203,15 @@ fn fitted(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observer
     match settings.as_slice() {
         [only] => {
             let fit = fit(only, setting.checkpoints.clone())?;
-            Ok(Chosen { fit, selected: BTreeMap::new(), scores: Vec::new() })
+            Ok(Chosen { fit, rejected: None, selected: BTreeMap::new(), scores: Vec::new() })
         }
         settings => {
-            let (fit, taken, scores) = select(settings, &setting.checkpoints, fit, |matcher| {
+            let (fit, taken, all, scores) = select(settings, &setting.checkpoints, fit, |matcher| {
                 let split = split(dataset, protocol.select_on)?;
                 Ok(validate(matcher, split, protocol)?)
             })?;
-            Ok(Chosen { fit, selected: distinguishing(settings, taken), scores })
+            let rejected = Some(all - fit.seconds);
+            Ok(Chosen { fit, rejected, selected: distinguishing(settings, taken), scores })
         }
     }
 }
@@ -225,9 +225,12 @@ fn fit_one(
 ) -> Result<Fit, Failure> {
     let Setting { dataset, protocol, device, .. } = setting;
     let selected_on = dataset.split(protocol.select_on).filter(|_| planned.scored);
-    let judge = |matcher: &dyn Matcher| match selected_on {
-        Some(collection) => validate(matcher, collection, protocol),
-        None => Ok(0.0),
+    let judged = AtomicU64::new(0);
+    let judge = |matcher: &dyn Matcher| {
+        let start = Instant::now();
+        let score = selected_on.map_or(Ok(0.0), |collection| validate(matcher, collection, protocol));
+        judged.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        score
     };
     let mut run = Run {
         device: Device::clone(device),
@@ -239,14 +242,14 @@ fn fit_one(
     let start = Instant::now();
     let matcher = method.fit(&Training::of(dataset), params, &mut run)?;
     device.synchronize().map_err(Error::from)?;
-    let wall = start.elapsed().as_secs_f64();
+    let wall = start.elapsed().saturating_sub(Duration::from_nanos(judged.load(Ordering::Relaxed))).as_secs_f64();
     // A fit that was resumed took what its epochs took, of which the clock saw only the last.
     let trained: f64 = run.history.iter().map(|epoch| epoch.seconds).sum();
     setting.goes_on()?;
     Ok(Fit { matcher, seconds: wall.max(trained), history: run.history })
 }
 
-/// A fitted matcher with the seconds that it took.
+/// A fitted matcher with the seconds that it took, validation left out.
 struct Fit {
     matcher: Box<dyn Matcher>,
     seconds: f64,
@@ -261,15 +264,15 @@ fn distinguishing(settings: &[toml::Table], taken: usize) -> BTreeMap<String, St
     chosen.iter().filter(|(key, _)| differs(key)).map(|(key, value)| (key.clone(), text(value))).collect()
 }
 
-/// The setting with the best validation score, the first among equals, its position, and every score.
+/// The setting with the best validation score, the first among equals, its position, the seconds of all fits, and every score.
 fn select(
     settings: &[toml::Table],
     checkpoints: &Path,
     mut fit: impl FnMut(&toml::Table, PathBuf) -> Result<Fit, Failure>,
     judge: impl Fn(&dyn Matcher) -> Result<f64, Failure>,
-) -> Result<(Fit, usize, Vec<[f64; 2]>), Failure> {
+) -> Result<(Fit, usize, f64, Vec<[f64; 2]>), Failure> {
     let mut best: Option<(f64, usize, Fit)> = None;
-    let mut scores = Vec::new();
+    let (mut scores, mut seconds) = (Vec::new(), 0.0);
     for (position, params) in settings.iter().enumerate() {
         // Each trains on its own: a checkpoint of another would be taken for this one's.
         let folder = checkpoints.join(position.to_string());
@@ -277,12 +280,13 @@ fn select(
         let fit = fit(params, folder)?;
         let score = judge(&*fit.matcher)?;
         scores.push([(position + 1) as f64, score]);
+        seconds += fit.seconds;
         if best.as_ref().is_none_or(|(best, _, _)| best.is_nan() || score > *best) {
             best = Some((score, position, fit));
         }
     }
     let (_, taken, best) = best.expect("a trial has at least one setting");
-    Ok((best, taken, scores))
+    Ok((best, taken, seconds, scores))
 }
 
 impl From<Evaluation> for Numbers {

@@ -8,6 +8,7 @@
 //! plots = ["recall"]
 //! protocol = { task = { kind = "pairs" } }
 //! common = { embedding = 256 }     # parameters of every method below that has them and does not say otherwise
+//! training_images = [500, 1000]    # a learning curve: each row with so many training images and their texts; with all when absent
 //!
 //! [[datasets]]
 //! name = "emoji"                  # every other key is an option of the dataset
@@ -74,6 +75,8 @@ pub struct Experiment {
     pub protocol: Protocol,
     /// What is run on.
     pub datasets: Vec<DatasetEntry>,
+    /// Numbers of training images of a learning curve; every row with all of them where there are none.
+    pub training_images: Vec<usize>,
     /// Parameters of every method that has them, unless its entry says otherwise.
     pub common: toml::Table,
     /// What is run.
@@ -104,6 +107,8 @@ struct Wire {
     plots: Vec<String>,
     #[serde(default)]
     expected: Vec<Expected>,
+    #[serde(default)]
+    training_images: Vec<usize>,
     protocol: Protocol,
     datasets: Vec<DatasetEntry>,
     #[serde(default)]
@@ -202,6 +207,7 @@ impl Experiment {
             plots: wire.plots,
             expected: wire.expected,
             protocol: wire.protocol,
+            training_images: wire.training_images,
             datasets: chosen.datasets.unwrap_or(wire.datasets),
             common,
             methods,
@@ -243,6 +249,9 @@ impl Experiment {
         }
         if let Some(seed) = self.seeds.iter().find(|&&seed| seed > i64::MAX as u64) {
             bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
+        }
+        if self.training_images.contains(&0) {
+            bail!("`training_images`: expected numbers above 0, found 0");
         }
         self.protocol.check()?;
         // What is recorded must read back.
@@ -330,7 +339,7 @@ off = true
     #[test]
     fn messages_name_file_line_and_what_was_meant() {
         insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
-        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `training_images`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
           | titel = "Example"
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"

@@ -50,11 +50,20 @@ pub fn peak_memory() -> u64 {
     kibibytes("/proc/self/status", "VmHWM:") * 1024
 }
 
-/// Starts the peak anew from what is in use now, where the system allows it.
-pub fn forget_peak() {
+/// Starts the peak anew from what is in use now, where the system allows it, and says how much that is: what a trial adds is its peak
+/// beyond it.
+pub fn forget_peak() -> u64 {
     xmbench_methods::train::memory::release();
     // Without it the peak is that of the whole process, which still bounds the trial's.
     let _ = fs::write("/proc/self/clear_refs", "5");
+    kibibytes("/proc/self/status", "VmRSS:") * 1024
+}
+
+/// Processes that run or wait for a processor, the mean of the last minute, in hundredths; where the system says it.
+pub fn load() -> Option<u32> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let mean: f64 = text.split_whitespace().next()?.parse().ok()?;
+    Some((100.0 * mean).round() as u32)
 }
 
 fn kibibytes(path: &str, key: &str) -> u64 {

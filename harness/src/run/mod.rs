@@ -6,6 +6,7 @@
 
 mod bench;
 pub mod builtin;
+mod clock;
 mod combine;
 mod deep;
 pub mod device;

@@ -24,8 +24,10 @@ pub struct Planned {
     pub params: toml::Table,
     /// Checksums of the files that parameters name, for every seed; none where none does.
     pub files: Arc<Checksums>,
-    /// The parameters that the grid varies.
+    /// The parameters that the grid varies, [`TRAINING_IMAGES`] among them.
     pub swept: BTreeMap<String, String>,
+    /// How many training images there are; all of them when absent.
+    pub images: Option<usize>,
     /// Root seed.
     pub seed: u64,
     /// Whether the pairs are shuffled.
@@ -33,6 +35,9 @@ pub struct Planned {
     /// Whether a gallery is scored; otherwise the trial fits what others order shortlists with.
     pub scored: bool,
 }
+
+/// What tables and plots call the number of training images where an experiment varies it.
+pub const TRAINING_IMAGES: &str = "training images";
 
 /// What a trial does.
 #[derive(Clone)]
@@ -81,11 +86,15 @@ impl Planned {
         }
     }
 
-    /// What a recording keeps of the parameters, and a trial's identity has: with the checksums of the files that they name.
+    /// What a recording keeps of the parameters, and a trial's identity has: with the checksums of the files that they name, and the
+    /// number of training images.
     pub fn recorded(&self) -> toml::Table {
         let mut params = self.params.clone();
         if let Some(sums) = self.files.get(&self.seed) {
             params.insert("sha256".into(), sums.clone().into());
+        }
+        if let Some(images) = self.images {
+            params.insert(TRAINING_IMAGES.into(), toml::Value::try_from(images).expect("a number of images"));
         }
         params
     }
@@ -109,6 +118,10 @@ impl Planned {
 pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> {
     let mut trials = Vec::new();
     let (mut rows, mut known) = (BTreeSet::new(), BTreeSet::new());
+    let sizes: Vec<Option<usize>> = match experiment.training_images.as_slice() {
+        [] => vec![None],
+        sizes => sizes.iter().copied().map(Some).collect(),
+    };
     for (position, entry) in experiment.methods.iter().enumerate() {
         let named = || format!("experiment {}, methods entry {}", experiment.name, position + 1);
         let method = methods.find(&entry.method).with_context(named)?;
@@ -137,25 +150,30 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
                 }
             }
             let files = Arc::new(files);
-            if !rows.insert((label.clone(), swept.clone())) {
-                bail!(
-                    "{}: the label `{label}` is taken by an earlier entry; give this one a `label` of its own",
-                    named()
-                );
-            }
-            let of = |seed: u64, control: Control| Planned {
-                position,
-                label: label.clone(),
-                job: Job::Fit { method, settings: settings.clone() },
-                params: params.clone(),
-                files: files.clone(),
-                swept: swept.clone(),
-                seed,
-                control,
-                scored: !entry.shortlists_only,
-            };
-            for control in [Control::None].into_iter().chain(entry.shuffled.then_some(Control::Shuffled)) {
-                trials.extend(experiment.seeds.iter().map(|&seed| of(seed, control)));
+            for &images in &sizes {
+                let mut swept = swept.clone();
+                swept.extend(images.map(|images| (TRAINING_IMAGES.to_string(), images.to_string())));
+                if !rows.insert((label.clone(), swept.clone())) {
+                    bail!(
+                        "{}: the label `{label}` is taken by an earlier entry; give this one a `label` of its own",
+                        named()
+                    );
+                }
+                let of = |seed: u64, control: Control| Planned {
+                    position,
+                    label: label.clone(),
+                    job: Job::Fit { method, settings: settings.clone() },
+                    params: params.clone(),
+                    files: files.clone(),
+                    swept: swept.clone(),
+                    images,
+                    seed,
+                    control,
+                    scored: !entry.shortlists_only,
+                };
+                for control in [Control::None].into_iter().chain(entry.shuffled.then_some(Control::Shuffled)) {
+                    trials.extend(experiment.seeds.iter().map(|&seed| of(seed, control)));
+                }
             }
         }
     }
@@ -350,6 +368,19 @@ mod tests {
         let Job::Combine(combined) = &second[2].job else { panic!("an ensemble") };
         assert_eq!(combined.members(), [0, 1]);
         assert_eq!(only(&all, |planned| planned.swept.values().any(|value| value == "8")).len(), 2);
+    }
+
+    #[test]
+    fn a_learning_curve_has_a_row_a_size() {
+        let text = "title = 'x'\nseeds = [1]\ntraining_images = [50, 200]\nprotocol = { task = { kind = 'pairs' } }\n\
+                    [[datasets]]\nname = 'emoji'\n[[methods]]\nmethod = 'cca'";
+        let experiment = Experiment::parse("x", "x.toml", text, super::super::Profile::Quick).unwrap();
+        let trials = plan(&experiment, &Methods::with(&[])).unwrap();
+        assert_eq!(trials.iter().map(|it| it.images).collect::<Vec<_>>(), [Some(50), Some(200)]);
+        assert_eq!(trials[0].swept, BTreeMap::from([(TRAINING_IMAGES.into(), "50".into())]));
+        // What it was fitted on is part of what it is.
+        assert_ne!(trials[0].recorded(), trials[1].recorded());
+        assert_eq!(settings(&trials[0]), settings(&trials[1]));
     }
 
     #[test]

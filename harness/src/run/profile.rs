@@ -35,10 +35,10 @@ impl Profile {
         }
     }
 
-    /// Whether numbers under the profile of this name are shortened, so that they are not to be cited. One that nobody knows is taken
-    /// for one that is not: it was given on purpose.
-    pub fn is_shortened(name: &str) -> bool {
-        [Self::Smoke, Self::Quick].iter().any(|profile| profile.name() == name)
+    /// Whether numbers under the profile of this name, or of one of these (`quick and full`), are shortened, so that they are not to be
+    /// cited. One that nobody knows is taken for one that is not: it was given on purpose.
+    pub fn is_shortened(names: &str) -> bool {
+        names.split(" and ").any(|name| [Self::Smoke, Self::Quick].iter().any(|profile| profile.name() == name))
     }
 }
 

@@ -1,13 +1,9 @@
 //! What fitted matchers score: their codes of the splits that a protocol names, its metrics, and the time of a search.
 
-use xmbench_datasets::{Collection, Dataset, Split};
+use xmbench_datasets::{Collection, Dataset, Split, Texts};
 use xmbench_methods::{Codes, Error, Matcher, Similarity};
 
-use super::{
-    Profile,
-    execute::Failure,
-    timing::{self, Effort},
-};
+use super::{clock::Clock, execute::Failure, timing};
 use crate::{
     protocol::{self, Direction, Evaluation, Protocol, Side},
     record::Timing,
@@ -16,6 +12,18 @@ use crate::{
 
 /// Results a query asks for while it is timed.
 const WANTED: usize = 10;
+
+/// Texts that are encoded one by one, in turn.
+const ALONE: usize = 64;
+
+/// Encoding the images of the scored split.
+pub const ENCODE_IMAGES: &str = "encode images";
+/// Encoding its texts.
+pub const ENCODE_TEXTS: &str = "encode texts";
+/// Encoding one text.
+pub const ENCODE_TEXT: &str = "encode one text";
+/// What rows that score together go through one after another.
+pub const IN_TURN: [&str; 3] = [ENCODE_IMAGES, ENCODE_TEXTS, ENCODE_TEXT];
 
 /// Codes of a collection, found sound: a list a matcher.
 #[derive(Default)]
@@ -112,26 +120,43 @@ impl<'a> Encoded<'a> {
         }
     }
 
-    /// Times encoding the scored split.
+    /// Times encoding the scored split, and one text alone where the matcher takes one.
     ///
     /// # Errors
     /// The matcher's own.
-    pub fn clock_encoding(&self, matcher: &dyn Matcher, profile: Profile) -> Result<Vec<Timing>, Error> {
-        let (long, collection) = (Effort::long(profile), self.scored.0);
+    pub fn clock_encoding(&self, matcher: &dyn Matcher, clock: &Clock) -> Result<Vec<Timing>, Error> {
+        let collection = self.scored.0;
         let (images, texts) = (&collection.images, &collection.texts);
-        Ok(vec![
-            timing("encode images", images.len(), timing::sample(long, |_| matcher.encode_images(images).map(drop))?),
-            timing("encode texts", texts.len(), timing::sample(long, |_| matcher.encode_texts(texts).map(drop))?),
-        ])
+        let mut timings = vec![
+            timing(
+                ENCODE_IMAGES,
+                images.len(),
+                timing::sample(clock.long, |_| matcher.encode_images(images).map(drop))?,
+            ),
+            timing(ENCODE_TEXTS, texts.len(), timing::sample(clock.long, |_| matcher.encode_texts(texts).map(drop))?),
+        ];
+        let alone: Vec<Texts> = (0..texts.len().min(ALONE)).map(|text| texts.subset(&[text])).collect();
+        // What was made elsewhere, of whole splits, knows no text alone.
+        let taken = alone.first().is_some_and(|text| matcher.encode_texts(text).is_ok());
+        if taken {
+            let one = |call: usize| matcher.encode_texts(&alone[call % alone.len()]).map(drop);
+            timings.push(timing(ENCODE_TEXT, 1, timing::sample(clock.short, one)?));
+        }
+        Ok(timings)
     }
 
-    /// Times the texts of the scored split asking for images, one by one and together (all, or as many as there is time for),
-    /// and the stages of one query where there are two.
+    /// Times the texts of the scored split asking for images, one by one and together (`batch` of them; all, or as many as there is time for,
+    /// where it is absent), and the stages of one query where there are two.
     ///
     /// # Errors
     /// The search's own.
-    pub fn clock_search<'b>(&'b self, compared: &Compared<'b>, profile: Profile) -> Result<Vec<Timing>, Error> {
-        let (long, short) = (Effort::long(profile), Effort::short(profile));
+    pub fn clock_search<'b>(
+        &'b self,
+        compared: &Compared<'b>,
+        clock: &Clock,
+        batch: Option<usize>,
+    ) -> Result<Vec<Timing>, Error> {
+        let Clock { long, short, .. } = *clock;
         let (asked, answers) = (self.queries().texts, self.gallery().images);
         let texts = self.scored.0.texts.len();
         let build = || Search::new(asked, answers, compared, Direction::T2i);
@@ -139,7 +164,7 @@ impl<'a> Encoded<'a> {
         let search = build()?;
         let one = |call: usize| call % texts..call % texts + 1;
         let single = timing::sample(short, |call| search.best(one(call), WANTED).map(drop))?;
-        let together = long.fits(&single, texts);
+        let together = batch.unwrap_or_else(|| long.fits(&single, texts));
         let batch = timing::sample(long, |_| search.best(0..together, WANTED).map(drop))?;
         let mut timings = vec![
             timing("index", self.gallery().collection.images.len(), indexing),

@@ -132,6 +132,7 @@ fn add(
             params: params.clone(),
             files: Arc::default(),
             swept: row.1.clone(),
+            images: None,
             seed,
             control: Control::None,
             scored: true,

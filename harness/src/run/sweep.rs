@@ -1,6 +1,6 @@
 //! Runs what is not recorded yet, dataset by dataset, and records each trial as it ends.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::atomic::AtomicBool};
+use std::{path::PathBuf, sync::atomic::AtomicBool};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -28,6 +28,8 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Whether a dataset that is not there is an error; otherwise its experiments are left out, and a line says so.
     pub require_data: bool,
+    /// Whether what encoding and search take is measured, after all rows are fitted.
+    pub clock: bool,
     /// Whether methods may run programs that an experiment names.
     pub allow_commands: bool,
 }
@@ -102,40 +104,23 @@ pub fn sweep(
         store.note(|manifest| {
             manifest.datasets.insert(entry.label(), note_of_dataset(&dataset));
         })?;
-        // What the experiments make of fitted rows may be of each other's: nothing is forgotten before all are through.
-        let (mut wanted, mut members) = (BTreeSet::new(), BTreeSet::new());
-        for (experiment, plan) in &users {
-            let none = BTreeSet::new();
-            let bench = Bench {
-                experiment,
-                label: entry.label(),
-                dataset: &dataset,
-                settings,
-                wanted: &none,
-                store,
-                progress,
-                stop,
-            };
-            wanted.extend(bench.members(plan, true));
-            members.extend(bench.members(plan, false));
-        }
-        for (experiment, plan) in users {
-            let mut bench = Bench {
-                experiment,
-                label: entry.label(),
-                dataset: &dataset,
-                settings,
-                wanted: &wanted,
-                store,
-                progress,
-                stop,
-            };
-            if bench.run(plan, &mut summary)? == End::Interrupted {
-                summary.interrupted = true;
-                return Ok(summary);
+        let mut ended = End::Done;
+        // What one experiment fits another may be made of: nothing is forgotten before all are through.
+        for (clocks, (experiment, plan)) in
+            [false, true].into_iter().flat_map(|clocks| users.iter().map(move |it| (clocks, it)))
+        {
+            if ended == End::Interrupted || (clocks && !settings.clock) {
+                continue;
             }
+            let (label, dataset) = (entry.label(), &dataset);
+            let mut bench = Bench { experiment, label, dataset, settings, store, progress, stop };
+            ended = if clocks { bench.clock(plan)? } else { bench.run(plan, &mut summary)? };
         }
-        members.iter().try_for_each(|id| store.forget_matcher(id))?;
+        if ended == End::Interrupted {
+            summary.interrupted = true;
+            return Ok(summary);
+        }
+        store.forget_matchers()?;
     }
     Ok(summary)
 }
@@ -204,6 +189,7 @@ mod tests {
             device: Device::Cpu,
             data: data.map(PathBuf::from),
             require_data: false,
+            clock: false,
             allow_commands: false,
         };
         for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {

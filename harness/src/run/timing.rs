@@ -28,10 +28,17 @@ impl Effort {
     /// For a phase that takes milliseconds to seconds, as encoding a split.
     pub fn long(profile: Profile) -> Self {
         match profile {
-            Profile::Smoke => Self::new(0, 100, 2),
+            Profile::Smoke => Self::new(40, 100, 2),
             Profile::Quick => Self::new(100, 300, 5),
             Profile::Full | Profile::Paper => Self::new(2000, 10_000, 20),
         }
+    }
+
+    /// What is left for one of so many rounds.
+    pub fn share(self, rounds: usize) -> Self {
+        let Self { warm_up, budget, samples } = self;
+        let parts = u32::try_from(rounds.max(1)).unwrap_or(u32::MAX);
+        Self { warm_up: warm_up / parts, budget: budget / parts, samples: samples.div_ceil(rounds.max(1)) }
     }
 
     /// How many of `all` queries one call answers within the budget, by what they take one by one: not fewer than 64,

@@ -53,7 +53,7 @@ pub struct Saving {
     pub b: f64,
     /// `100 (1 - a / b)`.
     pub percent: f64,
-    /// 95 % interval: both rows' samples drawn again, each with replacement. What the machine did between the rows is not in it.
+    /// 95 % interval: both rows' samples drawn again, each with replacement. Rounds are not told apart in it.
     pub interval: Option<Interval>,
 }
 

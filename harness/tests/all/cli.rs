@@ -45,7 +45,7 @@ fn a_typing_error_in_an_experiment_is_shown_with_its_line() {
     place.write("a.toml", &EXPERIMENT.replace("columns =", "colums ="));
     let error = place.run("run a.toml").code(2).stderr;
     insta::assert_snapshot!(error, @r#"
-    error: a.toml, line 5: unknown field `colums`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `columns`?
+    error: a.toml, line 5: unknown field `colums`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `training_images`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `columns`?
       | colums = ["i2t R@1", "t2i R@1", "rsum"]
     "#);
 }
@@ -76,8 +76,9 @@ fn two_rows_and_two_recordings_compare() {
     // Two grid points and their shuffled controls, three columns each.
     assert_eq!(same.as_array().unwrap().len(), 12);
     for row in same.as_array().unwrap() {
-        assert_eq!((&row["difference"], &row["verdict"]), (&0.0.into(), &"no difference found".into()), "{row}");
+        assert_eq!((&row["difference"], &row["verdict"]), (&0.0.into(), &"identical".into()), "{row}");
     }
+    assert!(place.run("compare one again").code(0).stdout.contains("identical: all 12 numbers, in every bit"));
     place.run("compare one other").code(2).says(&["task.cutoffs", "[1,5,10]", "[1,5]"]);
     place.run("compare one nowhere").code(2).says(&["not of one kind"]);
     place.run("compare CCC CCA --recording one").code(2).says(&["has no row `CCC`", "`CCA components=2`"]);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::{Place, all_numbers, finish, wait};
-use xmbench::record::{Outcome, Recording, Trial};
+use xmbench::record::{Control, Outcome, Recording, Store, Trial};
 
 /// Two trained rows, their mean, and each re-ranked by something.
 const STAGES: &str = r#"
@@ -100,11 +100,19 @@ fn rows_made_of_others_are_recorded_and_not_run_again() {
         assert_eq!((few.method.as_str(), few.params["second"].as_str()), ("rerank", Some("SCAN")));
         assert!(few.remark.contains("the best of VSE++, ordered anew by SCAN"), "{}", few.remark);
         let phases: Vec<&str> = few.timings.iter().map(|timing| timing.phase.as_str()).collect();
-        let wanted =
-            ["encode images", "encode texts", "index", "query single", "query batch", "first stage", "second stage"];
+        let wanted = [
+            "encode images",
+            "encode texts",
+            "encode one text",
+            "index",
+            "query single",
+            "query batch",
+            "first stage",
+            "second stage",
+        ];
         assert_eq!(phases, wanted);
         let both = of("Both");
-        assert_eq!((both.method.as_str(), both.timings.len(), both.history.len()), ("ensemble", 5, 0));
+        assert_eq!((both.method.as_str(), both.timings.len(), both.history.len()), ("ensemble", 6, 0));
     }
     let ids: std::collections::BTreeSet<&str> = recording.trials.iter().map(|trial| trial.id.as_str()).collect();
     assert_eq!(ids.len(), recording.trials.len());
@@ -199,7 +207,7 @@ fn a_row_for_shortlists_is_fitted_and_scores_nothing_else() {
     assert!(slow.metrics.is_empty() && slow.queries.is_empty() && slow.curves.is_empty());
     assert_eq!((slow.history.len(), slow.history[0].validation), (1, None));
     let phases: Vec<&str> = slow.timings.iter().map(|timing| timing.phase.as_str()).collect();
-    assert_eq!(phases, ["fit", "encode images", "encode texts"]);
+    assert_eq!(phases, ["fit", "encode images", "encode texts", "encode one text"]);
     assert!(slow.remark.contains("orders shortlists alone"), "{}", slow.remark);
     let of = |label: &str, size: u32| {
         let found =
@@ -212,4 +220,39 @@ fn a_row_for_shortlists_is_fitted_and_scores_nothing_else() {
     place.run("report --recording out --out reports").code(0);
     let page = std::fs::read_to_string(place.path("reports/index.html")).unwrap();
     assert!(page.contains("orders shortlists alone"));
+}
+
+#[test]
+fn the_clock_measures_what_was_trained_and_not_measured() {
+    let place = Place::new();
+    let text = STAGES.replace("seeds = [1, 2]", "seeds = [1]");
+    place.write("a.toml", &text);
+    run(&place, "a.toml", "");
+    let whole = place.recording("out");
+    let timed = |trial: &Trial| -> Vec<(String, usize)> {
+        trial.timings.iter().map(|it| (it.phase.clone(), it.seconds.len())).collect()
+    };
+    for trial in whole.trials.iter().filter(|it| it.control == Control::None) {
+        // Every row was asked in more than one round.
+        assert!(timed(trial).iter().all(|(phase, samples)| phase == "fit" || *samples >= 2), "{:?}", timed(trial));
+        assert!(trial.origin.as_ref().unwrap().load.is_some());
+    }
+    // As a run leaves it that was killed between training and clock, and whose matchers somebody has removed.
+    let mut store = Store::open(&place.path("out"), whole.manifest.clone()).unwrap();
+    for trial in &whole.trials {
+        let mut trial = trial.clone();
+        trial.timings.retain(|timing| timing.phase == "fit");
+        store.add(trial).unwrap();
+    }
+    drop(store);
+    let (done, recorded, said) = run(&place, "a.toml", "");
+    assert_eq!((done as usize, recorded as usize), (0, whole.trials.len()));
+    assert!(said.contains("its fitted matcher was not kept; it is fitted again"), "{said}");
+    let again = place.recording("out");
+    for (before, after) in whole.trials.iter().zip(&again.trials) {
+        let phases = |trial: &Trial| timed(trial).into_iter().map(|(phase, _)| phase).collect::<Vec<_>>();
+        assert_eq!(phases(before), phases(after), "{}", before.key());
+    }
+    assert_eq!(all_numbers(&again), all_numbers(&whole));
+    assert!(!place.path("out/matchers").exists());
 }

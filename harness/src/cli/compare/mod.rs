@@ -190,8 +190,14 @@ fn comparable(place: &str, a: &Trial, b: &Trial) -> Result<()> {
 }
 
 impl Difference {
+    /// Whether the two are the same in every bit.
+    fn is_none(&self) -> bool {
+        self.a.to_bits() == self.b.to_bits() && self.interval.is_none_or(|it| it.low == 0.0 && it.high == 0.0)
+    }
+
     fn verdict(&self) -> &'static str {
         match self.interval {
+            _ if self.is_none() => "identical",
             None => "no interval",
             Some(interval) if interval.contains(0.0) => "no difference found",
             Some(interval) if (interval.low > 0.0) == self.metric.less_is_better() => "B is better",
@@ -200,10 +206,17 @@ impl Difference {
     }
 }
 
+/// What differs, and how much does not.
 fn as_table(differences: &[Difference]) -> String {
+    let (same, other): (Vec<&Difference>, Vec<&Difference>) = differences.iter().partition(|it| it.is_none());
+    let counted = match (same.len(), other.len()) {
+        (0, differ) => format!("{differ} numbers differ"),
+        (same, 0) => return format!("identical: all {same} numbers, in every bit"),
+        (same, differ) => format!("{same} numbers are identical in every bit and left out, {differ} differ"),
+    };
     let heading = ["EXPERIMENT", "DATASET", "ROW", "METRIC", "A", "B", "A - B", "95% INTERVAL", "VERDICT"];
     let mut rows = vec![heading.map(str::to_string).to_vec()];
-    rows.extend(differences.iter().map(|difference| {
+    rows.extend(other.into_iter().map(|difference| {
         let format = |value: f64| difference.metric.format(value);
         let interval = difference.interval.map_or("-".into(), |i| format!("[{}, {}]", format(i.low), format(i.high)));
         vec![
@@ -218,7 +231,7 @@ fn as_table(differences: &[Difference]) -> String {
             difference.verdict().into(),
         ]
     }));
-    table(&rows)
+    format!("{}\n\n{counted}", table(&rows))
 }
 
 fn as_json(differences: &[Difference]) -> String {

@@ -1,5 +1,6 @@
 //! Tables as text: one file a format.
 
+pub mod bibtex;
 mod csv;
 mod html;
 mod latex;

@@ -3,6 +3,7 @@
 use super::Scene;
 use super::canvas::{Align, BODY, Canvas, GREY, Point, Type, measure};
 use super::frame::{Axis, Figure, Panel};
+use crate::protocol::Direction;
 use crate::record::Control;
 use crate::stats::{self, metric::Metric, time};
 
@@ -13,38 +14,30 @@ const NAME: Type = Type { size: 11.5, ..BODY };
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let rows = &scene.section.rows;
     let columns: Vec<Metric> = scene.section.columns().iter().map(|name| Metric::parse(name)).collect();
-    // The sum of recalls where there is one; else the first metric, averaged over both directions.
-    let metrics: Vec<Metric> = match columns.iter().find(|metric| metric.name == "rsum") {
-        Some(sum) => vec![sum.clone()],
-        None => {
-            let first = columns.iter().find(|metric| !metric.less_is_better())?;
-            columns.iter().filter(|metric| metric.short() == first.short()).cloned().collect()
-        }
-    };
-    let label = match metrics.as_slice() {
-        [metric] => metric.name.clone(),
-        _ => format!("{}, mean of both directions", metrics[0].short()),
-    };
+    // Queries are clocked in one direction: the accuracy is that of the same one.
+    let metric = columns.iter().find(|metric| metric.direction == Some(Direction::T2i) && !metric.less_is_better())?;
     let mut points: Vec<(usize, f64, f64)> = Vec::new();
     // A control's accuracy is no reason to wait for it.
     for row in (0..rows.len()).filter(|row| rows[*row].control == Control::None) {
-        let values: Option<Vec<f64>> =
-            metrics.iter().map(|metric| scene.scores.of(metric)[row].as_ref().map(|score| score.mean)).collect();
+        let value = scene.scores.of(metric)[row].as_ref().map(|score| score.mean);
         let time = time::queries(&rows[row].trials);
         let time = stats::quantile(&time, 0.5).filter(|time| *time > 0.0);
-        if let (Some(value), Some(time)) = (values.and_then(|values| stats::mean(&values)), time) {
+        if let (Some(value), Some(time)) = (value, time) {
             points.push((row, time, value));
         }
     }
     if points.len() < 2 {
         return None;
     }
-    let x = Axis::log("median time of one query, ms (less is better)", points.iter().map(|point| point.1));
+    let x = Axis::log(
+        "median time of a text that asks for images, ms, its encoding apart (less is better)",
+        points.iter().map(|point| point.1),
+    );
     // Room for the names of the highest and the lowest.
     let (low, high) =
         points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.2), high.max(point.2)));
     let room = 0.08 * (high - low);
-    let y = Axis::linear(&label, [low - room, high + room], false);
+    let y = Axis::linear(&metric.name, [low - room, high + room], false);
     let figure = Figure {
         title,
         footer: &scene.footer("Dashed: rows that no other row beats in both accuracy and time; rows selected on the test split (†) aside."),
