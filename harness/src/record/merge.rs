@@ -113,7 +113,10 @@ mod tests {
     fn what_means_two_things_is_refused() {
         let checksum = merged(|other| other.manifest.datasets.values_mut().next().unwrap().checksum = "other".into());
         let said = checksum.unwrap_err();
-        assert!(said.starts_with("here and there cannot be one report: dataset ") && said.contains("not the same"), "{said}");
+        assert!(
+            said.starts_with("here and there cannot be one report: dataset ") && said.contains("not the same"),
+            "{said}"
+        );
         let params = merged(|other| other.trials[0].params = serde_json::json!({ "other": 1 }));
         assert!(params.unwrap_err().contains("was run with other parameters, code or protocol there than here"));
         let numbers = merged(|other| {

@@ -143,7 +143,7 @@ impl<'a> Scores<'a> {
 }
 
 /// Whether the 95 % interval of the paired difference holds zero.
-fn indistinguishable(a: &Score, b: &Score) -> bool {
+pub fn indistinguishable(a: &Score, b: &Score) -> bool {
     if let (Some((one, drawn)), Some((other, also))) = (&a.sample, &b.sample)
         && one.pairs_with(other)
     {

@@ -27,7 +27,8 @@ pub struct Lsa {
 }
 
 impl Lsa {
-    /// The leading `components` right singular vectors of `rows`; `stream` starts the iteration.
+    /// The leading `components` right singular vectors of `rows`, fewer where an iteration finds rows of a lower rank; `stream` starts
+    /// the iteration.
     ///
     /// # Errors
     /// More components than columns or rows, or values that are not finite.
@@ -53,13 +54,8 @@ impl Lsa {
         q = orthonormal(&q)?;
         // Rayleigh-Ritz: the best vectors inside the subspace.
         let Eigen { values, vectors } = eigen(multiply(q.transpose(), gram_times(rows, &q).as_ref()).as_ref())?;
-        if values.len() < components {
-            return Err(Error::Numeric(format!(
-                "latent semantic analysis: expected rows of rank {components} or more, found {}; ask for fewer components",
-                values.len()
-            )));
-        }
-        Ok(Self::leading(multiply(q.as_ref(), vectors.as_ref()), &values, components))
+        // Texts that repeat each other span fewer directions than there are of them.
+        Ok(Self::leading(multiply(q.as_ref(), vectors.as_ref()), &values, components.min(values.len())))
     }
 
     /// Projects rows to `[rows, k]`; an empty row goes to zero.
@@ -177,6 +173,18 @@ mod tests {
             let expected = exact.values[k].sqrt();
             assert!((lsa.singular_values[k] - expected).abs() < 1e-6 * expected, "component {k}");
         }
+    }
+
+    #[test]
+    fn texts_that_repeat_each_other_have_as_many_components_as_they_span() {
+        let half = documents(300, 1400, 20);
+        let rows = SparseRows { cols: half.cols, rows: [half.rows.clone(), half.rows].concat() };
+        let lsa = Lsa::fit(&rows, 400, &mut Seed(0).stream(&["lsa"])).unwrap();
+        let exact = eigen(gram(&rows).as_ref()).unwrap();
+        assert_eq!(lsa.basis.ncols(), lsa.singular_values.len());
+        assert!((250..=300).contains(&lsa.basis.ncols()), "{}", lsa.basis.ncols());
+        let expected = exact.values[100].sqrt();
+        assert!((lsa.singular_values[100] - expected).abs() < 1e-6 * expected);
     }
 
     #[test]

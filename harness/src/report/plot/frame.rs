@@ -74,7 +74,7 @@ impl Axis {
     }
 
     /// Where a value lies, from 0 to 1.
-    fn share(&self, value: f64) -> f64 {
+    pub fn share(&self, value: f64) -> f64 {
         let (low, high) = self.range;
         match self.scale {
             Scale::Linear => (value - low) / (high - low),
@@ -82,7 +82,8 @@ impl Axis {
         }
     }
 
-    fn tick(&self, value: f64) -> String {
+    /// What stands at a tick.
+    pub fn tick(&self, value: f64) -> String {
         if self.scale == Scale::Log {
             return number(value);
         }
@@ -190,8 +191,6 @@ pub struct Entry {
 /// How a legend shows a look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A filled square.
-    Bar,
     /// A line with a marker.
     Line,
     /// A line without.
@@ -215,8 +214,9 @@ pub struct Figure<'a> {
 }
 
 /// Width of every figure.
-const WIDTH: f64 = 860.0;
-const MARGIN: f64 = 18.0;
+pub const WIDTH: f64 = 860.0;
+/// Left and right of everything.
+pub const MARGIN: f64 = 18.0;
 const LEFT: f64 = 70.0;
 const LINE: f64 = 20.0;
 
@@ -224,9 +224,6 @@ impl Figure<'_> {
     /// Draws everything but the data, and returns the panels to draw them in.
     pub fn frame(&self) -> (Canvas, Vec<Panel>) {
         let inner = WIDTH - 2.0 * MARGIN;
-        let titles = wrap(self.title, TITLE, inner);
-        let footer = wrap(self.footer, SMALL, inner);
-        let legend = self.legend_lines(inner);
         let columns = match self.panels.len() {
             _ if self.stacked => 1,
             // Two directions of two measures: a row a direction.
@@ -236,16 +233,11 @@ impl Figure<'_> {
         let rows = self.panels.len().div_ceil(columns);
         let height = if rows > 1 { 240.0 } else { 320.0 };
         let titled = self.panels.iter().any(|(title, _, _)| !title.is_empty());
-        let top = MARGIN + 24.0 * titles.len() as f64 + if titled { 28.0 } else { 10.0 };
+        let top = head(self.title) + if titled { 28.0 } else { 10.0 };
         let labelled = self.panels.iter().any(|(_, x, _)| !x.label.is_empty());
         let pitch = height + if labelled { 46.0 } else { 26.0 } + if titled { 32.0 } else { 12.0 };
         let below = top + pitch * rows as f64 - if titled { 22.0 } else { 4.0 };
-        let legend_height = LINE * legend.len() as f64;
-        let total = below + legend_height + 14.0 + 14.0 * footer.len() as f64 + 12.0;
-        let mut canvas = Canvas::new(WIDTH, total.ceil());
-        for (i, line) in titles.iter().enumerate() {
-            canvas.text((MARGIN, MARGIN + 10.0 + 24.0 * i as f64), line, TITLE, Align::Left);
-        }
+        let mut canvas = foot(self.title, self.footer, &self.legend, below);
         let pane = inner / columns as f64;
         let mut panels = Vec::new();
         for (i, (title, x, y)) in self.panels.iter().enumerate() {
@@ -255,38 +247,55 @@ impl Figure<'_> {
             panel.draw(&mut canvas, title);
             panels.push(panel);
         }
-        // All lines begin below each other, so that the last one does not hang in the middle.
-        let width = |line: &Vec<&Entry>| line.iter().map(|entry| entry_width(entry)).sum::<f64>();
-        let widest = legend.iter().map(width).fold(0.0, f64::max);
-        for (i, line) in legend.iter().enumerate() {
-            let mut x = MARGIN + (inner - widest).max(0.0) / 2.0;
-            for entry in line {
-                key(&mut canvas, (x, below + LINE * (i as f64 + 0.5)), entry);
-                x += entry_width(entry);
-            }
-        }
-        let start = below + legend_height + 18.0;
-        canvas.line(&[(MARGIN, start - 8.0), (WIDTH - MARGIN, start - 8.0)], FAINT, 1.0);
-        for (i, line) in footer.iter().enumerate() {
-            canvas.text((MARGIN, start + 4.0 + 14.0 * i as f64), line, SMALL, Align::Left);
-        }
         (canvas, panels)
     }
+}
 
-    fn legend_lines(&self, width: f64) -> Vec<Vec<&Entry>> {
-        let mut lines: Vec<Vec<&Entry>> = Vec::new();
-        let mut used = f64::INFINITY;
-        for entry in &self.legend {
-            let wide = entry_width(entry);
-            if used + wide > width {
-                lines.push(Vec::new());
-                used = 0.0;
-            }
-            used += wide;
-            lines.last_mut().expect("a line was started").push(entry);
-        }
-        lines
+/// Where what is below a title begins.
+pub fn head(title: &str) -> f64 {
+    MARGIN + 24.0 * wrap(title, TITLE, WIDTH - 2.0 * MARGIN).len() as f64
+}
+
+/// A canvas with a title, room for panels down to `below`, a legend there, which so covers no data, and a footer.
+pub fn foot(title: &str, footer: &str, legend: &[Entry], below: f64) -> Canvas {
+    let inner = WIDTH - 2.0 * MARGIN;
+    let footer = wrap(footer, SMALL, inner);
+    let legend = legend_lines(legend, inner);
+    let start = below + LINE * legend.len() as f64 + 18.0;
+    let mut canvas = Canvas::new(WIDTH, (start + 14.0 * footer.len() as f64 + 8.0).ceil());
+    for (i, line) in wrap(title, TITLE, inner).iter().enumerate() {
+        canvas.text((MARGIN, MARGIN + 10.0 + 24.0 * i as f64), line, TITLE, Align::Left);
     }
+    // All lines begin below each other, so that the last one does not hang in the middle.
+    let width = |line: &Vec<&Entry>| line.iter().map(|entry| entry_width(entry)).sum::<f64>();
+    let widest = legend.iter().map(width).fold(0.0, f64::max);
+    for (i, line) in legend.iter().enumerate() {
+        let mut x = MARGIN + (inner - widest).max(0.0) / 2.0;
+        for entry in line {
+            key(&mut canvas, (x, below + LINE * (i as f64 + 0.5)), entry);
+            x += entry_width(entry);
+        }
+    }
+    canvas.line(&[(MARGIN, start - 8.0), (WIDTH - MARGIN, start - 8.0)], FAINT, 1.0);
+    for (i, line) in footer.iter().enumerate() {
+        canvas.text((MARGIN, start + 4.0 + 14.0 * i as f64), line, SMALL, Align::Left);
+    }
+    canvas
+}
+
+fn legend_lines(legend: &[Entry], width: f64) -> Vec<Vec<&Entry>> {
+    let mut lines: Vec<Vec<&Entry>> = Vec::new();
+    let mut used = f64::INFINITY;
+    for entry in legend {
+        let wide = entry_width(entry);
+        if used + wide > width {
+            lines.push(Vec::new());
+            used = 0.0;
+        }
+        used += wide;
+        lines.last_mut().expect("a line was started").push(entry);
+    }
+    lines
 }
 
 fn entry_width(entry: &Entry) -> f64 {
@@ -296,7 +305,6 @@ fn entry_width(entry: &Entry) -> f64 {
 fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
     let middle = x + 14.0;
     match entry.kind {
-        Kind::Bar => canvas.bar((x + 8.0, y - 6.0), (x + 26.0, y + 6.0), entry.look.colour),
         Kind::Line | Kind::Plain => entry.look.line(canvas, &[(x, y), (x + 28.0, y)], 2.0),
         Kind::Mark => {}
     }

@@ -4,6 +4,7 @@ pub(crate) mod attention;
 mod bits;
 mod canvas;
 mod curves;
+mod dots;
 mod frame;
 mod palette;
 mod pareto;

@@ -109,6 +109,11 @@ impl Look {
         Self { colour: INK, shape: 3, dash: None }
     }
 
+    /// The look of the first, second .. of things that are no rows.
+    pub fn of_place(at: usize) -> Self {
+        Self { colour: COLOURS[at % COLOURS.len()], shape: at % 5, dash: None }
+    }
+
     /// The look with dashed lines.
     pub fn dashed(self, dash: Point) -> Self {
         Self { dash: Some(dash), ..self }

@@ -1,10 +1,11 @@
-//! Accuracy against the time of one query, with the line of rows that no other beats in both.
+//! Accuracy, with its interval, against the time of one query, and the line of rows for whose accuracy more time is the price.
 
 use super::Scene;
 use super::canvas::{Align, BODY, Canvas, GREY, Point, Type, measure};
 use super::frame::{Axis, Figure, Panel};
 use crate::protocol::Direction;
 use crate::record::Control;
+use crate::report::score::{Score, indistinguishable};
 use crate::stats::{self, metric::Metric, time};
 
 /// Lettering of the rows' names.
@@ -16,14 +17,14 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let columns: Vec<Metric> = scene.section.columns().iter().map(|name| Metric::parse(name)).collect();
     // Queries are clocked in one direction: the accuracy is that of the same one.
     let metric = columns.iter().find(|metric| metric.direction == Some(Direction::T2i) && !metric.less_is_better())?;
-    let mut points: Vec<(usize, f64, f64)> = Vec::new();
+    let scores = scene.scores.of(metric).to_vec();
+    let mut points: Vec<(usize, f64, &Score)> = Vec::new();
     // A control's accuracy is no reason to wait for it.
     for row in (0..rows.len()).filter(|row| rows[*row].control == Control::None) {
-        let value = scene.scores.of(metric)[row].as_ref().map(|score| score.mean);
         let time = time::queries(&rows[row].trials);
         let time = stats::quantile(&time, 0.5).filter(|time| *time > 0.0);
-        if let (Some(value), Some(time)) = (value, time) {
-            points.push((row, time, value));
+        if let (Some(score), Some(time)) = (&scores[row], time) {
+            points.push((row, time, score));
         }
     }
     if points.len() < 2 {
@@ -34,25 +35,35 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         points.iter().map(|point| point.1),
     );
     // Room for the names of the highest and the lowest.
-    let (low, high) =
-        points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| (low.min(point.2), high.max(point.2)));
+    let ends = |score: &Score| score.interval.map_or([score.mean; 2], |interval| [interval.low, interval.high]);
+    let (low, high) = points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| {
+        let [bottom, top] = ends(point.2);
+        (low.min(bottom), high.max(top))
+    });
     let room = 0.08 * (high - low);
     let y = Axis::linear(&metric.name, [low - room, high + room], false);
     let figure = Figure {
         title,
-        footer: &scene.footer("Dashed: rows that no other row beats in both accuracy and time; rows selected on the test split (†) aside."),
+        footer: &scene.footer(
+            "Whiskers: 95 % interval over images and seeds. Dashed: each row that is better than every faster one by more than chance tells \
+             (95 % interval of the paired difference, each by itself); rows selected on the test split (†) aside.",
+        ),
         panels: vec![(String::new(), x, y)],
         stacked: false,
         legend: Vec::new(),
     };
     let (mut canvas, frames) = figure.frame();
     let panel = &frames[0];
-    let fair = |point: &&(usize, f64, f64)| !rows[point.0].dagger || rows.iter().all(|row| row.dagger);
-    let front = front(points.iter().filter(fair));
+    let fair = |point: &&(usize, f64, &Score)| !rows[point.0].dagger || rows.iter().all(|row| row.dagger);
+    let front = front(
+        points.iter().filter(fair).map(|(_, time, score)| (*time, *score)),
+        |score| score.mean,
+        indistinguishable,
+    );
     let [left, _, width, _] = panel.field;
     let mut steps: Vec<Point> = Vec::new();
-    for (time, value) in &front {
-        let place = panel.at(*time, *value);
+    for (time, score) in &front {
+        let place = panel.at(*time, score.mean);
         if let Some((_, y)) = steps.last().copied() {
             steps.push((place.0, y));
         }
@@ -62,7 +73,11 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         steps.push((left + width, y));
     }
     canvas.dashed(&steps, GREY, 1.4, (5.0, 4.0));
-    let places: Vec<Point> = points.iter().map(|(_, time, value)| panel.at(*time, *value)).collect();
+    for (_, time, score) in &points {
+        let [bottom, top] = ends(score).map(|end| panel.clamp(*time, end));
+        canvas.line(&[bottom, top], GREY.alpha(0.45), 1.0);
+    }
+    let places: Vec<Point> = points.iter().map(|(_, time, score)| panel.at(*time, score.mean)).collect();
     for ((row, _, _), place) in points.iter().zip(&places) {
         scene.palette.plain(rows[*row].label).marker(&mut canvas, *place, 5.0);
     }
@@ -72,14 +87,20 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     Some(canvas)
 }
 
-/// The points that no other beats in both, by time.
-fn front<'a>(points: impl Iterator<Item = &'a (usize, f64, f64)>) -> Vec<(f64, f64)> {
-    let mut sorted: Vec<(f64, f64)> = points.map(|(_, time, value)| (*time, *value)).collect();
-    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.total_cmp(&a.1)));
-    let mut best = f64::NEG_INFINITY;
-    sorted.retain(|(_, value)| {
-        let better = *value > best;
-        best = best.max(*value);
+/// The points, by time, each of which has a higher value than every faster one and can be told from the best of these.
+fn front<T: Copy>(
+    points: impl Iterator<Item = (f64, T)>,
+    value: impl Fn(T) -> f64,
+    alike: impl Fn(T, T) -> bool,
+) -> Vec<(f64, T)> {
+    let mut sorted: Vec<(f64, T)> = points.collect();
+    sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(value(b.1).total_cmp(&value(a.1))));
+    let mut best: Option<T> = None;
+    sorted.retain(|(_, point)| {
+        let better = best.is_none_or(|best| value(*point) > value(best) && !alike(best, *point));
+        if better {
+            best = Some(*point);
+        }
         better
     });
     sorted
@@ -141,11 +162,13 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn the_front_keeps_what_nothing_beats() {
-        let points = [(0, 1.0, 10.0), (1, 2.0, 9.0), (2, 3.0, 30.0), (3, 3.0, 20.0), (4, 9.0, 30.0)];
-        assert_eq!(front(points.iter()), [(1.0, 10.0), (3.0, 30.0)]);
+        let points = [(1.0, 10.0), (2.0, 9.0), (3.0, 30.0), (3.0, 20.0), (9.0, 30.0), (10.0, 31.0)];
+        let front =
+            |noise: f64| super::front(points.into_iter(), |value| value, |a: f64, b: f64| (a - b).abs() <= noise);
+        assert_eq!(front(0.0), [(1.0, 10.0), (3.0, 30.0), (10.0, 31.0)]);
+        // What is not told from the best of the faster ones is no reason to wait.
+        assert_eq!(front(2.0), [(1.0, 10.0), (3.0, 30.0)]);
     }
 }

@@ -1,14 +1,22 @@
-//! Grouped bars of R@K with 95 % intervals, a panel a direction.
+//! R@K of every row with 95 % intervals, a panel a direction, a colour a cutoff.
 
 use std::collections::BTreeSet;
 
 use super::Scene;
-use super::canvas::{Align, BODY, Canvas, GREY};
-use super::frame::{Axis, Entry, Figure, Kind, Scale};
+use super::canvas::Canvas;
+use super::dots::{Dots, Line};
+use super::frame::{Axis, Entry, Kind};
+use super::palette::Look;
 use crate::protocol::Direction;
-use crate::record::Control;
+use crate::record::{Control, section::Row};
 use crate::report::score::Score;
 use crate::stats::metric::Metric;
+
+/// Points between the dots of two cutoffs.
+const SPREAD: f64 = 5.0;
+
+/// What stands above controls.
+const CONTROLS: &str = "controls";
 
 /// Draws the plot; `None` without any R@K.
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
@@ -31,56 +39,66 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         return None;
     }
     let shown = |row: &usize| panels.iter().any(|(_, groups)| groups.iter().any(|group| group[*row].is_some()));
-    let shown: Vec<usize> = (0..rows.len()).filter(shown).collect();
-    // Chance is the floor under a whole group and no competitor: a line across it.
-    let (floors, bars): (Vec<usize>, Vec<usize>) = shown.iter().partition(|row| rows[**row].control == Control::Chance);
-    let look = |row: usize| scene.palette.look(scene.section, &rows[row]);
-    let entry = |row: &usize, kind| Entry { text: rows[*row].name.clone(), look: look(*row), kind };
-    let legend = bars.iter().map(|row| entry(row, Kind::Bar)).chain(floors.iter().map(|row| entry(row, Kind::Plain)));
-    let top = panels.iter().flat_map(|(_, groups)| groups.iter().flatten().flatten());
-    let top = top.map(|score| score.interval.map_or(score.mean, |interval| interval.high)).fold(1.0, f64::max);
+    let groups = by_family(rows, (0..rows.len()).filter(shown));
+    let mut lines = Vec::new();
+    let mut places: Vec<(usize, usize)> = Vec::new();
+    for (family, members) in &groups {
+        if groups.len() > 1 {
+            lines.push(Line::Heading(family.clone()));
+        }
+        for row in members {
+            places.push((*row, lines.len()));
+            lines.push(Line::Row { name: rows[*row].name.clone(), control: rows[*row].control != Control::None });
+        }
+    }
+    let highest = panels.iter().flat_map(|(_, groups)| groups.iter().flatten().flatten());
+    let highest = highest.map(|score| score.interval.map_or(score.mean, |interval| interval.high)).fold(1.0, f64::max);
     let axis = |direction: &Direction| {
-        let x = Axis {
-            label: String::new(),
-            range: (0.0, cutoffs.len() as f64),
-            scale: Scale::Linear,
-            ticks: Vec::new(),
-            names: Vec::new(),
-        };
         let words = Metric::parse(&format!("{direction} R@1")).group();
-        (words.to_string(), x, Axis::linear("recall at K, %", [0.0, top.min(100.0)], true))
+        (words.to_string(), Axis::linear("recall at K, %", [0.0, highest.min(100.0)], true))
     };
-    let figure = Figure {
+    let entry = |(at, k): (usize, &usize)| Entry { text: format!("R@{k}"), look: Look::of_place(at), kind: Kind::Mark };
+    let figure = Dots {
         title,
         footer: &scene.footer("Whiskers: 95 % interval over images and seeds."),
         panels: panels.iter().map(|(direction, _)| axis(direction)).collect(),
-        stacked: bars.len() > 7,
-        legend: legend.collect(),
+        lines,
+        legend: cutoffs.iter().enumerate().map(entry).collect(),
     };
     let (mut canvas, frames) = figure.frame();
     for ((_, groups), panel) in panels.iter().zip(&frames) {
-        for (at, (group, k)) in groups.iter().zip(&cutoffs).enumerate() {
-            let width = 0.84 / bars.len().max(1) as f64;
-            let left = at as f64 + 0.08;
-            for (i, row) in bars.iter().enumerate() {
+        for (at, group) in groups.iter().enumerate() {
+            // Cutoffs stand one below the other, so that their whiskers do not cross.
+            let offset = SPREAD * (at as f64 - (groups.len() as f64 - 1.0) / 2.0);
+            for (row, line) in &places {
                 let Some(score) = &group[*row] else { continue };
-                let x = left + width * i as f64;
-                canvas.bar(
-                    panel.at(x + 0.06 * width, 0.0),
-                    panel.clamp(x + 0.94 * width, score.mean),
-                    look(*row).colour,
-                );
                 if let Some(interval) = score.interval {
-                    panel.whisker(&mut canvas, x + 0.5 * width, interval.low.max(0.0), interval.high.min(100.0));
+                    panel.whisker(&mut canvas, interval, (*line, offset));
                 }
+                Look::of_place(at).marker(&mut canvas, panel.at(score.mean, *line, offset), 3.4);
             }
-            for score in floors.iter().filter_map(|row| group[*row].as_ref()) {
-                let (a, b) = (panel.clamp(at as f64 + 0.04, score.mean), panel.clamp(at as f64 + 0.96, score.mean));
-                canvas.dashed(&[a, b], GREY, 1.8, (2.0, 3.0));
-            }
-            let (x, y) = panel.at(at as f64 + 0.5, 0.0);
-            canvas.text((x, y + 14.0), &format!("R@{k}"), BODY, Align::Centre);
         }
     }
     Some(canvas)
+}
+
+/// Rows by the families of their methods, in the order in which these come; what is made of others, and controls, behind them.
+fn by_family(rows: &[Row<'_>], shown: impl Iterator<Item = usize>) -> Vec<(String, Vec<usize>)> {
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    for row in shown {
+        let trial = rows[row].trials.first();
+        let card = trial.and_then(|trial| xmbench_methods::registry::find(&trial.method)).map(|method| method.card());
+        let family = match (rows[row].control, card) {
+            (Control::None, Some(card)) => card.family.clone(),
+            (Control::None, None) if trial.is_some_and(|trial| trial.is_made_of_others()) => "made of others".into(),
+            (Control::None, None) => "other".into(),
+            _ => CONTROLS.into(),
+        };
+        match groups.iter_mut().find(|(known, _)| *known == family) {
+            Some((_, members)) => members.push(row),
+            None => groups.push((family, vec![row])),
+        }
+    }
+    groups.sort_by_key(|(family, _)| family == CONTROLS);
+    groups
 }
