@@ -1,6 +1,9 @@
 //! `xmbench report`: tables and plots of a recording.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -8,10 +11,10 @@ use serde_json::json;
 use super::Status;
 use crate::{
     claims,
-    output::{answer, json as to_json, short, tell},
+    output::{answer, json as to_json, quoted, short, tell},
     record::{Outcome, Recording, store},
     report::{self, Rendered},
-    run::Methods,
+    run::{Methods, nearest},
 };
 
 #[derive(clap::Args)]
@@ -22,6 +25,9 @@ pub struct Args {
     /// Another recording whose trials count as well: seeds or experiments that were run apart; may be given again
     #[arg(long, value_name = "DIR")]
     merge: Vec<PathBuf>,
+    /// Of this experiment alone; may be given again
+    #[arg(long, value_name = "NAME")]
+    experiment: Vec<String>,
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
@@ -41,6 +47,18 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     }
     if recording.trials.is_empty() {
         bail!("the recording {} holds no trial; `xmbench run` makes some", folder.display());
+    }
+    if let Some(unknown) =
+        args.experiment.iter().find(|name| !recording.trials.iter().any(|it| it.experiment == **name))
+    {
+        let known: BTreeSet<&str> = recording.trials.iter().map(|trial| trial.experiment.as_str()).collect();
+        let hint = nearest(unknown, known.iter().copied());
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        bail!("the recording {} has no experiment {}{hint}; it has {known}", folder.display(), quoted(unknown));
+    }
+    if !args.experiment.is_empty() {
+        recording.trials.retain(|trial| args.experiment.contains(&trial.experiment));
+        recording.manifest.experiments.retain(|name, _| args.experiment.contains(name));
     }
     if args.cite {
         answer(report::bibliography(&recording).trim_end())?;

@@ -4,6 +4,7 @@ mod cli;
 #[cfg(unix)]
 mod command;
 mod common;
+mod course;
 mod eval;
 mod extract;
 mod failures;

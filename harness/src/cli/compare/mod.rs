@@ -210,9 +210,9 @@ impl Difference {
 fn as_table(differences: &[Difference]) -> String {
     let (same, other): (Vec<&Difference>, Vec<&Difference>) = differences.iter().partition(|it| it.is_none());
     let counted = match (same.len(), other.len()) {
-        (0, differ) => format!("{differ} numbers differ"),
+        (0, _) => String::new(),
         (same, 0) => return format!("identical: all {same} numbers, in every bit"),
-        (same, differ) => format!("{same} numbers are identical in every bit and left out, {differ} differ"),
+        (same, differ) => format!("\n\n{same} numbers are identical in every bit and left out, {differ} differ"),
     };
     let heading = ["EXPERIMENT", "DATASET", "ROW", "METRIC", "A", "B", "A - B", "95% INTERVAL", "VERDICT"];
     let mut rows = vec![heading.map(str::to_string).to_vec()];
@@ -231,7 +231,7 @@ fn as_table(differences: &[Difference]) -> String {
             difference.verdict().into(),
         ]
     }));
-    format!("{}\n\n{counted}", table(&rows))
+    table(&rows) + &counted
 }
 
 fn as_json(differences: &[Difference]) -> String {
