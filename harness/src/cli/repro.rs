@@ -24,7 +24,7 @@ use crate::{
         judge::{self, Judged},
         render::{self, Part},
     },
-    run::{Experiment, Methods, Progress, Settings, Summary, device, machine, plan, sweep},
+    run::{Clocking, Experiment, Methods, Progress, Settings, Summary, device, machine, plan, sweep},
 };
 
 #[derive(clap::Args)]
@@ -140,7 +140,7 @@ fn run_table(
     let data = super::data_folder(args.shared.data_dir.clone());
     let require_data = !args.tables.is_empty();
     let settings =
-        Settings { profile, device: device.clone(), data, require_data, clock: false, allow_commands: false };
+        Settings { profile, device: device.clone(), data, require_data, clock: Clocking::Never, allow_commands: false };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
     let mut shown = Progress::new(trials, false);

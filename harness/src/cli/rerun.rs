@@ -15,7 +15,9 @@ use super::{
 use crate::{
     output::{answer, json as to_json, quoted},
     record::{Control, Manifest, Origin, Recording, Store, Trial, store, words},
-    run::{Experiment, Methods, Profile, Progress, Settings, device, machine, nearest, plan, plan::only, sweep},
+    run::{
+        Clocking, Experiment, Methods, Profile, Progress, Settings, device, machine, nearest, plan, plan::only, sweep,
+    },
 };
 
 #[derive(clap::Args)]
@@ -76,7 +78,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.data_dir.clone()),
         require_data: true,
-        clock: false,
+        clock: Clocking::Never,
         // Whoever made the recording wrote its experiments.
         allow_commands: false,
     };

@@ -17,7 +17,7 @@ use crate::{
     output::{answer, json as to_json, progress, quoted, short, tell},
     record::{Control, Manifest, Store, check},
     report::Rendered,
-    run::{Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
+    run::{Clocking, Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
 };
 
 #[derive(clap::Args)]
@@ -42,6 +42,9 @@ pub struct Args {
     /// Let methods run the programs that the experiments name
     #[arg(long)]
     allow_commands: bool,
+    /// Leave the clock of encoding and search to a later run, for which the fitted matchers stay in the recording
+    #[arg(long)]
+    no_clock: bool,
     /// Render no report at the end
     #[arg(long)]
     no_report: bool,
@@ -134,7 +137,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         device,
         data: super::data_folder(args.shared.data_dir.clone()),
         require_data: !args.all,
-        clock: true,
+        clock: if args.no_clock { Clocking::Later } else { Clocking::Now },
         allow_commands: args.allow_commands,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();

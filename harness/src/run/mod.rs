@@ -37,7 +37,7 @@ pub use plan::{Combined, Job, Planned, plan};
 pub use profile::Profile;
 pub use progress::Progress;
 pub use score::{evaluate, validate};
-pub use sweep::{Settings, Summary, sweep};
+pub use sweep::{Clocking, Settings, Summary, sweep};
 
 /// `; did you mean `x`?` with the known name that is most like `name`, or nothing if none is.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {

@@ -28,10 +28,21 @@ pub struct Settings {
     pub data: Option<PathBuf>,
     /// Whether a dataset that is not there is an error; otherwise its experiments are left out, and a line says so.
     pub require_data: bool,
-    /// Whether what encoding and search take is measured, after all rows are fitted.
-    pub clock: bool,
+    /// When what encoding and search take is measured.
+    pub clock: Clocking,
     /// Whether methods may run programs that an experiment names.
     pub allow_commands: bool,
+}
+
+/// When what encoding and search take is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clocking {
+    /// When all rows on a dataset are fitted.
+    Now,
+    /// By a later run; matchers stay in the recording until then.
+    Later,
+    /// Not at all.
+    Never,
 }
 
 /// What a run did.
@@ -109,7 +120,7 @@ pub fn sweep(
         for (clocks, (experiment, plan)) in
             [false, true].into_iter().flat_map(|clocks| users.iter().map(move |it| (clocks, it)))
         {
-            if ended == End::Interrupted || (clocks && !settings.clock) {
+            if ended == End::Interrupted || (clocks && settings.clock != Clocking::Now) {
                 continue;
             }
             let (label, dataset) = (entry.label(), &dataset);
@@ -120,7 +131,9 @@ pub fn sweep(
             summary.interrupted = true;
             return Ok(summary);
         }
-        store.forget_matchers()?;
+        if settings.clock != Clocking::Later {
+            store.forget_matchers()?;
+        }
     }
     Ok(summary)
 }
@@ -189,7 +202,7 @@ mod tests {
             device: Device::Cpu,
             data: data.map(PathBuf::from),
             require_data: false,
-            clock: false,
+            clock: Clocking::Never,
             allow_commands: false,
         };
         for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {

@@ -5,7 +5,7 @@ use std::{path::Path, sync::atomic::AtomicBool};
 use candle_core::Device;
 use xmbench::{
     record::{Control, Manifest, Outcome, Store},
-    run::{Experiment, Methods, Profile, Progress, Settings, plan, sweep},
+    run::{Clocking, Experiment, Methods, Profile, Progress, Settings, plan, sweep},
 };
 use xmbench_datasets::{Images, Matrix, Texts};
 use xmbench_methods::{Codes, Error, Matcher, Method, Result, Run, Similarity, Training, card::Card, params};
@@ -117,7 +117,8 @@ fn a_failure_is_a_row_with_its_reason_and_the_run_goes_on() {
     let manifest = Manifest { profile: "smoke".into(), ..Manifest::default() };
     let mut store = Store::open(folder.path(), manifest).unwrap();
     let (profile, device) = (Profile::Smoke, Device::Cpu);
-    let settings = Settings { profile, device, data: None, require_data: true, clock: true, allow_commands: false };
+    let settings =
+        Settings { profile, device, data: None, require_data: true, clock: Clocking::Now, allow_commands: false };
     let stop = AtomicBool::new(false);
     let run = |store: &mut Store| {
         sweep(&[(&experiment, &trials)], &settings, store, &mut Progress::new(0, true), &stop).unwrap()

@@ -8,14 +8,14 @@ use crate::report::table::{Head, Mark, Row, RowKind, Table};
 pub const WIDTH: usize = 100;
 
 /// Characters of the longest name of a row.
-const NAME: usize = 34;
+const NAME: usize = 40;
 
 /// The table with its protocol, at most [`WIDTH`] characters wide: spreads go first, then columns from the middle.
 pub fn terminal(table: &Table) -> String {
     let rows: Vec<&Row> = table.rows.iter().filter(|row| !row.kind.below()).collect();
     let name = |row: &Row| {
         let cut = if row.marks.contains(&Mark::CutShort) { "§" } else { "" };
-        format!("{}{cut}", short(&plain(&row.name), NAME))
+        format!("{}{cut}", fitting(&plain(&row.name)))
     };
     let cell = |row: &Row, column: usize, spreads: bool| {
         let cell = &row.cells[column];
@@ -112,4 +112,12 @@ fn wrapped(text: &str) -> String {
         }
     }
     lines.join("\n")
+}
+
+/// The name, or as much of it as fits.
+fn fitting(name: &str) -> String {
+    match name.chars().count() > NAME {
+        true => name.chars().take(NAME - 1).collect::<String>() + "…",
+        false => name.to_string(),
+    }
 }
