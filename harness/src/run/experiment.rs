@@ -8,6 +8,7 @@
 //! plots = ["recall"]
 //! protocol = { task = { kind = "pairs" } }
 //! common = { embedding = 256 }     # parameters of every method below that has them and does not say otherwise
+//! tuned = true                    # rows take their parameters from tuned/NAME.toml, or from the file of this name: see `tuned`
 //!
 //! [[datasets]]
 //! name = "emoji"                  # every other key is an option of the dataset
@@ -17,6 +18,7 @@
 //! label = "VSE++"
 //! shuffled = true                 # also fitted on shuffled pairs, as a control
 //! select = ["margin"]             # of a swept parameter's values, the best on the validation split makes the row
+//! tuned = false                   # keeps the parameters that are typed, and is not tuned
 //! shortlists_only = true          # too slow for a whole gallery: fitted, without validation, as the second stage of `rerank` alone
 //!
 //! [[ensembles]]                   # the mean of the scores of fitted rows is a row of its own
@@ -44,6 +46,7 @@ use super::{
     explain::explain,
     nearest,
     profile::{Profile, Profiles},
+    tuned::{self, Taken},
 };
 use crate::{
     protocol::Protocol,
@@ -79,6 +82,8 @@ pub struct Experiment {
     pub ensembles: Vec<EnsembleEntry>,
     /// Rows that order the best of one row by another.
     pub rerank: Vec<RerankEntry>,
+    /// Tuned parameters of its rows.
+    pub tuned: Option<Taken>,
     /// Whether the profile leaves the experiment out.
     pub off: bool,
     /// Where files that parameters name are looked for.
@@ -134,9 +139,19 @@ pub struct MethodEntry {
     /// What of the method's card stands beside the entry's rows.
     #[serde(default)]
     pub reported: Vec<Quoted>,
+    /// Whether the row is tuned, and takes tuned parameters.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub tuned: bool,
+    /// The parameters that make the row what it is: those of its entry, unless it says which.
+    #[serde(default)]
+    pub own: Option<Vec<String>>,
     /// Everything else in the entry: parameters, with an array for each that is swept.
     #[serde(flatten)]
     pub params: toml::Table,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Numbers of a method's card.
@@ -194,6 +209,8 @@ struct Wire {
     datasets: Vec<DatasetEntry>,
     #[serde(default)]
     common: toml::Table,
+    #[serde(default)]
+    tuned: Option<toml::Value>,
     methods: Vec<MethodEntry>,
     #[serde(default)]
     ensembles: Vec<EnsembleEntry>,
@@ -258,7 +275,7 @@ impl Experiment {
             let path = Path::new(name);
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read experiment {name}"))?;
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let mut experiment = Self::parse(&stem, name, &text, profile)?;
+            let mut experiment = Self::read((&stem, name), &text, profile, path.parent())?;
             experiment.places.beside = path.parent().map(Path::to_owned);
             return Ok(experiment);
         }
@@ -279,8 +296,13 @@ impl Experiment {
     /// # Errors
     /// Wrong TOML, an unknown or missing key, or values that make no sense; file and line are named.
     pub fn parse(name: &str, file: &str, text: &str, profile: Profile) -> Result<Self> {
+        Self::read((name, file), text, profile, None)
+    }
+
+    fn read((name, file): (&str, &str), text: &str, profile: Profile, beside: Option<&Path>) -> Result<Self> {
         let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
         let (mut methods, mut rerank) = (wire.methods, wire.rerank);
+        methods.iter_mut().for_each(MethodEntry::note_own);
         for (profile, change) in wire.profile.all() {
             for (target, params) in &change.params {
                 if rerank.iter().any(|entry| entry.label == *target) {
@@ -312,6 +334,7 @@ impl Experiment {
         }
         let mut common = wire.common;
         common.extend(chosen.common);
+        let tuned = tuned::taken(chosen.tuned.as_ref().or(wire.tuned.as_ref()), (name, file), profile, beside)?;
         let experiment = Self {
             name: name.into(),
             title: wire.title,
@@ -326,6 +349,7 @@ impl Experiment {
             methods,
             ensembles: wire.ensembles,
             rerank,
+            tuned,
             off: chosen.off,
             places: Places::default(),
         };
@@ -360,9 +384,11 @@ impl Experiment {
             methods,
             ensembles,
             rerank,
+            tuned,
             ..
         } = self.clone();
         let profile = Profiles::default();
+        let tuned = tuned.map(|taken| toml::Value::try_from(taken.tuned).expect("a tree of plain values"));
         let wire = Wire {
             title,
             analysis,
@@ -373,6 +399,7 @@ impl Experiment {
             protocol,
             datasets,
             common,
+            tuned,
             methods,
             ensembles,
             rerank,
@@ -395,6 +422,7 @@ impl Experiment {
             bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
         }
         self.protocol.check()?;
+        self.tuned.as_ref().map_or(Ok(()), |taken| taken.check_datasets(&self.name, &self.datasets))?;
         // What is recorded must read back.
         let note = check::name("a name", &self.name).and_then(|()| self.note().check());
         let entries = self.datasets.iter().map(DatasetEntry::label);
@@ -413,6 +441,16 @@ impl Experiment {
 impl MethodEntry {
     fn answers(&self, target: &str) -> bool {
         self.method == target || self.label.as_deref() == Some(target)
+    }
+
+    /// Whether a parameter is one that makes the row what it is.
+    pub fn owns(&self, key: &str) -> bool {
+        self.own.as_ref().is_some_and(|own| own.iter().any(|it| it == key))
+    }
+
+    /// Notes which parameters are the entry's own, before a profile adds others.
+    fn note_own(&mut self) {
+        self.own.get_or_insert_with(|| self.params.keys().cloned().collect());
     }
 }
 

@@ -19,3 +19,4 @@ mod stages;
 mod strangers;
 #[cfg(target_os = "linux")]
 mod streams;
+mod tune;
