@@ -202,7 +202,6 @@ fn merged(before: Option<Tuned>, found: &mut Found) -> Tuned {
 }
 
 fn write(args: &Args, out: &Path, whole: &Tuned) -> Result<()> {
-    let text = toml::to_string(whole).context("tuned rows that do not go into TOML")?;
     let head = format!(
         "# What `xmbench tune {} --profile {} --trials {} --seed {}` found: {}.\n\
          # Judged on validation data alone; `before` and `after` are validation scores. Not to be edited by hand.\n",
@@ -212,7 +211,7 @@ fn write(args: &Args, out: &Path, whole: &Tuned) -> Result<()> {
         whole.seed,
         whole.budget()
     );
-    files::replace(out, |file| std::io::Write::write_all(file, format!("{head}{text}").as_bytes()))
+    files::replace(out, |file| std::io::Write::write_all(file, format!("{head}{}", whole.to_toml()).as_bytes()))
         .with_context(|| format!("cannot write {}", out.display()))
 }
 
@@ -248,7 +247,7 @@ fn text(tuned: &Tuned, left: &[NotTuned]) -> String {
             let score = |score: f64| format!("{score:.3}");
             let mut changes = row.changes().into_iter().map(|(key, from, to)| format!("{key} {from} -> {to}"));
             lines.push(vec![
-                cut(&row.row, 30),
+                cut(&row.row, 28),
                 tuned.trials.to_string(),
                 row.before.map_or("failed".into(), score),
                 score(row.after),

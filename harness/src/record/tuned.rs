@@ -113,6 +113,49 @@ impl Tuned {
         self.rows.iter().find(|it| it.row == row && it.dataset == dataset)
     }
 
+    /// As a file: what belongs to one row stands in one table of a few lines.
+    ///
+    /// # Panics
+    /// Never: these are plain values.
+    pub fn to_toml(&self) -> String {
+        fn line(out: &mut String, key: &str, value: impl Serialize) {
+            let value = toml::Value::try_from(value).expect("a tree of plain values");
+            *out += &format!("{key} = {value}\n");
+        }
+        let mut out = String::new();
+        line(&mut out, "experiment", &self.experiment);
+        line(&mut out, "profile", &self.profile);
+        line(&mut out, "trials", self.trials);
+        line(&mut out, "seed", self.seed);
+        line(&mut out, "program", &self.program);
+        line(&mut out, "commit", &self.commit);
+        line(&mut out, "dirty", self.dirty);
+        line(&mut out, "rungs", &self.rungs);
+        if self.rows.is_empty() {
+            out += "rows = []\n";
+        }
+        for row in &self.rows {
+            out += "\n[[rows]]\n";
+            line(&mut out, "row", &row.row);
+            line(&mut out, "dataset", &row.dataset);
+            line(&mut out, "method", &row.method);
+            line(&mut out, "developed_on", &row.developed_on);
+            line(&mut out, "checksum", &row.checksum);
+            if let Some(before) = row.before {
+                line(&mut out, "before", before);
+            }
+            line(&mut out, "after", row.after);
+            line(&mut out, "epochs", row.epochs);
+            line(&mut out, "fits", row.fits);
+            line(&mut out, "failed", row.failed);
+            line(&mut out, "seconds", row.seconds);
+            line(&mut out, "ranges", &row.ranges);
+            line(&mut out, "present", &row.present);
+            line(&mut out, "params", &row.params);
+        }
+        out
+    }
+
     /// The budget in words: `16 settings a row: 16 for 1/9 of its epochs, 6 for 1/3, 2 for all`.
     pub fn budget(&self) -> String {
         let rung = |rung: &Rung| match rung.epochs_over {
@@ -160,5 +203,52 @@ impl TunedRow {
         changed
             .map(|(key, value)| (key.as_str(), self.present.get(key).map(text).unwrap_or("none".into()), text(value)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_reads_back_as_what_was_written() {
+        let domain = |text: &str| toml::from_str::<BTreeMap<String, Domain>>(text).unwrap();
+        let row = TunedRow {
+            row: "DJSRH 16 bits".into(),
+            dataset: "emoji, \"split\" 1".into(),
+            method: "djsrh".into(),
+            developed_on: "emoji".into(),
+            checksum: "ab01".into(),
+            before: None,
+            after: 0.1 + 0.2,
+            epochs: 9,
+            fits: 4,
+            failed: 1,
+            seconds: 1.5,
+            ranges: domain("rate = { from = 1e-4, to = 0.01, scale = 'log' }\nwarmup = [0, 1]"),
+            present: toml::toml! { rate = 0.5
+            warmup = 1 },
+            params: toml::toml! { rate = 0.001
+            warmup = 1 },
+        };
+        let tuned = Tuned {
+            experiment: "02-emoji-hashing".into(),
+            profile: "quick".into(),
+            trials: 6,
+            seed: 1,
+            program: "0.1.0+ab".into(),
+            commit: String::new(),
+            dirty: false,
+            rungs: vec![Rung { settings: 6, epochs_over: 3 }, Rung { settings: 2, epochs_over: 1 }],
+            rows: vec![row.clone(), TunedRow { before: Some(-1.0), dataset: "b".into(), ..row.clone() }],
+        };
+        assert_eq!(toml::from_str::<Tuned>(&tuned.to_toml()).unwrap(), tuned);
+        let none = Tuned { rows: Vec::new(), ..tuned.clone() };
+        assert_eq!(toml::from_str::<Tuned>(&none.to_toml()).unwrap(), none);
+        assert_eq!(tuned.budget(), "6 settings a row, 6 for 1/3, 2 for all of its epochs");
+        assert_eq!(row.changes(), [("rate", "0.5".to_string(), "0.001".to_string())]);
+        assert!(tuned.check().is_ok());
+        let lacks = Tuned { rows: vec![TunedRow { present: Table::new(), ..row }], ..tuned };
+        assert!(lacks.check().unwrap_err().expected.contains("`present` with `rate`"));
     }
 }

@@ -524,7 +524,7 @@ off = true
     #[test]
     fn messages_name_file_line_and_what_was_meant() {
         insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
-        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `protocol`, `datasets`, `common`, `tuned`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
           | titel = "Example"
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"
@@ -540,7 +540,7 @@ off = true
           | protocol = { task = { kind = "pears" } }
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @r"
-        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `common`, `params`; did you mean `seeds`?
+        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `common`, `tuned`, `params`; did you mean `seeds`?
           | seed = [7]
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");

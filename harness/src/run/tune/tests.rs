@@ -1,9 +1,12 @@
 use std::sync::atomic::AtomicBool;
 
-use xmbench_datasets::{Dataset, FeatureTable, Matrix};
+use xmbench_datasets::{Dataset, FeatureTable, Matrix, random::Seed};
 use xmbench_methods::method::Silent;
 
-use super::*;
+use super::{
+    fit::{Fit, Judged},
+    *,
+};
 use crate::protocol::Protocol;
 
 fn judged(dataset: Dataset, rungs: &[usize]) -> Vec<f64> {
