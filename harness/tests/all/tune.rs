@@ -68,7 +68,7 @@ fn an_absurd_rate_is_found_out_with_the_same_budget_for_every_row() {
         assert!(rate("present") == 1e-9 && (1e-4..=1e-2).contains(&rate("params")), "{row}");
         // 9 settings for one epoch, 3 for three, 2 for all nine: of every row.
         assert_eq!(row["fits"].as_integer(), Some(14));
-        assert_eq!(row["developed_on"].as_str(), Some("planted-linear (test=50, train=160, val=50)"));
+        assert_eq!(row["developed_on"].as_str(), Some("planted-linear (seed=0, test=50, train=160, val=50)"));
     }
     // The margin is what makes that row, and its entry says so; of a sum there is no warm-up.
     let keys = |row: &Value| row["params"].as_table().unwrap().keys().cloned().collect::<Vec<_>>();

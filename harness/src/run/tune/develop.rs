@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use toml::Table;
-use xmbench_datasets::{Checksum, Collection, Dataset, sources};
+use xmbench_datasets::{Checksum, Collection, Dataset, OptionValue, sources};
 use xmbench_methods::Training;
 
 use crate::run::experiment::DatasetEntry;
@@ -26,6 +26,9 @@ pub struct Development {
     pub checksum: Checksum,
     /// What settings are judged on.
     pub val: Collection,
+    /// Whether that was held out of the training items here alone: where the rows are reported nothing is validated, and their last
+    /// epoch is kept.
+    pub held_out: bool,
     name: String,
     train: Collection,
     vocabulary: usize,
@@ -40,22 +43,26 @@ impl Development {
     /// # Errors
     /// If the dataset cannot be opened, or has no validation data.
     pub fn open(entry: &DatasetEntry, data: Option<&Path>) -> Result<Self> {
+        let known = |key: &str| {
+            let source = sources().iter().find(|source| source.name == entry.name)?;
+            source.options.iter().find(|option| option.name == key).map(|option| option.default)
+        };
         let mut options = entry.options.clone();
-        options.remove(SEED);
+        if let (Some(seed), Some(OptionValue::Integer(default))) = (options.get_mut(SEED), known(SEED)) {
+            *seed = default.into();
+        }
         let open = |options: &Table| {
             xmbench_datasets::open(&entry.name, options, data)
                 .with_context(|| format!("cannot open dataset {}", entry.label()))
         };
-        let known = |key: &str| {
-            let source = sources().iter().find(|source| source.name == entry.name);
-            source.is_some_and(|source| source.options.iter().any(|option| option.name == key))
-        };
         let mut dataset = open(&options)?;
-        if dataset.val.is_none() && known(VALIDATION) && !options.contains_key(VALIDATION) {
+        let held_out = dataset.val.is_none() && known(VALIDATION).is_some();
+        if held_out {
             options.insert(VALIDATION.into(), HELD_OUT.into());
             dataset = open(&options)?;
         }
-        Self::of(dataset, DatasetEntry { name: entry.name.clone(), label: None, options }.label())
+        let called = DatasetEntry { name: entry.name.clone(), label: None, options }.label();
+        Ok(Self { held_out, ..Self::of(dataset, called)? })
     }
 
     /// Takes training and validation data, and drops what else there is.
@@ -67,7 +74,16 @@ impl Development {
         let Some(val) = val else {
             bail!("dataset {called} has no validation split, on which alone settings are judged")
         };
-        Ok(Self { called, checksum, val, name, train, vocabulary: words.len(), classes: classes.len() })
+        Ok(Self {
+            called,
+            checksum,
+            val,
+            held_out: false,
+            name,
+            train,
+            vocabulary: words.len(),
+            classes: classes.len(),
+        })
     }
 
     /// The view that a method gets.
@@ -92,7 +108,7 @@ mod tests {
         };
         let reported = xmbench_datasets::open("emoji", &toml::toml! { seed = 1 }, None).unwrap();
         let developed = of(1);
-        assert_eq!(developed.called, "emoji");
+        assert_eq!(developed.called, "emoji (seed=0)");
         assert_ne!(developed.checksum, reported.checksum);
         assert_ne!(developed.val.images.ids, reported.val.unwrap().images.ids);
         assert_eq!(developed.val.images.ids, of(2).val.images.ids);

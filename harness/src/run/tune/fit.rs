@@ -43,7 +43,8 @@ pub struct Fit<'a> {
 /// What came of a fit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Judged {
-    /// The best validation score up to the epoch, of those epochs after which the row itself is validated and of the last.
+    /// The best validation score up to the epoch, of those epochs after which the row itself is validated and of the last; that of the
+    /// last alone where the row is never validated.
     Score(f64),
     /// The setting cannot be fitted.
     Failed(String),
@@ -94,10 +95,14 @@ impl Fit<'_> {
         observer: &mut (dyn Observer + Send),
     ) -> Result<(Judged, f64), Failure> {
         let own = count(self.params, "validate_every");
+        let never = self.data.held_out || own > count(self.params, "epochs");
         let mut params = self.params.clone();
         // As often as the row itself, and behind every rung.
-        let every = rungs.iter().fold(if own > count(self.params, "epochs") { 0 } else { own }, |a, &b| gcd(a, b));
+        let every = rungs.iter().fold(if never { 0 } else { own }, |a, &b| gcd(a, b));
         params.insert("validate_every".into(), toml::Value::Integer(every as i64));
+        if never {
+            params.insert("patience".into(), toml::Value::Integer(0));
+        }
         std::fs::create_dir_all(&self.checkpoints).map_err(Error::io(&self.checkpoints))?;
 
         let judge = |matcher: &dyn Matcher| validate(matcher, &self.data.val, self.protocol);
@@ -118,7 +123,7 @@ impl Fit<'_> {
             Err(Error::Numeric(reason)) => return Ok((Judged::Failed(reason), seconds)),
             Err(error) => return Err(error.into()),
         }
-        let due = |epoch: usize| epoch.is_multiple_of(own) || epoch == epochs;
+        let due = |epoch: usize| epoch == epochs || (!never && epoch.is_multiple_of(own));
         let judged = run.history.iter().filter(|it| it.epoch <= epochs && due(it.epoch)).filter_map(|it| it.validation);
         match judged.reduce(f64::max) {
             Some(score) => Ok((Judged::Score(score), seconds)),
