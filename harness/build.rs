@@ -57,6 +57,27 @@ fn main() {
     println!("cargo::rustc-env=XMBENCH_COMMIT={}", git(&["rev-parse", "HEAD"]).unwrap_or_default());
     let changed = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|changes| !changes.is_empty());
     println!("cargo::rustc-env=XMBENCH_DIRTY={}", if changed { "yes" } else { "no" });
+    tuned();
+}
+
+/// Writes the list of the tuned files that travel with the program, as the experiments do: names and texts.
+fn tuned() {
+    const FOLDER: &str = "experiments/tuned";
+    println!("cargo::rerun-if-changed={FOLDER}");
+    let mut files: Vec<_> = fs::read_dir(FOLDER).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    let entries: String = files
+        .iter()
+        .filter_map(|path| Some((path.file_stem()?.to_str()?, fs::canonicalize(path).ok()?)))
+        .map(|(name, path)| format!("    ({name:?}, include_str!({path:?})),\n"))
+        .collect();
+    let text = format!(
+        "/// The tuned rows that are part of the program: name and text of each file.\npub const TUNED: &[(&str, &str)] = &[\n{entries}];\n"
+    );
+    let out = env::var("OUT_DIR").unwrap_or_default();
+    fs::write(Path::new(&out).join("tuned.rs"), text)
+        .unwrap_or_else(|error| panic!("cannot write {out}/tuned.rs: {error}"));
 }
 
 /// What git says of the project's own repository: of sources that were unpacked inside another one it is asked nothing.

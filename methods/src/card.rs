@@ -6,12 +6,14 @@
 mod claim;
 mod complete;
 mod metrics;
+mod tune;
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Serialize};
 
 pub use claim::{Claim, ClaimTest, Ground, Kind, Region};
+pub use tune::{Between, Domain, Scale, Tune, With};
 
 use crate::{Error, Result};
 
@@ -133,6 +135,9 @@ pub struct Parameter {
     /// is part of a trial's identity.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub file: bool,
+    /// What tuning draws it from; absent of one that is not tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tune: Option<Tune>,
 }
 
 /// A row of a paper's table.
@@ -228,6 +233,7 @@ impl Card {
                     *own = shared;
                 }
             }
+            own.tune = own.tune.take().or(shared.tune);
         }
         for (i, code) in card.code.iter().enumerate() {
             if let Some([key, expected, found]) = code.fault() {
@@ -246,6 +252,18 @@ impl Card {
             }
         }
         Ok(card)
+    }
+
+    /// Whether gradients train it, over epochs: its row is tuned.
+    pub fn is_trained(&self) -> bool {
+        self.shared.iter().any(|group| group == "schedule")
+    }
+
+    /// The parameters that are tuned, with what they are drawn from.
+    pub fn tuned(&self) -> impl Iterator<Item = (&str, &Tune)> {
+        let tuned =
+            self.parameters.iter().filter_map(|(key, parameter)| Some((key.as_str(), parameter.tune.as_ref()?)));
+        tuned.filter(|(_, tune)| !tune.domain.is_empty())
     }
 
     /// Every number that papers print, one by one, in the card's order.

@@ -14,6 +14,7 @@ mod repro;
 mod rerun;
 mod run;
 mod shared;
+mod tune;
 
 use std::{
     ffi::OsString,
@@ -53,6 +54,8 @@ enum Command {
     Data(data::Args),
     /// Run experiments and record every trial
     Run(run::Args),
+    /// Find parameters of trained rows on validation data, the same number of settings for every row
+    Tune(tune::Args),
     /// Render tables and plots from a recording
     Report(report::Args),
     /// Run trials of a recording again, from the recording alone, and say whether every bit is equal
@@ -113,6 +116,10 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
                 run::set_threads(shared.threads)?;
                 shared.max_memory.into_iter().for_each(memory::set_limit);
             }
+            Command::Tune(args) => {
+                run::set_threads(args.threads)?;
+                args.max_memory.into_iter().for_each(memory::set_limit);
+            }
             Command::BenchDevice(args) => run::set_threads(args.threads)?,
             Command::Explain(args) => run::set_threads(args.threads)?,
             Command::Rerun(args) => run::set_threads(args.threads)?,
@@ -156,6 +163,7 @@ fn dispatch(command: Command, methods: &Methods) -> Result<Status> {
         Command::List(args) => list::run(&args, methods),
         Command::Data(args) => data::run(&args),
         Command::Run(args) => run::run(&args, methods),
+        Command::Tune(args) => tune::run(&args, methods),
         Command::Report(args) => report::run(&args, methods),
         Command::Repro(args) => repro::run(&args, methods),
         Command::Rerun(args) => rerun::run(&args, methods),

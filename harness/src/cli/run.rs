@@ -195,7 +195,8 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
     let mut objects = Vec::new();
     for (experiment, plan) in experiments.iter().zip(plans) {
         for dataset in &experiment.datasets {
-            for trial in plan {
+            let label = dataset.label();
+            for trial in plan.iter().map(|planned| planned.on(&label)) {
                 let control = if trial.control == Control::Shuffled { "shuffled" } else { "" };
                 let params: Vec<String> = trial.params.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 rows.push(vec![

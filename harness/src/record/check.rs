@@ -28,7 +28,7 @@ pub struct Wrong {
 /// Result of a check.
 pub type Checked<T = ()> = Result<T, Wrong>;
 
-fn wrong<T>(expected: impl Into<String>, found: impl ToString) -> Checked<T> {
+pub(super) fn wrong<T>(expected: impl Into<String>, found: impl ToString) -> Checked<T> {
     Err(Wrong { expected: expected.into(), found: found.to_string() })
 }
 
@@ -72,13 +72,13 @@ fn few(what: &str, count: usize) -> Checked {
 }
 
 /// That a checksum is hexadecimal.
-fn checksum(text: &str) -> Checked {
+pub(super) fn checksum(text: &str) -> Checked {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if digits && text.len() <= 128 { Ok(()) } else { wrong("a checksum in hexadecimal digits", quoted(text)) }
 }
 
 /// That a number is finite and not negative.
-fn amount(what: &str, value: f64) -> Checked {
+pub(super) fn amount(what: &str, value: f64) -> Checked {
     if value.is_finite() && value >= 0.0 { Ok(()) } else { wrong(format!("{what}: a finite number from 0 on"), value) }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod synthetic;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod tuned;
 pub(crate) mod words;
 
 pub use error::{Error, Result};
@@ -26,6 +27,7 @@ pub use id::{Id, Stem};
 pub(crate) use journal::{digest, digest_of};
 pub use origin::Origin;
 pub use store::Store;
+pub use tuned::{Rung, Tuned, TunedRow};
 
 use std::collections::BTreeMap;
 

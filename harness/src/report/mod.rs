@@ -10,6 +10,7 @@ pub(crate) mod results;
 pub(crate) mod score;
 pub(crate) mod single;
 pub(crate) mod table;
+mod tuned;
 
 #[cfg(test)]
 mod tests;
@@ -66,12 +67,16 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
         for table in &claims {
             rendered.write_words(out, table)?;
         }
+        let tuned = tuned::table(section, &recording.manifest);
+        if let Some(table) = &tuned {
+            rendered.write_words(out, table)?;
+        }
         let pictures = plot::pictures(section, &mut scores, &palette)?;
         for picture in &pictures {
             rendered.write(out, &picture.stem.file("svg"), picture.svg.as_bytes())?;
             rendered.write(out, &picture.stem.file("png"), &picture.png)?;
         }
-        parts.push(Part { section, tables, claims, pictures });
+        parts.push(Part { section, tables, tuned, claims, pictures });
     }
     let judged = crate::claims::judge(&tested);
     rendered.claims = crate::claims::counts(&judged);

@@ -17,6 +17,8 @@ pub struct Part<'a> {
     pub section: &'a Section<'a>,
     /// Its tables.
     pub tables: Vec<Table>,
+    /// What its rows were tuned over.
+    pub tuned: Option<Table>,
     /// What papers claim of its rows.
     pub claims: Vec<Table>,
     /// Its plots.
@@ -41,7 +43,7 @@ pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>)
         out += &results(part);
     }
     if let Some(table) = overview {
-        out += &format!("<section>\n<h2>Claims</h2>\n{}</section>\n", words_table(table));
+        out += &format!("<section>\n<h2>Claims</h2>\n{}</section>\n", words_table(table, "These verdicts"));
     }
     out += &failures(recording);
     out += &datasets(manifest);
@@ -118,9 +120,12 @@ fn results(part: &Part<'_>) -> String {
         let links = export::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
         out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
     }
+    if let Some(table) = &part.tuned {
+        out += &words_table(table, "This table");
+    }
     if !part.claims.is_empty() {
         out += "<h4>What is claimed of these rows</h4>\n";
-        part.claims.iter().for_each(|table| out += &words_table(table));
+        part.claims.iter().for_each(|table| out += &words_table(table, "These verdicts"));
     }
     for picture in &part.pictures {
         out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);
@@ -130,11 +135,11 @@ fn results(part: &Part<'_>) -> String {
     out + "</section>\n"
 }
 
-/// A table of verdicts with its files.
-fn words_table(table: &Table) -> String {
+/// A table of words with its files, and what the line below calls it.
+fn words_table(table: &Table, called: &str) -> String {
     let links = claims::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
     format!(
-        "<div class=\"prose\">\n{}</div>\n<p class=\"files\">These verdicts as {}</p>\n",
+        "<div class=\"prose\">\n{}</div>\n<p class=\"files\">{called} as {}</p>\n",
         export::html(table),
         links.join(", ")
     )

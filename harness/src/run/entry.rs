@@ -51,15 +51,35 @@ pub struct MethodEntry {
     /// What of the method's card stands beside the entry's rows.
     #[serde(default)]
     pub reported: Vec<Quoted>,
+    /// Whether the row is tuned, and takes tuned parameters.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub tuned: bool,
+    /// The parameters that make the row what it is: those of its entry, unless it says which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<Vec<String>>,
     /// Everything else in the entry: parameters, with an array for each that is swept.
     #[serde(flatten)]
     pub params: toml::Table,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl MethodEntry {
     /// Whether a profile that changes parameters of `target` means this entry.
     pub fn answers(&self, target: &str) -> bool {
         self.method == target || self.label.as_deref() == Some(target)
+    }
+
+    /// Whether a parameter is one that makes the row what it is.
+    pub fn owns(&self, key: &str) -> bool {
+        self.own.as_ref().is_some_and(|own| own.iter().any(|it| it == key))
+    }
+
+    /// Notes which parameters are the entry's own, before a profile adds others.
+    pub fn note_own(&mut self) {
+        self.own.get_or_insert_with(|| self.params.keys().cloned().collect());
     }
 }
 

@@ -9,6 +9,7 @@
 //! protocol = { task = { kind = "pairs" } }
 //! common = { embedding = 256 }     # parameters of every method below that has them and does not say otherwise
 //! training_images = [500, 1000]    # a learning curve: each row with so many training images and their texts; with all when absent
+//! tuned = true                    # rows take their parameters from tuned/NAME.toml, or from the file of this name: see `tuned`
 //!
 //! [[datasets]]
 //! name = "emoji"                  # every other key is an option of the dataset
@@ -18,6 +19,7 @@
 //! label = "VSE++"
 //! shuffled = true                 # also fitted on shuffled pairs, as a control
 //! select = ["margin"]             # of a swept parameter's values, the best on the validation split makes the row
+//! tuned = false                   # keeps the parameters that are typed, and is not tuned
 //! shortlists_only = true          # too slow for a whole gallery: fitted, without validation, as the second stage of `rerank` alone
 //!
 //! [[ensembles]]                   # the mean of the scores of fitted rows is a row of its own
@@ -47,6 +49,7 @@ use super::{
     explain::explain,
     nearest,
     profile::{Profile, Profiles},
+    tuned::{self, Taken},
 };
 use crate::{
     protocol::Protocol,
@@ -79,6 +82,9 @@ pub struct Experiment {
     pub training_images: Vec<usize>,
     /// Parameters of every method that has them, unless its entry says otherwise.
     pub common: toml::Table,
+    /// Tuned parameters of its rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<Taken>,
     /// What is run.
     pub methods: Vec<MethodEntry>,
     /// Rows that are means of others' scores.
@@ -113,6 +119,8 @@ struct Wire {
     datasets: Vec<DatasetEntry>,
     #[serde(default)]
     common: toml::Table,
+    #[serde(default)]
+    tuned: Option<toml::Value>,
     methods: Vec<MethodEntry>,
     #[serde(default)]
     ensembles: Vec<EnsembleEntry>,
@@ -144,7 +152,7 @@ impl Experiment {
             let path = Path::new(name);
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read experiment {name}"))?;
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let mut experiment = Self::parse(&stem, name, &text, profile)?;
+            let mut experiment = Self::read((&stem, name), &text, profile, path.parent())?;
             experiment.places.beside = path.parent().map(Path::to_owned);
             return Ok(experiment);
         }
@@ -165,8 +173,13 @@ impl Experiment {
     /// # Errors
     /// Wrong TOML, an unknown or missing key, or values that make no sense; file and line are named.
     pub fn parse(name: &str, file: &str, text: &str, profile: Profile) -> Result<Self> {
+        Self::read((name, file), text, profile, None)
+    }
+
+    fn read((name, file): (&str, &str), text: &str, profile: Profile, beside: Option<&Path>) -> Result<Self> {
         let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
         let (mut methods, mut rerank) = (wire.methods, wire.rerank);
+        methods.iter_mut().for_each(MethodEntry::note_own);
         for (profile, change) in wire.profile.all() {
             for (target, params) in &change.params {
                 if rerank.iter().any(|entry| entry.label == *target) {
@@ -198,6 +211,7 @@ impl Experiment {
         }
         let mut common = wire.common;
         common.extend(chosen.common);
+        let tuned = tuned::taken(chosen.tuned.as_ref().or(wire.tuned.as_ref()), (name, file), profile, beside)?;
         let experiment = Self {
             name: name.into(),
             title: wire.title,
@@ -213,6 +227,7 @@ impl Experiment {
             methods,
             ensembles: wire.ensembles,
             rerank,
+            tuned,
             off: chosen.off,
             places: Places::default(),
         };
@@ -254,6 +269,7 @@ impl Experiment {
             bail!("`training_images`: expected numbers above 0, found 0");
         }
         self.protocol.check()?;
+        self.tuned.as_ref().map_or(Ok(()), |taken| taken.check_datasets(&self.name, &self.datasets))?;
         // What is recorded must read back.
         let note = check::name("a name", &self.name).and_then(|()| self.note().check());
         let entries = self.datasets.iter().map(DatasetEntry::label);
@@ -339,7 +355,7 @@ off = true
     #[test]
     fn messages_name_file_line_and_what_was_meant() {
         insta::assert_snapshot!(parse(&TEXT.replace("title =", "titel =")), @r#"
-        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `training_images`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
+        example.toml, line 2: unknown field `titel`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `training_images`, `protocol`, `datasets`, `common`, `tuned`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `title`?
           | titel = "Example"
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1, 2")), @r#"
@@ -355,7 +371,7 @@ off = true
           | protocol = { task = { kind = "pears" } }
         "#);
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [7]", "seed = [7]")), @r"
-        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `common`, `params`; did you mean `seeds`?
+        example.toml, line 23: unknown field `seed`, expected one of `off`, `seeds`, `datasets`, `common`, `tuned`, `params`; did you mean `seeds`?
           | seed = [7]
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");

@@ -26,6 +26,8 @@ mod stated;
 pub mod sweep;
 pub mod timing;
 pub mod trial;
+pub mod tune;
+pub mod tuned;
 
 pub use bench::name;
 pub use deep::deep;

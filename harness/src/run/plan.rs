@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use xmbench_methods::Method;
 
 use super::{Experiment, Methods, entry::MethodEntry, files::Checksums, stages, stated::stated};
-use crate::record::{Control, ENSEMBLE, RERANK, check};
+use crate::record::{Control, ENSEMBLE, RERANK, check, words};
 
 /// A trial of an experiment on any of its datasets.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub struct Planned {
     pub params: toml::Table,
     /// Checksums of the files that parameters name, for every seed; none where none does.
     pub files: Arc<Checksums>,
+    /// What is done on datasets for which the row was tuned: settings and complete parameters in place of those here.
+    pub tuned: Arc<BTreeMap<String, Settings>>,
     /// The parameters that the grid varies, [`TRAINING_IMAGES`] among them.
     pub swept: BTreeMap<String, String>,
     /// How many training images there are; all of them when absent.
@@ -38,6 +40,8 @@ pub struct Planned {
 
 /// What tables and plots call the number of training images where an experiment varies it.
 pub const TRAINING_IMAGES: &str = "training images";
+/// Complete parameters of every setting, and all of them in one table.
+pub type Settings = (Vec<toml::Table>, toml::Table);
 
 /// What a trial does.
 #[derive(Clone)]
@@ -78,6 +82,20 @@ impl Combined {
 }
 
 impl Planned {
+    /// The row as tables name it.
+    pub fn row(&self) -> String {
+        words::label(&self.label, &self.swept)
+    }
+
+    /// The trial on a dataset, as the experiment calls it: with what was tuned for that.
+    pub fn on(&self, dataset: &str) -> Self {
+        let mut on = self.clone();
+        if let (Job::Fit { settings, .. }, Some((tuned, params))) = (&mut on.job, self.tuned.get(dataset)) {
+            (*settings, on.params) = (tuned.clone(), params.clone());
+        }
+        on
+    }
+
     /// What the method's pair scorer measures beside the scores.
     pub fn measures(&self) -> &[String] {
         match &self.job {
@@ -138,18 +156,31 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         }
         let selected = |key: &str| entry.select.iter().any(|name| name == key);
         for (point, swept) in grid(&params, |key| !selected(key)).with_context(named)? {
-            // What the first pass left an array is the value of a parameter that takes arrays.
-            let settings = grid(&point, selected).with_context(named)?.into_iter();
-            let mut settings: Vec<toml::Table> =
-                settings.map(|(params, _)| method.resolve(&params)).collect::<Result<_, _>>().with_context(named)?;
-            let params = together(&settings);
             let mut files = Checksums::new();
-            for setting in &mut settings {
-                for (seed, sums) in experiment.places.find(method, setting, &experiment.seeds).with_context(named)? {
-                    merge(files.entry(seed).or_default(), sums);
+            let mut complete = |point: &toml::Table| -> Result<Settings> {
+                // What the first pass left an array is the value of a parameter that takes arrays.
+                let settings = grid(point, selected)?.into_iter();
+                let mut settings: Vec<toml::Table> =
+                    settings.map(|(params, _)| method.resolve(&params)).collect::<Result<_, _>>()?;
+                let params = together(&settings);
+                for setting in &mut settings {
+                    for (seed, sums) in experiment.places.find(method, setting, &experiment.seeds)? {
+                        merge(files.entry(seed).or_default(), sums);
+                    }
+                }
+                Ok((settings, params))
+            };
+            let (settings, params) = complete(&point).with_context(named)?;
+            let mut tuned = BTreeMap::new();
+            if let Some(taken) = &experiment.tuned {
+                let row = words::label(&label, &swept);
+                for (dataset, found) in taken.of_row(&row, entry, method)? {
+                    let point = point.clone().into_iter().chain(found).collect();
+                    let context = || format!("{}: row `{row}` on {dataset}", taken.file);
+                    tuned.insert(dataset.clone(), complete(&point).with_context(context)?);
                 }
             }
-            let files = Arc::new(files);
+            let (files, tuned) = (Arc::new(files), Arc::new(tuned));
             for &images in &sizes {
                 let mut swept = swept.clone();
                 swept.extend(images.map(|images| (TRAINING_IMAGES.to_string(), images.to_string())));
@@ -165,6 +196,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
                     job: Job::Fit { method, settings: settings.clone() },
                     params: params.clone(),
                     files: files.clone(),
+                    tuned: tuned.clone(),
                     swept: swept.clone(),
                     images,
                     seed,
@@ -181,6 +213,7 @@ pub fn plan(experiment: &Experiment, methods: &Methods) -> Result<Vec<Planned>> 
         let hint = super::nearest(key, known.iter().map(String::as_str));
         bail!("experiment {}: `common` names `{key}`, which is a parameter of no method of it{hint}", experiment.name);
     }
+    experiment.tuned.as_ref().map_or(Ok(()), |taken| taken.check_rows(experiment, &trials))?;
     stages::append(experiment, &mut trials, &mut rows)?;
     for (label, value) in rows.iter().flat_map(|(label, swept)| swept.values().map(move |value| (label, value))) {
         // Values name rows of tables, and what is recorded must read back.

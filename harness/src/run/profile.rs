@@ -70,6 +70,8 @@ pub struct Override {
     pub datasets: Option<Vec<DatasetEntry>>,
     /// Common parameters.
     pub common: toml::Table,
+    /// Where tuned parameters are, see [`super::tuned`].
+    pub tuned: Option<toml::Value>,
     /// Parameters by label or by method; shortlists by label.
     pub params: BTreeMap<String, toml::Table>,
 }

@@ -131,6 +131,7 @@ fn add(
             job: Job::Combine(combined),
             params: params.clone(),
             files: Arc::default(),
+            tuned: Arc::default(),
             swept: row.1.clone(),
             images: None,
             seed,

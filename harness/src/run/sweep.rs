@@ -92,7 +92,10 @@ pub fn sweep(
         }
     }
     for entry in entries {
-        let users: Vec<&Work<'_>> = work.iter().filter(|(experiment, _)| experiment.datasets.contains(entry)).collect();
+        let users = work.iter().filter(|(experiment, _)| experiment.datasets.contains(entry));
+        let label = entry.label();
+        let on = |plan: &[Planned]| -> Vec<Planned> { plan.iter().map(|planned| planned.on(&label)).collect() };
+        let users: Vec<(&Experiment, Vec<Planned>)> = users.map(|(experiment, plan)| (*experiment, on(plan))).collect();
         let dataset = match open(entry, settings) {
             Ok(dataset) => dataset,
             Err(error) if settings.require_data => {

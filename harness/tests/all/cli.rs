@@ -45,7 +45,7 @@ fn a_typing_error_in_an_experiment_is_shown_with_its_line() {
     place.write("a.toml", &EXPERIMENT.replace("columns =", "colums ="));
     let error = place.run("run a.toml").code(2).stderr;
     insta::assert_snapshot!(error, @r#"
-    error: a.toml, line 5: unknown field `colums`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `training_images`, `protocol`, `datasets`, `common`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `columns`?
+    error: a.toml, line 5: unknown field `colums`, expected one of `title`, `analysis`, `seeds`, `columns`, `plots`, `expected`, `training_images`, `protocol`, `datasets`, `common`, `tuned`, `methods`, `ensembles`, `rerank`, `profile`; did you mean `columns`?
       | colums = ["i2t R@1", "t2i R@1", "rsum"]
     "#);
 }

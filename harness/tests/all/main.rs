@@ -20,3 +20,4 @@ mod stages;
 mod strangers;
 #[cfg(target_os = "linux")]
 mod streams;
+mod tune;

@@ -74,6 +74,42 @@ fn every_parameter_is_documented_in_full() {
 }
 
 #[test]
+fn tuning_draws_what_the_parameter_permits() {
+    for method in registry::methods() {
+        let (card, defaults) = (method.card(), method.resolve(&toml::Table::new()).unwrap());
+        for (key, tune) in card.tuned() {
+            assert!(defaults.contains_key(key), "{}: `tune` of `{key}`, which is no parameter", card.name);
+            assert!(card.is_trained(), "{}: `tune` of a method that no gradient trains", card.name);
+            let needed = tune.with.as_ref().map_or(key, |with| &with.key);
+            assert!(defaults.contains_key(needed), "{}: `{key}` is tuned with `{needed}`, which is none", card.name);
+            for value in tune.domain.extremes() {
+                let table = toml::Table::from_iter([(key.to_string(), value.clone())]);
+                let resolved = method.resolve(&table).unwrap_or_else(|error| panic!("{}: {error}", card.name));
+                assert_eq!(resolved[key], value, "{}: `{key}` is drawn as another type", card.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_trained_method_has_its_rate_its_penalty_and_its_margin_or_temperature_tuned() {
+    let mut trained = 0;
+    for card in registry::methods().map(|method| method.card()).filter(|card| card.is_trained()) {
+        let tuned: Vec<&str> = card.tuned().map(|(key, _)| key).collect();
+        let weighs = |key: &str| key == "margin" || key.ends_with("temperature") || key == "lambda_softmax";
+        for key in card.parameters.keys() {
+            let must = ["learning_rate", "weight_decay"].contains(&key.as_str()) || weighs(key);
+            // Whether it is learnt is no number, and words attend to regions in no row of that method.
+            let other = ["learn_temperature"].contains(&key.as_str())
+                || (&card.name[..], &key[..]) == ("joint_embedding", "lambda_softmax");
+            assert!(!must || other || tuned.contains(&key.as_str()), "{}: `{key}` is not tuned", card.name);
+        }
+        trained += 1;
+    }
+    assert!(trained >= 27, "{trained}");
+}
+
+#[test]
 fn cards_are_short_enough_to_be_read() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut seen = 0;
