@@ -10,7 +10,7 @@ use crate::{
     claims,
     output::{answer, json as to_json, short, tell},
     record::{Outcome, Recording, store},
-    report::{self, Rendered},
+    report::{self, Rendered, explore::Source},
     run::Methods,
 };
 
@@ -22,6 +22,9 @@ pub struct Args {
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
+    /// Where datasets lie that are not built in, for captions and pictures; the variable XMBENCH_DATA when absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -33,7 +36,9 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     if recording.trials.is_empty() {
         bail!("the recording {} holds no trial; `xmbench run` makes some", folder.display());
     }
-    let rendered = show(&recording, methods, &args.out, args.json)
+    let data = super::data_folder(args.data_dir.clone());
+    let source = Source { folder: &folder, data: data.as_deref() };
+    let rendered = show(&recording, methods, source, &args.out, args.json)
         .with_context(|| format!("cannot render the report of {}", folder.display()))?;
     if args.json {
         let page = page(&rendered, &args.out);
@@ -45,8 +50,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
 }
 
 /// Renders a recording and prints its tables and where the report is.
-pub fn show(recording: &Recording, methods: &Methods, out: &Path, quiet: bool) -> Result<Rendered> {
-    let rendered = report::render(recording, &claims::stated(methods), out)?;
+pub fn show(recording: &Recording, methods: &Methods, source: Source<'_>, out: &Path, quiet: bool) -> Result<Rendered> {
+    let rendered = report::render_with(recording, &claims::stated(methods), Some(source), out)?;
     if !quiet {
         for table in &rendered.tables {
             tell(&format!("{}\n", table.trim_end()));

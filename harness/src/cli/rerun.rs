@@ -78,6 +78,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         require_data: true,
         // Whoever made the recording wrote its experiments.
         allow_commands: false,
+        lean: true,
     };
     let manifest = Manifest {
         command: command_line(),

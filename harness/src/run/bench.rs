@@ -20,12 +20,15 @@ use super::{
 use crate::{
     output::short,
     protocol::{Direction, IN_SHORTLIST},
-    record::{Control, Id, Origin, Outcome, RERANK, Store, Trial, check},
+    record::{Control, Id, Origin, Outcome, RERANK, Store, Trial, check, files, kept},
 };
 
 /// Why a trial is passed over that ended the run before this one.
 const TOO_LARGE: &str = "the system ended the run for want of memory while this trial was under way; it was passed over this time, the \
                          next run tries it again: give it smaller parameters, or more memory";
+
+/// Bytes of the largest matcher that stays in a recording.
+const LARGEST_MATCHER: u64 = 32 << 20;
 
 /// How a run ended.
 #[derive(PartialEq)]
@@ -74,14 +77,21 @@ impl<'a> Bench<'a> {
                             .or_insert_with(|| controls::shuffled(self.dataset, Seed(planned.seed))),
                         _ => self.dataset,
                     };
-                    let keep = self.wanted.contains(&trial.id).then(|| self.store.matcher(&trial.id));
-                    let setting = Setting { dataset, keep, ..self.setting(self.store.checkpoints(&trial.id)) };
+                    let keep = (self.wanted.contains(&trial.id) || self.is_asked(planned))
+                        .then(|| self.store.matcher(&trial.id));
+                    let best = self.best(planned);
+                    let setting = Setting { dataset, keep, best, ..self.setting(self.store.checkpoints(&trial.id)) };
                     execute::execute(planned, &setting, self.progress)
                 }
             };
             // What would not read back is a failure now and no surprise later.
-            let outcome = outcome.and_then(|numbers| {
-                let filled = filled(trial.clone(), numbers);
+            let outcome = outcome.and_then(|mut numbers| {
+                let found = std::mem::take(&mut numbers.found);
+                let mut filled = filled(trial.clone(), numbers);
+                if !found.is_empty() {
+                    let kept = self.store.keep(&trial.id, &found);
+                    filled.kept = Some(kept.map_err(|error| Failure::Reason(error.to_string()))?);
+                }
                 filled
                     .check()
                     .map_err(|it| Failure::Reason(format!("expected {}, found {}", it.expected, it.found)))?;
@@ -106,10 +116,45 @@ impl<'a> Bench<'a> {
                     trial.outcome = Outcome::failed(&reason);
                 }
             }
+            self.forget_a_large_matcher(planned, &trial)?;
             self.add(trial)?;
         }
         self.forget_stale(plan);
         Ok(End::Done)
+    }
+
+    /// Whether somebody may look at the row query by query: with one seed of it, unless the run keeps nothing but numbers.
+    fn is_looked_at(&self, planned: &Planned) -> bool {
+        let first = self.experiment.seeds.first() == Some(&planned.seed);
+        first && planned.scored && planned.control == Control::None && !self.settings.lean
+    }
+
+    /// Items of each query that are kept of a row.
+    pub fn best(&self, planned: &Planned) -> usize {
+        if self.is_looked_at(planned) { kept::BEST } else { 0 }
+    }
+
+    /// Whether the row's matcher is kept, for queries in words of one's own: of a method that reads words, and is no other program.
+    fn is_asked(&self, planned: &Planned) -> bool {
+        let Job::Fit { method, .. } = &planned.job else { return false };
+        let card = method.card();
+        let reads_words =
+            card.needs.iter().any(|need| ["texts.tokens", "texts.bow"].iter().any(|it| need.contains(it)));
+        self.is_looked_at(planned) && reads_words && card.family != "external"
+    }
+
+    /// Identities of trials whose matchers stay in the recording.
+    pub fn asked(&self, plan: &[Planned]) -> BTreeSet<Id> {
+        plan.iter().filter(|planned| self.is_asked(planned)).map(|planned| self.head(plan, planned).id).collect()
+    }
+
+    /// Removes a matcher that takes more room than it is worth, unless rows are made of it.
+    fn forget_a_large_matcher(&self, planned: &Planned, trial: &Trial) -> Result<()> {
+        let large = || files::size(&self.store.matcher(&trial.id)) > LARGEST_MATCHER;
+        if self.is_asked(planned) && !self.wanted.contains(&trial.id) && large() {
+            self.store.forget_matcher(&trial.id)?;
+        }
+        Ok(())
     }
 
     /// What every trial runs in.
@@ -121,6 +166,7 @@ impl<'a> Bench<'a> {
             device: &self.settings.device,
             checkpoints,
             keep: None,
+            best: 0,
             stop: self.stop,
         }
     }
@@ -298,6 +344,7 @@ impl<'a> Bench<'a> {
             values: BTreeMap::new(),
             unified: false,
             origin: None,
+            kept: None,
         }
     }
 }

@@ -114,7 +114,7 @@ impl Bench<'_> {
         for &place in &members {
             parts.push(self.part(plan, planned, place)?);
         }
-        let setting = self.setting(PathBuf::new());
+        let setting = Setting { best: self.best(planned), ..self.setting(PathBuf::new()) };
         execute::apart(&planned.label, || measure(&parts, &members, combined, &setting))
     }
 
@@ -187,7 +187,7 @@ fn measure(parts: &[Part], members: &[usize], combined: &Combined, setting: &Set
             .as_ref()
             .map(|(places, shortlist)| Second { members: of(places), shortlist: *shortlist }),
     };
-    let evaluation = encoded.evaluate(protocol, &compared)?;
+    let evaluation = encoded.evaluate(protocol, &compared, setting.best)?;
     let peak_memory = machine::peak_memory();
     setting.goes_on()?;
     let mut timings: Vec<Timing> =

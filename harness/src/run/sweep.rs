@@ -30,6 +30,8 @@ pub struct Settings {
     pub require_data: bool,
     /// Whether methods may run programs that an experiment names.
     pub allow_commands: bool,
+    /// Whether nothing but numbers is kept: neither what stands first for each query nor matchers.
+    pub lean: bool,
 }
 
 /// What a run did.
@@ -103,7 +105,7 @@ pub fn sweep(
             manifest.datasets.insert(entry.label(), note_of_dataset(&dataset));
         })?;
         // What the experiments make of fitted rows may be of each other's: nothing is forgotten before all are through.
-        let (mut wanted, mut members) = (BTreeSet::new(), BTreeSet::new());
+        let (mut wanted, mut members, mut asked) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for (experiment, plan) in &users {
             let none = BTreeSet::new();
             let bench = Bench {
@@ -118,6 +120,7 @@ pub fn sweep(
             };
             wanted.extend(bench.members(plan, true));
             members.extend(bench.members(plan, false));
+            asked.extend(bench.asked(plan));
         }
         for (experiment, plan) in users {
             let mut bench = Bench {
@@ -135,7 +138,7 @@ pub fn sweep(
                 return Ok(summary);
             }
         }
-        members.iter().try_for_each(|id| store.forget_matcher(id))?;
+        members.difference(&asked).try_for_each(|id| store.forget_matcher(id))?;
     }
     Ok(summary)
 }
@@ -205,6 +208,7 @@ mod tests {
             data: data.map(PathBuf::from),
             require_data: false,
             allow_commands: false,
+            lean: true,
         };
         for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {
             assert!(is_absent(&open(&entry(name), &settings(None)).unwrap_err()));
