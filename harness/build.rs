@@ -44,6 +44,9 @@ fn main() {
     println!("cargo::rustc-env=XMBENCH_VERSIONS={}", versions(&lock).join(" "));
     println!("cargo::rustc-env=XMBENCH_BUILD={}", env::var("PROFILE").unwrap_or_default());
 
+    let out = env::var("OUT_DIR").expect("cargo names a folder for what a build makes");
+    fs::write(Path::new(&out).join("equations.rs"), equations(Path::new("../methods/src"))).expect("it can be written");
+
     // The commit of the build, which is not that of the folder one stands in later.
     for path in ["src", "HEAD", "logs/HEAD"].into_iter().filter_map(|name| match name {
         "src" => Some(name.to_string()),
@@ -78,6 +81,35 @@ fn tuned() {
     let out = env::var("OUT_DIR").unwrap_or_default();
     fs::write(Path::new(&out).join("tuned.rs"), text)
         .unwrap_or_else(|error| panic!("cannot write {out}/tuned.rs: {error}"));
+}
+
+/// The equations at the head of each method's source, the first block of text in its documentation: name, path, line, text.
+fn equations(methods: &Path) -> String {
+    let inside = |folder: &Path| -> Vec<_> {
+        let mut paths: Vec<_> =
+            fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        paths.sort();
+        paths
+    };
+    let mut found = Vec::new();
+    for card in inside(methods).iter().flat_map(|family| inside(family)) {
+        let source = card.with_extension("rs");
+        let (true, Ok(text)) = (card.extension().is_some_and(|it| it == "toml"), fs::read_to_string(&source)) else {
+            continue;
+        };
+        let head: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).collect();
+        let Some(start) = head.iter().position(|line| line.trim() == "```text") else { continue };
+        let block: Vec<&str> = head[start + 1..].iter().take_while(|line| line.trim() != "```").copied().collect();
+        let block: Vec<&str> = block.iter().map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+        let name = card.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = source.strip_prefix("..").unwrap_or(&source).to_string_lossy().replace('\\', "/");
+        found.push(format!("({name:?}, {path:?}, {}, {:?})", start + 2, block.join("\n")));
+    }
+    format!(
+        "/// Of each method: its name, the path of its source, the line of the first equation, the equations.\n\
+         const EQUATIONS: &[(&str, &str, usize, &str)] = &[{}];\n",
+        found.join(", ")
+    )
 }
 
 /// What git says of the project's own repository: of sources that were unpacked inside another one it is asked nothing.

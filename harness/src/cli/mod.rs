@@ -9,6 +9,7 @@ mod eval;
 mod explain;
 mod extract;
 mod list;
+mod query;
 mod report;
 mod repro;
 mod rerun;
@@ -62,6 +63,8 @@ enum Command {
     Rerun(rerun::Args),
     /// Run tables of papers again and judge every cell
     Repro(repro::Args),
+    /// Ask rows of a recording: the best items for a caption, for words of your own, or for an image
+    Query(query::Args),
     /// Set two recordings, or two rows, side by side
     Compare(compare::Args),
     /// Print the metrics of two files of embeddings, or of one of scores
@@ -121,6 +124,7 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
                 args.max_memory.into_iter().for_each(memory::set_limit);
             }
             Command::BenchDevice(args) => run::set_threads(args.threads)?,
+            Command::Query(_) => run::set_threads(None)?,
             Command::Explain(args) => run::set_threads(args.threads)?,
             Command::Rerun(args) => run::set_threads(args.threads)?,
             Command::Data(args) => args.threads().map_or(Ok(()), run::set_threads)?,
@@ -167,6 +171,7 @@ fn dispatch(command: Command, methods: &Methods) -> Result<Status> {
         Command::Report(args) => report::run(&args, methods),
         Command::Repro(args) => repro::run(&args, methods),
         Command::Rerun(args) => rerun::run(&args, methods),
+        Command::Query(args) => query::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Check(args) => check::run(&args),

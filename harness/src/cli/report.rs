@@ -13,7 +13,7 @@ use crate::{
     claims,
     output::{answer, json as to_json, quoted, short, tell},
     record::{Outcome, Recording, store},
-    report::{self, Rendered},
+    report::{self, Rendered, explore::Source},
     run::{Methods, nearest},
 };
 
@@ -34,6 +34,9 @@ pub struct Args {
     /// Print the papers of the recording's methods as BibTeX, and write nothing; a report has them as methods.bib
     #[arg(long, conflicts_with = "json")]
     cite: bool,
+    /// Where datasets lie that are not built in, for captions and pictures; the variable XMBENCH_DATA when absent
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -64,7 +67,9 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         answer(report::bibliography(&recording).trim_end())?;
         return Ok(Status::Done);
     }
-    let rendered = show(&recording, methods, &args.out, args.json)
+    let data = super::data_folder(args.data_dir.clone());
+    let source = Source { folder: &folder, data: data.as_deref() };
+    let rendered = show(&recording, methods, source, &args.out, args.json)
         .with_context(|| format!("cannot render the report of {}", folder.display()))?;
     if args.json {
         let page = page(&rendered, &args.out);
@@ -76,8 +81,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
 }
 
 /// Renders a recording and prints its tables and where the report is.
-pub fn show(recording: &Recording, methods: &Methods, out: &Path, quiet: bool) -> Result<Rendered> {
-    let rendered = report::render(recording, &claims::stated(methods), out)?;
+pub fn show(recording: &Recording, methods: &Methods, source: Source<'_>, out: &Path, quiet: bool) -> Result<Rendered> {
+    let rendered = report::render_with(recording, &claims::stated(methods), Some(source), out)?;
     if !quiet {
         for table in &rendered.tables {
             tell(&format!("{}\n", table.trim_end()));

@@ -139,8 +139,15 @@ fn run_table(
     let mut store = Store::open(&folder, manifest)?;
     let data = super::data_folder(args.shared.data_dir.clone());
     let require_data = !args.tables.is_empty();
-    let settings =
-        Settings { profile, device: device.clone(), data, require_data, clock: Clocking::Never, allow_commands: false };
+    let settings = Settings {
+        profile,
+        device: device.clone(),
+        data,
+        require_data,
+        clock: Clocking::Never,
+        allow_commands: false,
+        lean: true,
+    };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
     let mut shown = Progress::new(trials, false);

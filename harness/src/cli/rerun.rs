@@ -81,6 +81,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         clock: Clocking::Never,
         // Whoever made the recording wrote its experiments.
         allow_commands: false,
+        lean: true,
     };
     let manifest = Manifest {
         command: command_line(),

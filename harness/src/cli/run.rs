@@ -15,8 +15,8 @@ use serde_json::json;
 use super::{Status, report, shared::Shared, table};
 use crate::{
     output::{answer, json as to_json, progress, quoted, short, tell},
-    record::{Control, Manifest, Store, check},
-    report::Rendered,
+    record::{Control, Manifest, Store, check, words},
+    report::{Rendered, explore::Source},
     run::{Clocking, Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
 };
 
@@ -45,6 +45,10 @@ pub struct Args {
     /// Leave the clock of encoding and search to a later run, for which the fitted matchers stay in the recording
     #[arg(long)]
     no_clock: bool,
+    /// Keep nothing but numbers: neither the best items of each query nor fitted matchers, which `xmbench query` and the page to
+    /// explore are made of
+    #[arg(long)]
+    lean: bool,
     /// Render no report at the end
     #[arg(long)]
     no_report: bool,
@@ -139,6 +143,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         require_data: !args.all,
         clock: if args.no_clock { Clocking::Later } else { Clocking::Now },
         allow_commands: args.allow_commands,
+        lean: args.lean,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
@@ -153,10 +158,13 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let rendered = if args.no_report || summary.interrupted || recording.trials.is_empty() {
         None
     } else {
-        let rendered = report::show(&recording, methods, &args.shared.reports, args.shared.json);
+        let rendered = {
+            let source = Source { folder: &folder, data: settings.data.as_deref() };
+            report::show(&recording, methods, source, &args.shared.reports, args.shared.json)
+        };
         Some(rendered.with_context(|| format!("cannot render the report of {}", folder.display()))?)
     };
-    conclude(args, &folder, &summary, rendered.as_ref())?;
+    conclude(args, &folder, &summary, rendered.as_ref(), store.kept_bytes())?;
     Ok(if summary.interrupted {
         Status::Interrupted
     } else if summary.failed.is_empty() {
@@ -226,7 +234,13 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
     Ok(answer(&said)?)
 }
 
-fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Rendered>) -> Result<()> {
+fn conclude(
+    args: &Args,
+    folder: &Path,
+    summary: &Summary,
+    rendered: Option<&Rendered>,
+    [best, matchers]: [u64; 2],
+) -> Result<()> {
     if args.shared.json {
         let failed: Vec<_> =
             summary.failed.iter().map(|(key, reason)| json!({"trial": key, "reason": reason})).collect();
@@ -240,6 +254,7 @@ fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Ren
         return Ok(answer(&to_json(&json!({
             "recording": folder, "done": summary.done, "recorded_before": summary.recorded, "failed": failed,
             "left_out": left_out, "interrupted": summary.interrupted, "files": rendered.map(|rendered| &rendered.files),
+            "kept": {"best_bytes": best, "matcher_bytes": matchers},
         })))?);
     }
     let mut line =
@@ -249,5 +264,12 @@ fn conclude(args: &Args, folder: &Path, summary: &Summary, rendered: Option<&Ren
     }
     tell(&line);
     tell(&format!("recording: {}", folder.display()));
+    if best + matchers > 0 {
+        tell(&format!(
+            "kept in it for `xmbench query`: the best items of each query, {}, and fitted matchers, {}; --lean keeps neither",
+            words::bytes(best as f64),
+            words::bytes(matchers as f64)
+        ));
+    }
     Ok(())
 }

@@ -9,7 +9,8 @@ use xmbench_datasets::Collection;
 use xmbench_methods::Result;
 
 use super::{
-    Denominator, Direction, Evaluation, Query, Side, Ties,
+    Denominator, Direction, Evaluation, Found, Query, Side, Ties,
+    found::Keep,
     ranking::Ranking,
     relevance::Relevance,
     tally::{Bounds, Tally, depths},
@@ -24,6 +25,8 @@ pub struct Settings<'a> {
     pub ties: Ties,
     /// MAP@all alone: what validation needs.
     pub brief: bool,
+    /// Items a query that are kept.
+    pub best: usize,
 }
 
 /// What one query contributes.
@@ -36,6 +39,7 @@ struct Contribution {
     /// Of binary codes, precision and recall within each Hamming radius from 0 on.
     within: Option<[Vec<f64>; 2]>,
     standing: (usize, usize, usize),
+    found: Vec<Found>,
 }
 
 impl Settings<'_> {
@@ -68,6 +72,7 @@ impl Settings<'_> {
                 curves: Default::default(),
                 within: None,
                 standing,
+                found: Vec::new(),
             };
         }
         let mut metrics = vec![each(&Ranking::average_precision), each(&Ranking::average_precision_at_r)];
@@ -84,7 +89,7 @@ impl Settings<'_> {
         let full = ruled.precision_at_recall(&levels(100));
         let interpolated = ruled.best_precision_from_recall(&levels(10));
         let depths = depths.iter().map(|&n| ruled.hits_at(n) / n as f64).collect();
-        Contribution { metrics, curves: [interpolated, full, depths], within: None, standing }
+        Contribution { metrics, curves: [interpolated, full, depths], within: None, standing, found: Vec::new() }
     }
 
     /// Means over the queries of one direction, and their records.
@@ -187,7 +192,7 @@ pub fn evaluate(
                 .map(|query| {
                     let (i, relevant) = (query - range.start, relevance.of(query));
                     let row = i * gallery..(i + 1) * gallery;
-                    match rows {
+                    let contribution = match rows {
                         Rows::Real(values) => {
                             settings.contribution(&Ranking::of_scores(&values[row], &relevant), &depths)
                         }
@@ -197,9 +202,20 @@ pub fn evaluate(
                             let within = (!settings.brief).then(|| within(distances, *bits, &relevant));
                             Contribution { within, ..settings.contribution(&ranking, &depths) }
                         }
-                    }
+                    };
+                    let found = match settings.best {
+                        0 => Vec::new(),
+                        // What shares a class is often most of the gallery: only what stands first is kept.
+                        best => Keep { best, ties: settings.ties }.of(
+                            (direction, query),
+                            &rows.scores(i, gallery),
+                            |item| relevant[item],
+                            &[],
+                        )?,
+                    };
+                    Ok(Contribution { found, ..contribution })
                 })
-                .collect();
+                .collect::<Result<_>>()?;
             out.extend(block);
             Ok(())
         })?;
@@ -230,10 +246,11 @@ fn over_directions(
     gallery: &Collection,
     contributions: impl Fn(Direction, &Relevance) -> Result<Vec<Contribution>>,
 ) -> Result<Evaluation> {
-    let (mut tally, mut records) = (Tally::default(), Vec::new());
+    let (mut tally, mut records, mut kept) = (Tally::default(), Vec::new(), Vec::new());
     for direction in [Direction::I2t, Direction::T2i] {
         let relevance = Relevance::new(queries, gallery, direction)?;
-        let found = contributions(direction, &relevance)?;
+        let mut found = contributions(direction, &relevance)?;
+        kept.extend(found.iter_mut().flat_map(|one| std::mem::take(&mut one.found)));
         if let Some(shortlist) = shortlist {
             let better = found.iter().map(|one| one.standing.0);
             tally.held(direction, better, shortlist.min(relevance.gallery()), 1.0);
@@ -247,5 +264,5 @@ fn over_directions(
         };
         records.extend(settings.summarise(&mut tally, direction, &found, relevance.gallery(), cluster));
     }
-    Ok(tally.finish(settings.ties, records))
+    Ok(Evaluation { found: kept, ..tally.finish(settings.ties, records) })
 }

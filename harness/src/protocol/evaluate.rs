@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use xmbench_datasets::{Collection, Error, Split};
 use xmbench_methods::{Codes, Result};
 
-use super::{Protocol, Query, Task, category, correlation, pairs};
+use super::{Found, Protocol, Query, Task, category, correlation, found::Keep, pairs};
 use crate::retrieval::Compared;
 
 /// One split with its codes.
@@ -40,6 +40,8 @@ pub struct Evaluation {
     /// Category: what each query contributes to a metric under the protocol's tie rule, by the metric's name with its direction, in the
     /// order of that direction's queries. MAP@all is in `queries`.
     pub values: BTreeMap<String, Vec<f64>>,
+    /// What stands first for each query, where that was asked for; none for correlation.
+    pub found: Vec<Found>,
 }
 
 impl Protocol {
@@ -89,11 +91,11 @@ impl Protocol {
         Ok(())
     }
 
-    fn category(&self, brief: bool) -> Option<category::Settings<'_>> {
+    fn category(&self, brief: bool, best: usize) -> Option<category::Settings<'_>> {
         match &self.task {
             Task::Pairs { .. } | Task::Correlation { .. } => None,
             Task::Category { cutoffs, denominator, .. } => {
-                Some(category::Settings { cutoffs, denominator: *denominator, ties: self.ties, brief })
+                Some(category::Settings { cutoffs, denominator: *denominator, ties: self.ties, brief, best })
             }
         }
     }
@@ -111,7 +113,21 @@ pub fn evaluate<'a>(
     gallery: Side<'a>,
     compared: impl Into<Compared<'a>>,
 ) -> Result<Evaluation> {
-    measure(protocol, queries, gallery, &compared.into(), false)
+    measure(protocol, queries, gallery, &compared.into(), false, 0)
+}
+
+/// As [`evaluate`], keeping the `best` items of each query: their scores are those that the metrics are made of, asked for once.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_and_keep<'a>(
+    protocol: &Protocol,
+    queries: Side<'a>,
+    gallery: Side<'a>,
+    compared: impl Into<Compared<'a>>,
+    best: usize,
+) -> Result<Evaluation> {
+    measure(protocol, queries, gallery, &compared.into(), false, best)
 }
 
 /// The number that selects settings and epochs: [`selection_score`] of an evaluation, without computing what it does not need.
@@ -124,7 +140,7 @@ pub fn judge<'a>(
     gallery: Side<'a>,
     compared: impl Into<Compared<'a>>,
 ) -> Result<f64> {
-    Ok(selection_score(&measure(protocol, queries, gallery, &compared.into(), true)?, protocol))
+    Ok(selection_score(&measure(protocol, queries, gallery, &compared.into(), true, 0)?, protocol))
 }
 
 fn measure(
@@ -133,14 +149,17 @@ fn measure(
     gallery: Side<'_>,
     compared: &Compared<'_>,
     brief: bool,
+    best: usize,
 ) -> Result<Evaluation> {
     protocol.check()?;
     queries.check("query")?;
     match &protocol.task {
-        Task::Pairs { cutoffs, folds } => pairs::evaluate((cutoffs, *folds, protocol.ties), queries, compared),
+        Task::Pairs { cutoffs, folds } => {
+            pairs::evaluate((cutoffs, *folds, protocol.ties), queries, compared, Keep { best, ties: protocol.ties })
+        }
         Task::Category { .. } => {
             gallery.check("gallery")?;
-            let settings = protocol.category(brief).expect("the task is category");
+            let settings = protocol.category(brief, best).expect("the task is category");
             category::evaluate(settings, queries, gallery, compared)
         }
         Task::Correlation { dimensions } => correlation::evaluate(*dimensions, queries),
@@ -158,7 +177,7 @@ pub fn chance(protocol: &Protocol, queries: &Collection, gallery: &Collection) -
         Task::Pairs { cutoffs, folds } => pairs::chance((cutoffs, *folds, protocol.ties), queries),
         Task::Category { .. } => {
             populated(gallery, "gallery")?;
-            category::chance(protocol.category(false).expect("the task is category"), queries, gallery)
+            category::chance(protocol.category(false, 0).expect("the task is category"), queries, gallery)
         }
         Task::Correlation { dimensions } => correlation::chance(*dimensions, queries),
     }

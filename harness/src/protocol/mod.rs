@@ -8,6 +8,7 @@ mod category;
 mod correlation;
 mod describe;
 mod evaluate;
+mod found;
 mod golden;
 mod pairs;
 mod query;
@@ -23,7 +24,8 @@ use serde::{Deserialize, Serialize};
 use xmbench_datasets::Split;
 
 pub use describe::differences;
-pub use evaluate::{Evaluation, IN_SHORTLIST, Side, chance, evaluate, judge, selection_score};
+pub use evaluate::{Evaluation, IN_SHORTLIST, Side, chance, evaluate, evaluate_and_keep, judge, selection_score};
+pub use found::Found;
 pub use golden::operations;
 pub use query::Query;
 pub use range::range;

@@ -5,7 +5,8 @@ use xmbench_datasets::{Collection, Error, Pairs};
 use xmbench_methods::{Codes, Result};
 
 use super::{
-    Direction, Evaluation, Query, Side, Ties,
+    Direction, Evaluation, Found, Query, Side, Ties,
+    found::Keep,
     rank::{self, Standing},
     tally::{Bounds, Tally, depths},
 };
@@ -78,10 +79,10 @@ impl Fold {
         Ok(())
     }
 
-    /// Where the best own item of every query stands.
-    fn standings(&self, direction: Direction, scores: &Scores<'_>) -> Result<Vec<Standing>> {
+    /// Where the best own item of every query stands, and what is kept of its gallery.
+    fn standings(&self, direction: Direction, scores: &Scores<'_>, keep: Keep) -> Result<Outcome> {
         let (queries, gallery) = self.sizes(direction);
-        let mut out = Vec::with_capacity(queries);
+        let mut out = Outcome { standings: Vec::with_capacity(queries), found: Vec::new() };
         scores.each(direction, |range, rows| {
             let first = range.start;
             let block: Vec<Standing> = (0..range.len())
@@ -94,10 +95,30 @@ impl Fold {
                     }
                 })
                 .collect();
-            out.extend(block);
+            out.standings.extend(block);
+            if keep.best > 0 {
+                let kept: Vec<Vec<Found>> = (0..range.len())
+                    .into_par_iter()
+                    .map(|i| {
+                        let own = self.relevant(direction, first + i);
+                        let is_own = |item: usize| own.contains(&(item as u32));
+                        keep.of((direction, first + i), &rows.scores(i, gallery), is_own, own)
+                    })
+                    .collect::<Result<_>>()?;
+                out.found.extend(kept.into_iter().flatten().map(|found| self.placed(found)));
+            }
             Ok(())
         })?;
         Ok(out)
+    }
+
+    /// With positions in the split in place of those in the fold.
+    fn placed(&self, found: Found) -> Found {
+        let (queries, items) = match found.direction {
+            Direction::I2t => (&self.images, &self.texts),
+            Direction::T2i => (&self.texts, &self.images),
+        };
+        Found { query: queries[found.query as usize] as u32, item: items[found.item as usize] as u32, ..found }
     }
 
     fn queries(&self, direction: Direction, standings: &[Standing]) -> impl Iterator<Item = Query> {
@@ -117,6 +138,13 @@ impl Fold {
             }
         })
     }
+}
+
+/// What came out of one direction of one fold.
+#[derive(Default)]
+struct Outcome {
+    standings: Vec<Standing>,
+    found: Vec<Found>,
 }
 
 /// Metrics of one direction of one fold, which is one of `1 / share`.
@@ -146,6 +174,7 @@ pub fn evaluate(
     (cutoffs, folds, ties): (&[usize], usize, Ties),
     side: Side<'_>,
     compared: &Compared<'_>,
+    keep: Keep,
 ) -> Result<Evaluation> {
     over_folds((cutoffs, folds, ties), compared.shortlist(), side.collection, |fold| {
         let part = |lists: &[Codes], items: &[usize]| -> Option<Vec<Codes>> {
@@ -154,7 +183,7 @@ pub fn evaluate(
         let (images, texts) = (part(side.images, &fold.images), part(side.texts, &fold.texts));
         let (images, texts) = (images.as_deref().unwrap_or(side.images), texts.as_deref().unwrap_or(side.texts));
         let scores = Scores::new(images, texts, compared)?.keep()?;
-        Ok([fold.standings(Direction::I2t, &scores)?, fold.standings(Direction::T2i, &scores)?])
+        Ok([fold.standings(Direction::I2t, &scores, keep)?, fold.standings(Direction::T2i, &scores, keep)?])
     })
 }
 
@@ -164,7 +193,8 @@ pub fn chance((cutoffs, folds, ties): (&[usize], usize, Ties), collection: &Coll
         Ok([Direction::I2t, Direction::T2i].map(|direction| {
             let (queries, gallery) = fold.sizes(direction);
             let own = |query| fold.relevant(direction, query).len();
-            (0..queries).map(|query| Standing { better: 0, tied: gallery, own: own(query) }).collect()
+            let standing = |query| Standing { better: 0, tied: gallery, own: own(query) };
+            Outcome { standings: (0..queries).map(standing).collect(), found: Vec::new() }
         }))
     })
 }
@@ -173,17 +203,18 @@ fn over_folds(
     (cutoffs, folds, ties): (&[usize], usize, Ties),
     shortlist: Option<usize>,
     collection: &Collection,
-    standings: impl Fn(&Fold) -> Result<[Vec<Standing>; 2]>,
+    outcomes: impl Fn(&Fold) -> Result<[Outcome; 2]>,
 ) -> Result<Evaluation> {
     let images = collection.images.len();
     if folds > images {
         let next = "use fewer folds or a larger split";
         return Err(Error::option("folds", format!("at most {images}, one an image"), folds.to_string(), next).into());
     }
-    let (mut tally, mut queries) = (Tally::default(), Vec::new());
+    let (mut tally, mut queries, mut found) = (Tally::default(), Vec::new(), Vec::new());
     for fold in cut(collection, folds) {
         fold.check()?;
-        for (direction, standings) in [Direction::I2t, Direction::T2i].into_iter().zip(standings(&fold)?) {
+        for (direction, outcome) in [Direction::I2t, Direction::T2i].into_iter().zip(outcomes(&fold)?) {
+            let standings = outcome.standings;
             let settings = (cutoffs, ties, fold.sizes(direction).1);
             let share = 1.0 / folds as f64;
             summarise(&mut tally, direction, &standings, settings, share);
@@ -192,7 +223,8 @@ fn over_folds(
                 tally.held(direction, better, shortlist.min(settings.2), share);
             }
             queries.extend(fold.queries(direction, &standings));
+            found.extend(outcome.found);
         }
     }
-    Ok(tally.finish(ties, queries))
+    Ok(Evaluation { found, ..tally.finish(ties, queries) })
 }

@@ -96,7 +96,7 @@ impl Tally {
         let metrics = self.metrics.iter().map(|(name, bounds)| (name.clone(), bounds.under(ties))).collect();
         let moved = self.metrics.into_iter().filter(|(_, bounds)| bounds.pessimistic != bounds.optimistic);
         let envelope = moved.map(|(name, bounds)| (name, [bounds.pessimistic, bounds.optimistic])).collect();
-        Evaluation { metrics, envelope, curves: self.curves, queries, values: self.values }
+        Evaluation { metrics, envelope, curves: self.curves, queries, values: self.values, found: Vec::new() }
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{DatasetNote, ExperimentNote, Manifest, Outcome, Trial};
 use crate::{
     output::{quoted, short},
-    protocol::{self, Task},
+    protocol::{self, Found, Task},
 };
 
 /// Characters of the longest name: of an experiment, a row, a dataset, a metric, a value that a grid varies.
@@ -82,6 +82,20 @@ pub(super) fn amount(what: &str, value: f64) -> Checked {
     if value.is_finite() && value >= 0.0 { Ok(()) } else { wrong(format!("{what}: a finite number from 0 on"), value) }
 }
 
+/// That an item that a query found can be.
+///
+/// # Errors
+/// If its score is not a number, or its rank is none.
+pub fn found(found: &Found) -> Checked {
+    if found.score.is_nan() {
+        return wrong(format!("query {}: scores that are numbers", found.query), found.score);
+    }
+    if !(1.0..=f64::from(u32::MAX)).contains(&found.rank) {
+        return wrong(format!("query {}: ranks from 1 to {}", found.query, u32::MAX), found.rank);
+    }
+    Ok(())
+}
+
 impl Trial {
     /// That every value is in its range.
     ///
@@ -111,6 +125,7 @@ impl Trial {
             }
         }
         checksum(&self.checksum)?;
+        self.kept.as_deref().map_or(Ok(()), checksum)?;
         for (what, value) in self.origin.iter().flat_map(|origin| origin.parts()) {
             text(what, &value)?;
         }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Manifest, Result, Trial, journal::Journal, store, tables};
+use super::{Manifest, Result, Trial, journal::Journal, kept, store, tables};
 
 /// What was looked at, and what was found.
 #[derive(Debug)]
@@ -59,9 +59,34 @@ pub fn examine(folder: &Path) -> Result<(Vec<Finding>, Vec<Trial>)> {
             Some(wrong) => Err(format!("expected {}, found {}", wrong.expected, wrong.found)),
         },
     });
+    findings.push(kept_results(folder, trials.values()));
     let mut trials: Vec<Trial> = trials.into_values().collect();
     trials.sort_by_cached_key(|trial| trial.order());
     Ok((findings, trials))
+}
+
+/// Whether what stands first for each query is what the trials promise, and says what their queries say.
+fn kept_results<'a>(folder: &Path, trials: impl Iterator<Item = &'a Trial>) -> Finding {
+    let (mut seen, mut wrong) = (std::collections::BTreeSet::new(), None);
+    for trial in trials.filter(|trial| trial.kept.is_some()) {
+        if wrong.is_some() || !seen.insert(trial.id.clone()) {
+            continue;
+        }
+        wrong = match kept::read(folder, trial) {
+            Ok(found) => {
+                kept::agrees(trial, &found.unwrap_or_default()).err().map(|it| format!("{}: {it}", trial.key()))
+            }
+            Err(error) => Some(error.to_string()),
+        };
+    }
+    let outcome = match (wrong, seen.len()) {
+        (Some(wrong), _) => Err(wrong),
+        (None, 0) => Ok("none".into()),
+        (None, files) => {
+            Ok(format!("{files} files with the SHA-256 that their trials have, ranks as in the table queries"))
+        }
+    };
+    Finding { what: "best items of each query".into(), outcome }
 }
 
 /// A finding a table: whether it has the bytes that the manifest promises.

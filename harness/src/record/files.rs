@@ -92,6 +92,12 @@ pub fn replace_with(path: &Path, bytes: &[u8]) -> Result<()> {
     replace(path, |file| file.write_all(bytes))
 }
 
+/// Bytes of the files in a folder and in the folders in it; links are not followed.
+pub fn size(folder: &Path) -> u64 {
+    let files = walkdir::WalkDir::new(folder).into_iter().filter_map(|entry| entry.ok()?.metadata().ok());
+    files.filter(std::fs::Metadata::is_file).map(|file| file.len()).sum()
+}
+
 /// Removes what a killed process left of files that it was writing into `folder`.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ pub mod examine;
 pub mod files;
 mod id;
 mod journal;
+pub mod kept;
 mod lock;
 mod merge;
 mod origin;
@@ -221,6 +222,9 @@ pub struct Trial {
     /// Where the numbers are from; recordings of earlier versions do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Origin>,
+    /// SHA-256 of what stands first for each query ([`kept`]), where that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
 }
 
 impl Trial {

@@ -1,4 +1,5 @@
-//! A recording folder: `manifest.json`, Parquet tables, and while a run is under way a journal, checkpoints and fitted matchers.
+//! A recording folder: `manifest.json`, Parquet tables, what stands first for each query, fitted matchers, and while a run is under
+//! way a journal and checkpoints.
 //!
 //! A finished trial is in the journal before the next one begins; sealing merges the journal into the tables. Reading takes
 //! both, the journal's word over the tables', so that a process that is killed at any moment loses only the trial in flight.
@@ -15,11 +16,15 @@ use std::{
 use super::{
     Error, Id, Manifest, Recording, Result, Trial, files,
     journal::{JOURNAL, Journal},
+    kept,
     lock::Lock,
     running::Running,
     tables,
 };
-use crate::output::{plain, short};
+use crate::{
+    output::{plain, short},
+    protocol::Found,
+};
 
 /// The layout that this program writes and reads.
 pub const FORMAT: u32 = 1;
@@ -50,7 +55,9 @@ impl Store {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let lock = Lock::take(folder)?;
         files::sweep(folder)?;
-        [CHECKPOINTS, MATCHERS, JOURNAL].into_iter().try_for_each(|part| files::no_link(&folder.join(part)))?;
+        [CHECKPOINTS, MATCHERS, JOURNAL, kept::FOLDER]
+            .into_iter()
+            .try_for_each(|part| files::no_link(&folder.join(part)))?;
         let mut manifest = Manifest { format: FORMAT, ..manifest };
         if manifest_path(folder).exists() {
             let found = read_manifest(folder)?;
@@ -88,7 +95,7 @@ impl Store {
         files::sweep(folder)?;
         Running::ends(folder)?;
         Journal::of(folder).remove()?;
-        for kept in [CHECKPOINTS, MATCHERS].map(|name| folder.join(name)) {
+        for kept in [CHECKPOINTS, MATCHERS, kept::FOLDER].map(|name| folder.join(name)) {
             files::no_link(&kept)?;
             if kept.is_dir() {
                 fs::remove_dir_all(&kept).map_err(Error::io("remove", &kept))?;
@@ -177,21 +184,46 @@ impl Store {
         self.folder.join(CHECKPOINTS).join(format!("{id}-again"))
     }
 
-    /// Where the matcher of the fitted trial of this identity is kept, until it was clocked and rows that are made of it are recorded.
+    /// Where the matcher of the fitted trial of this identity is kept: until it was clocked and rows that are made of it are recorded, and for
+    /// whoever asks it in words.
     pub fn matcher(&self, id: &Id) -> PathBuf {
-        self.folder.join(MATCHERS).join(id.as_str())
+        matcher(&self.folder, id)
     }
 
-    /// Removes every matcher that is kept.
+    /// Keeps what stands first for each query of a trial that is about to be recorded; the SHA-256 of the file, which goes into it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn keep(&self, id: &Id, found: &[Found]) -> Result<String> {
+        kept::write(&self.folder, id, found)
+    }
+
+    /// Bytes of what stands first for each query, and of fitted matchers, as they lie in the folder.
+    pub fn kept_bytes(&self) -> [u64; 2] {
+        [kept::FOLDER, MATCHERS].map(|name| files::size(&self.folder.join(name)))
+    }
+
+    /// Removes the matcher of this identity, if it is kept.
     ///
     /// # Errors
     /// If a file cannot be removed.
-    pub fn forget_matchers(&self) -> Result<()> {
-        let path = self.folder.join(MATCHERS);
+    pub fn forget_matcher(&self, id: &Id) -> Result<()> {
+        let path = self.matcher(id);
         if path.is_dir() {
             fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
         }
+        // Goes only with the last one.
+        let _ = fs::remove_dir(self.folder.join(MATCHERS));
         Ok(())
+    }
+
+    /// Removes matchers of trials that the recording does not hold any more.
+    fn forget_matchers_of_none(&self) -> Result<()> {
+        let folder = self.folder.join(MATCHERS);
+        files::no_link(&folder)?;
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let ids: Vec<Id> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        ids.iter().filter(|id| self.of_id(id).next().is_none()).try_for_each(|id| self.forget_matcher(id))
     }
 
     /// Drops trials for which `stale` holds; they leave the tables at the next [`Store::seal`].
@@ -232,6 +264,8 @@ impl Store {
         self.manifest.tables = sealed;
         self.write_manifest()?;
         Journal::of(&self.folder).remove()?;
+        kept::sweep(&self.folder, |id| self.trials.values().any(|trial| trial.id == *id && trial.kept.is_some()))?;
+        self.forget_matchers_of_none()?;
         let checkpoints = self.folder.join(CHECKPOINTS);
         if checkpoints.is_dir() {
             files::no_link(&checkpoints)?;
@@ -261,6 +295,11 @@ impl Store {
         text.push('\n');
         files::replace_with(&manifest_path(&self.folder), text.as_bytes())
     }
+}
+
+/// Where a recording keeps the matcher of the fitted trial of this identity, if it does.
+pub fn matcher(folder: &Path, id: &Id) -> PathBuf {
+    folder.join(MATCHERS).join(id.as_str())
 }
 
 /// Reads a recording, sealed or not; every value is in its range.

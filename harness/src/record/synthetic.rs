@@ -48,6 +48,7 @@ pub fn trial(experiment: &str, position: usize, label: &str, dataset: &str, seed
         values: BTreeMap::new(),
         unified: false,
         origin: None,
+        kept: None,
     }
 }
 

@@ -31,16 +31,18 @@ pub type Checksums = BTreeMap<String, Vec<String>>;
 /// Every table, packed: name and bytes, in the order in which they are to be written.
 pub fn packed(trials: &[&Trial]) -> Vec<(&'static str, Vec<u8>)> {
     let frames = [metrics(trials), queries(trials), timings(trials), history(trials), curves(trials), heads(trials)];
-    let pack = |(name, mut frame): (&'static str, DataFrame)| {
-        let mut bytes = Vec::new();
-        // Snappy and no statistics: the tables are small, and the bytes depend on nothing but the rows.
-        ParquetWriter::new(&mut bytes)
-            .with_compression(ParquetCompression::Snappy)
-            .finish(&mut frame)
-            .expect("columns of plain values can be written to memory");
-        (name, bytes)
-    };
-    NAMES.into_iter().zip(frames).map(pack).collect()
+    NAMES.into_iter().zip(frames).map(|(name, frame)| (name, packed_frame(frame))).collect()
+}
+
+/// The bytes of a table.
+pub fn packed_frame(mut frame: DataFrame) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Snappy and no statistics: the tables are small, and the bytes depend on nothing but the rows.
+    ParquetWriter::new(&mut bytes)
+        .with_compression(ParquetCompression::Snappy)
+        .finish(&mut frame)
+        .expect("columns of plain values can be written to memory");
+    bytes
 }
 
 /// The checksums of packed tables.
@@ -98,7 +100,8 @@ pub fn read(folder: &Path, promised: &Checksums) -> Result<BTreeMap<String, Tria
     Ok(trials)
 }
 
-fn frame(columns: Vec<Column>) -> DataFrame {
+/// A table of these columns.
+pub fn frame(columns: Vec<Column>) -> DataFrame {
     DataFrame::new_infer_height(columns).expect("columns of one table have one length and different names")
 }
 
@@ -139,6 +142,7 @@ fn heads(trials: &[&Trial]) -> DataFrame {
                 .collect::<Vec<_>>(),
         ),
         Column::new("origin".into(), trials.iter().map(|t| t.origin.as_ref().map(json)).collect::<Vec<_>>()),
+        Column::new("kept".into(), trials.iter().map(|t| t.kept.clone()).collect::<Vec<Option<String>>>()),
         Column::new("unified".into(), trials.iter().map(|t| t.unified).collect::<Vec<_>>()),
         Column::new("peak_memory".into(), trials.iter().map(|t| t.peak_memory).collect::<Vec<_>>()),
         Column::new("image_bytes".into(), trials.iter().map(|t| t.bytes_per_item[0]).collect::<Vec<_>>()),
@@ -186,6 +190,7 @@ fn read_heads(table: &Table) -> Result<BTreeMap<String, Trial>> {
                 true => Some(table.json("origin", row)?),
                 false => None,
             },
+            kept: if table.has("kept") { table.maybe_text("kept", row)? } else { None },
         };
         let key = trial.key();
         if let Some(twin) = trials.insert(key, trial) {
@@ -410,25 +415,32 @@ fn read_curves(table: &Table, trials: &mut BTreeMap<String, Trial>) -> Result<()
 }
 
 /// A table that was read, and the file's name for messages.
-struct Table {
+pub struct Table {
     path: PathBuf,
     frame: DataFrame,
 }
 
 impl Table {
     fn open(folder: &Path, name: &str, promised: &Checksums) -> Result<Self> {
-        let path = path(folder, name);
+        let known = promised.get(name).map(Vec::as_slice).unwrap_or_default();
+        Self::of(path(folder, name), name, (!promised.is_empty()).then_some(("manifest", known)))
+    }
+
+    /// The table in a file, which has one of the `promised` checksums where there are any; of whom they are, is for messages.
+    ///
+    /// # Errors
+    /// If it is absent or damaged.
+    pub fn of(path: PathBuf, name: &str, promised: Option<(&str, &[String])>) -> Result<Self> {
         let damaged =
             |expected: String, found: String| Error::Damaged { path: path.clone(), expected, found, next: NEXT };
         let table = || format!("the table `{name}` as Parquet");
         let bytes = files::read(&path, LONGEST)?;
-        if !promised.is_empty() {
+        if let Some((whose, known)) = promised {
             let digest = digest_of(&bytes);
-            let known = promised.get(name).map(Vec::as_slice).unwrap_or_default();
             if !known.contains(&digest) {
                 let expected = match known.last() {
-                    Some(known) => format!("the SHA-256 of the manifest, {}", quoted(known)),
-                    None => "a SHA-256 in the manifest".into(),
+                    Some(known) => format!("the SHA-256 of the {whose}, {}", quoted(known)),
+                    None => format!("a SHA-256 in the {whose}"),
                 };
                 return Err(damaged(expected, digest));
             }
@@ -455,15 +467,21 @@ impl Table {
         Ok(Self { path, frame })
     }
 
-    fn height(&self) -> usize {
+    /// Rows.
+    pub fn height(&self) -> usize {
         self.frame.height()
     }
 
-    fn damaged(&self, expected: &str, found: String) -> Error {
+    /// The error of a value that cannot be.
+    pub fn damaged(&self, expected: &str, found: String) -> Error {
         Error::Damaged { path: self.path.clone(), expected: expected.into(), found, next: NEXT }
     }
 
-    fn column(&self, name: &str) -> Result<&Column> {
+    /// A column.
+    ///
+    /// # Errors
+    /// If there is none of this name.
+    pub fn column(&self, name: &str) -> Result<&Column> {
         self.frame.column(name).map_err(|error| self.damaged(&format!("a column `{name}`"), first_line(&error)))
     }
 

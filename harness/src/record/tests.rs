@@ -62,6 +62,7 @@ fn trial(label: &str, seed: u64) -> Trial {
         values: BTreeMap::from([("i2t MAP@50".into(), vec![1.0 / 3.0]), ("t2i P@5".into(), vec![0.5])]),
         unified: true,
         origin: (seed == 1).then(|| Origin { time: "2026-01-31T12:00:00Z".into(), threads: 2, ..Origin::default() }),
+        kept: None,
     }
 }
 

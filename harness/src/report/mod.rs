@@ -3,6 +3,7 @@
 
 mod claims;
 mod cost;
+pub(crate) mod explore;
 pub(crate) mod export;
 mod page;
 pub(crate) mod plot;
@@ -28,6 +29,9 @@ use plot::Palette;
 pub(crate) use plot::attention::{self, Figure};
 use score::Scores;
 
+/// The page to explore single queries.
+pub(crate) const EXPLORE: &str = "explore.html";
+
 /// What was written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rendered {
@@ -47,6 +51,19 @@ pub struct Rendered {
 /// # Errors
 /// If a file cannot be written or a plot cannot be drawn.
 pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Result<Rendered> {
+    render_with(recording, stated, None, out)
+}
+
+/// As [`render`], with the page to explore single queries, where the recording's folder has what it is made of.
+///
+/// # Errors
+/// As [`render`], and if what the folder has is damaged.
+pub(crate) fn render_with(
+    recording: &Recording,
+    stated: &[Stated<'_>],
+    source: Option<explore::Source<'_>>,
+    out: &Path,
+) -> Result<Rendered> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut rendered = Rendered::default();
     let palette = Palette::of(recording);
@@ -85,8 +102,12 @@ pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Resul
         rendered.write_words(out, table)?;
     }
     rendered.write(out, "methods.bib", bibliography(recording).as_bytes())?;
+    let explored = source.map(|source| explore::page(recording, source)).transpose()?.flatten();
+    if let Some(page) = &explored {
+        rendered.write(out, EXPLORE, page.as_bytes())?;
+    }
     // Last, so that a page is there only if all it links to is.
-    let page = page::page(recording, &parts, overview.as_ref());
+    let page = page::page(recording, &parts, overview.as_ref(), explored.is_some());
     rendered.page = rendered.write(out, "index.html", page.as_bytes())?;
     rendered.files.sort();
     Ok(rendered)

@@ -25,8 +25,8 @@ pub struct Part<'a> {
     pub pictures: Vec<Picture>,
 }
 
-/// The whole page; `overview` has one verdict a claim.
-pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>) -> String {
+/// The whole page; `overview` has one verdict a claim, `explored` says whether there is a page of single queries.
+pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>, explored: bool) -> String {
     let manifest = &recording.manifest;
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
@@ -35,6 +35,12 @@ pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>)
         include_str!("page.css")
     );
     out += &head(recording);
+    if explored {
+        out += &format!(
+            "<p><a href=\"{}\">Query by query</a>: what two rows answer to one caption or one picture, side by side.</p>\n",
+            super::EXPLORE
+        );
+    }
     out += &contents(parts, overview.is_some());
     for (i, part) in parts.iter().enumerate() {
         if i == 0 || parts[i - 1].section.experiment != part.section.experiment {

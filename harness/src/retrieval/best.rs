@@ -71,6 +71,16 @@ pub fn distance_key(distance: u32, item: u32) -> u64 {
     u64::from(distance) << 32 | u64::from(item)
 }
 
+/// Positions of the best `k` scores, best first, equal ones by lower position; all of them if there are fewer.
+///
+/// # Errors
+/// The position of a score that is not a number.
+pub fn best_of(scores: &[f32], k: usize) -> Result<Vec<u32>, usize> {
+    let mut best = Best::new(k.min(scores.len()));
+    super::dense::offer(scores, 0, &mut best)?;
+    Ok(best.sorted().into_iter().map(|key| key as u32).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

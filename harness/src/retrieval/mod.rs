@@ -22,6 +22,7 @@ use std::ops::Range;
 
 use xmbench_methods::{Codes, Error, Result, Similarity};
 
+pub use best::best_of;
 pub use compared::{Compared, Member, Second};
 pub use direction::Direction;
 pub use scores::{Rows, Scores, select};

@@ -16,12 +16,15 @@ use super::{
 use crate::{
     output::short,
     protocol::{Direction, IN_SHORTLIST},
-    record::{Control, Origin, Outcome, RERANK, Store, Trial, check},
+    record::{Control, Origin, Outcome, RERANK, Store, Trial, check, files, kept},
 };
 
 /// Why a trial is passed over that ended the run before this one.
 const TOO_LARGE: &str = "the system ended the run for want of memory while this trial was under way; it was passed over this time, the \
                          next run tries it again: give it smaller parameters, or more memory";
+
+/// Bytes of the largest matcher that stays in a recording.
+const LARGEST_MATCHER: u64 = 32 << 20;
 
 /// How a run ended.
 #[derive(PartialEq)]
@@ -63,15 +66,21 @@ impl<'a> Bench<'a> {
                 Job::Fit { .. } => {
                     // For the clock, and for rows that are made of it; a control is neither's.
                     let keep = (planned.control == Control::None).then(|| self.store.matcher(&trial.id));
-                    let setting = Setting { keep, ..self.setting(self.store.checkpoints(&trial.id)) };
+                    let best = self.best(planned);
+                    let setting = Setting { keep, best, ..self.setting(self.store.checkpoints(&trial.id)) };
                     self.data(planned).and_then(|dataset| {
                         execute::execute(planned, &Setting { dataset: &dataset, ..setting }, self.progress)
                     })
                 }
             };
             // What would not read back is a failure now and no surprise later.
-            let outcome = outcome.and_then(|numbers| {
-                let filled = filled(trial.clone(), numbers);
+            let outcome = outcome.and_then(|mut numbers| {
+                let found = std::mem::take(&mut numbers.found);
+                let mut filled = filled(trial.clone(), numbers);
+                if !found.is_empty() {
+                    let kept = self.store.keep(&trial.id, &found);
+                    filled.kept = Some(kept.map_err(|error| Failure::Reason(error.to_string()))?);
+                }
                 filled
                     .check()
                     .map_err(|it| Failure::Reason(format!("expected {}, found {}", it.expected, it.found)))?;
@@ -123,6 +132,40 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// Whether somebody may look at the row query by query: with one seed of it, unless the run keeps nothing but numbers.
+    fn is_looked_at(&self, planned: &Planned) -> bool {
+        let first = self.experiment.seeds.first() == Some(&planned.seed);
+        first && planned.scored && planned.control == Control::None && !self.settings.lean
+    }
+
+    /// Items of each query that are kept of a row.
+    pub fn best(&self, planned: &Planned) -> usize {
+        if self.is_looked_at(planned) { kept::BEST } else { 0 }
+    }
+
+    /// Whether the row's matcher is kept, for queries in words of one's own: of a method that reads words, and is no other program.
+    fn is_asked(&self, planned: &Planned) -> bool {
+        let Job::Fit { method, .. } = &planned.job else { return false };
+        let card = method.card();
+        let reads_words =
+            card.needs.iter().any(|need| ["texts.tokens", "texts.bow"].iter().any(|it| need.contains(it)));
+        self.is_looked_at(planned) && reads_words && card.family != "external"
+    }
+
+    /// Removes the matchers of fitted rows, but for those that are asked in words and take no more room than they are worth.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub fn forget_matchers(&self, plan: &[Planned]) -> Result<()> {
+        for planned in plan.iter().filter(|planned| matches!(planned.job, Job::Fit { .. })) {
+            let id = self.head(plan, planned).id;
+            if !self.is_asked(planned) || files::size(&self.store.matcher(&id)) > LARGEST_MATCHER {
+                self.store.forget_matcher(&id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What every trial runs in.
     pub fn setting(&self, checkpoints: PathBuf) -> Setting<'a> {
         Setting {
@@ -131,6 +174,7 @@ impl<'a> Bench<'a> {
             device: &self.settings.device,
             checkpoints,
             keep: None,
+            best: 0,
             stop: self.stop,
         }
     }
@@ -308,6 +352,7 @@ impl<'a> Bench<'a> {
             values: BTreeMap::new(),
             unified: false,
             origin: None,
+            kept: None,
         }
     }
 }

@@ -96,7 +96,7 @@ impl Bench<'_> {
     pub fn combine(&mut self, plan: &[Planned], planned: &Planned, combined: &Combined) -> Result<Numbers, Failure> {
         let parts = combined.members().into_iter().map(|place| Ok((place, self.part(plan, planned, place)?)));
         let parts: Vec<(usize, Part)> = parts.collect::<Result<_, Failure>>()?;
-        let setting = self.setting(PathBuf::new());
+        let setting = Setting { best: self.best(planned), ..self.setting(PathBuf::new()) };
         execute::apart(&planned.label, || measure(&parts, combined, &setting))
     }
 
@@ -144,7 +144,7 @@ fn row(planned: &Planned) -> String {
 fn measure(parts: &[(usize, Part)], combined: &Combined, setting: &Setting<'_>) -> Result<Numbers, Failure> {
     let before = machine::forget_peak();
     together(parts, combined, setting, |encoded, compared| {
-        let evaluation = encoded.evaluate(setting.protocol, compared)?;
+        let evaluation = encoded.evaluate(setting.protocol, compared, setting.best)?;
         let peak_memory = machine::peak_memory().saturating_sub(before);
         let (bytes_per_item, unified) = (encoded.bytes_per_item(), encoded.unified());
         Ok(Numbers { peak_memory, bytes_per_item, unified, ..Numbers::from(evaluation) })

@@ -21,7 +21,7 @@ use super::{
     score::{Encoded, split, validate},
 };
 use crate::{
-    protocol::{self, Evaluation, Protocol, Query},
+    protocol::{self, Evaluation, Found, Protocol, Query},
     record::{Control, SELECTION, Timing},
 };
 
@@ -37,6 +37,8 @@ pub struct Setting<'a> {
     pub checkpoints: PathBuf,
     /// Where the fitted matcher is kept, if it is needed later.
     pub keep: Option<PathBuf>,
+    /// Items of each query that are kept with the numbers.
+    pub best: usize,
     /// Set from outside to stop.
     pub stop: &'a AtomicBool,
 }
@@ -66,6 +68,8 @@ pub struct Numbers {
     pub values: BTreeMap<String, Vec<f64>>,
     /// See [`crate::record::Trial`].
     pub unified: bool,
+    /// What stands first for each query, where that is kept.
+    pub found: Vec<Found>,
 }
 
 /// Why a trial gives nothing.
@@ -139,7 +143,7 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     encoded.add(&*matcher)?;
     setting.goes_on()?;
     let mut evaluation = match planned.scored {
-        true => encoded.evaluate(protocol, &matcher.similarity().into())?,
+        true => encoded.evaluate(protocol, &matcher.similarity().into(), setting.best)?,
         false => Evaluation::default(),
     };
     if !scores.is_empty() {
@@ -291,8 +295,8 @@ fn select(
 
 impl From<Evaluation> for Numbers {
     fn from(evaluation: Evaluation) -> Self {
-        let Evaluation { metrics, envelope, curves, queries, values } = evaluation;
-        Self { metrics, envelope, curves, queries, values, ..Self::default() }
+        let Evaluation { metrics, envelope, curves, queries, values, found } = evaluation;
+        Self { metrics, envelope, curves, queries, values, found, ..Self::default() }
     }
 }
 

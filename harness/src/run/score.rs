@@ -101,12 +101,19 @@ impl<'a> Encoded<'a> {
         [images, texts].map(|lists| lists.iter().map(Codes::bytes_per_item).sum())
     }
 
-    /// The metrics under the protocol, and what a pair scorer measures besides of texts asking for images.
+    /// The metrics under the protocol, what a pair scorer measures besides of texts asking for images, and the `best` items of each
+    /// query.
     ///
     /// # Errors
     /// What [`protocol::evaluate`] refuses, or a metric that is not finite.
-    pub fn evaluate<'b>(&'b self, protocol: &Protocol, compared: &Compared<'b>) -> Result<Evaluation, Failure> {
-        let mut evaluation = protocol::evaluate(protocol, self.queries(), self.gallery(), compared.clone())?;
+    pub fn evaluate<'b>(
+        &'b self,
+        protocol: &Protocol,
+        compared: &Compared<'b>,
+        best: usize,
+    ) -> Result<Evaluation, Failure> {
+        let (queries, gallery) = (self.queries(), self.gallery());
+        let mut evaluation = protocol::evaluate_and_keep(protocol, queries, gallery, compared.clone(), best)?;
         if let ([Member { codes, similarity: Similarity::Pairwise(scorer) }], None) =
             (compared.first.as_slice(), &compared.second)
         {
@@ -209,7 +216,7 @@ pub fn split(dataset: &Dataset, split: Split) -> Result<&Collection, Failure> {
 pub fn evaluate(matcher: &dyn Matcher, dataset: &Dataset, protocol: &Protocol) -> Result<Evaluation, Failure> {
     let mut encoded = Encoded::of(dataset, protocol)?;
     encoded.add(matcher)?;
-    encoded.evaluate(protocol, &matcher.similarity().into())
+    encoded.evaluate(protocol, &matcher.similarity().into(), 0)
 }
 
 /// The validation score of a matcher. The validation split is its own gallery, whatever the protocol searches later: encoding

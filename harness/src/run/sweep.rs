@@ -32,6 +32,8 @@ pub struct Settings {
     pub clock: Clocking,
     /// Whether methods may run programs that an experiment names.
     pub allow_commands: bool,
+    /// Whether nothing but numbers is kept: neither what stands first for each query nor matchers.
+    pub lean: bool,
 }
 
 /// When what encoding and search take is measured.
@@ -135,7 +137,10 @@ pub fn sweep(
             return Ok(summary);
         }
         if settings.clock != Clocking::Later {
-            store.forget_matchers()?;
+            for (experiment, plan) in &users {
+                let (label, dataset) = (entry.label(), &dataset);
+                Bench { experiment, label, dataset, settings, store, progress, stop }.forget_matchers(plan)?;
+            }
         }
     }
     Ok(summary)
@@ -207,6 +212,7 @@ mod tests {
             require_data: false,
             clock: Clocking::Never,
             allow_commands: false,
+            lean: true,
         };
         for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {
             assert!(is_absent(&open(&entry(name), &settings(None)).unwrap_err()));

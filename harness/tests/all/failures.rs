@@ -117,8 +117,15 @@ fn a_failure_is_a_row_with_its_reason_and_the_run_goes_on() {
     let manifest = Manifest { profile: "smoke".into(), ..Manifest::default() };
     let mut store = Store::open(folder.path(), manifest).unwrap();
     let (profile, device) = (Profile::Smoke, Device::Cpu);
-    let settings =
-        Settings { profile, device, data: None, require_data: true, clock: Clocking::Now, allow_commands: false };
+    let settings = Settings {
+        profile,
+        device,
+        data: None,
+        require_data: true,
+        clock: Clocking::Now,
+        allow_commands: false,
+        lean: true,
+    };
     let stop = AtomicBool::new(false);
     let run = |store: &mut Store| {
         sweep(&[(&experiment, &trials)], &settings, store, &mut Progress::new(0, true), &stop).unwrap()

@@ -13,6 +13,7 @@ mod kills;
 mod layers;
 mod memory;
 mod messages;
+mod query;
 mod recordings;
 mod repro;
 mod rerun;

@@ -49,7 +49,8 @@ shortlist = 1
 "#;
 
 fn run(place: &Place, file: &str, arguments: &str) -> (u64, u64, String) {
-    let output = place.run(&format!("run {file} --profile smoke --no-report --json --out out {arguments}")).code(0);
+    let output =
+        place.run(&format!("run {file} --profile smoke --no-report --lean --json --out out {arguments}")).code(0);
     let json = output.json();
     (json["done"].as_u64().unwrap(), json["recorded_before"].as_u64().unwrap(), output.stderr)
 }
@@ -153,7 +154,7 @@ fn an_interrupted_run_makes_its_rows_of_what_was_kept() {
     // Long enough that the signal comes while the second row trains.
     let long = STAGES.replace("seeds = [1, 2]", "seeds = [1]").replace("epochs = 2\n", "epochs = 60\n");
     place.write("a.toml", &long);
-    let child = place.start("run a.toml --profile smoke --no-report --out out");
+    let child = place.start("run a.toml --profile smoke --no-report --lean --out out");
     wait(|| std::fs::read_dir(place.path("out/matchers")).is_ok_and(|found| found.count() == 1));
     place.wait_for_trials("out", 2);
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
@@ -165,7 +166,7 @@ fn an_interrupted_run_makes_its_rows_of_what_was_kept() {
     assert_eq!((done as usize, recorded as usize), (7 - kept, kept));
     assert!(!said.contains("fitted again"), "{said}");
     assert!(!place.path("out/matchers").exists());
-    place.run("run a.toml --profile smoke --no-report --out whole").code(0);
+    place.run("run a.toml --profile smoke --no-report --lean --out whole").code(0);
     assert_eq!(all_numbers(&place.recording("out")), all_numbers(&place.recording("whole")));
 }
 
@@ -175,7 +176,7 @@ fn a_row_fails_with_what_it_is_made_of() {
     // Rates beyond all measure: the loss is not finite, and the row fails.
     let broken = STAGES.replace("label = \"SCAN\"\n", "label = \"SCAN\"\nlearning_rate = 1e30\n");
     place.write("a.toml", &broken);
-    place.run("run a.toml --profile smoke --no-report --out out").code(1);
+    place.run("run a.toml --profile smoke --no-report --lean --out out").code(1);
     let recording = place.recording("out");
     let reason = |trial: &Trial| match &trial.outcome {
         Outcome::Failed { reason } => reason.clone(),
