@@ -157,14 +157,16 @@ impl Finding {
     pub fn basis_text(&self) -> Option<&'static str> {
         match (self.interval, self.basis) {
             (Some(_), Basis::Images) => None,
-            (Some(_), Basis::Seeds) => {
-                Some("interval over seeds alone, by Student's t: the metric is no mean over recorded queries")
-            }
+            (Some(_), Basis::Seeds) => Some(
+                "interval over seeds alone, by Student's t: the metric is neither a mean nor a median over recorded queries",
+            ),
             (Some(_), Basis::Clock) => {
                 Some("percent of the other row's time; interval by a bootstrap over samples of the clock")
             }
             (None, Basis::Clock) => Some("no interval: one sample of the clock"),
-            (None, _) => Some("no interval: one seed, and the metric is no mean over recorded queries"),
+            (None, _) => {
+                Some("no interval: one seed, and the metric is neither a mean nor a median over recorded queries")
+            }
         }
     }
 

@@ -24,8 +24,11 @@ pub struct Query {
 impl Query {
     /// The share of orders in which an own item is among the first `k`, in `[0, 1]`.
     pub fn hit(&self, k: usize, ties: Ties) -> f64 {
-        let standing =
-            Standing { better: self.better as usize, tied: self.tied.max(self.own) as usize, own: self.own as usize };
-        standing.hit(k, ties)
+        self.standing().hit(k, ties)
+    }
+
+    /// Where its best own item stands.
+    pub fn standing(&self) -> Standing {
+        Standing { better: self.better as usize, tied: self.tied.max(self.own) as usize, own: self.own as usize }
     }
 }

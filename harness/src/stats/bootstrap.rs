@@ -17,8 +17,8 @@ use faer::{Accum, Mat, MatRef, Par, linalg::matmul::matmul};
 use rayon::prelude::*;
 use xmbench_datasets::random::Seed;
 
-use super::{Interval, NORMAL, deviation, mean, metric::Metric, outcome, student};
-use crate::record::Trial;
+use super::{Interval, NORMAL, deviation, mean, median::Ranks, metric::Metric, outcome, student};
+use crate::{protocol::Direction, record::Trial};
 
 /// Replicates an interval rests on.
 pub const DRAWS: usize = 10_000;
@@ -31,10 +31,23 @@ const BLOCK: usize = 250;
 pub struct Sample {
     /// Images, ascending.
     clusters: Vec<u32>,
-    /// The means that add up to the metric: one for most, six for `rsum`.
-    terms: Vec<Term>,
+    /// How the metric comes of the queries.
+    form: Form,
     /// Seeds.
     seeds: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Form {
+    /// Means that add up to the metric: one for most, six for `rsum`.
+    Means(Vec<Term>),
+    /// The median of ranks.
+    Median {
+        /// Queries of each image.
+        counts: Vec<f64>,
+        /// A seed each.
+        ranks: Vec<Ranks>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -48,13 +61,38 @@ struct Term {
 impl Sample {
     /// Splits `metric` over the queries of `trials`, one trial a seed.
     ///
-    /// `None` where the metric is not a mean over queries, where queries were not kept, or where two seeds did not ask
-    /// the same queries.
+    /// `None` where the metric is neither a mean over queries nor their median rank, where queries were not kept, or where two seeds did
+    /// not ask the same queries.
     pub fn of(metric: &Metric, trials: &[&Trial]) -> Option<Self> {
-        let parts = outcome::terms(metric, &trials.first()?.protocol);
-        let mut clusters: Vec<u32> = trials[0].queries.iter().map(|query| query.cluster).collect();
+        let mut clusters: Vec<u32> = trials.first()?.queries.iter().map(|query| query.cluster).collect();
         clusters.sort_unstable();
         clusters.dedup();
+        let form = match outcome::median(metric) {
+            Some(direction) => Self::median(&clusters, direction, trials)?,
+            None => Form::Means(Self::terms(&clusters, metric, trials)?),
+        };
+        Some(Self { clusters, form, seeds: trials.len() })
+    }
+
+    fn median(clusters: &[u32], direction: Direction, trials: &[&Trial]) -> Option<Form> {
+        let place = |cluster: u32| clusters.binary_search(&cluster).ok();
+        let (mut counts, mut ranks): (Vec<f64>, Vec<Ranks>) = (Vec::new(), Vec::new());
+        for trial in trials {
+            let mut here = vec![0.0; clusters.len()];
+            for query in trial.queries.iter().filter(|query| query.direction == direction) {
+                here[place(query.cluster)?] += 1.0;
+            }
+            if !ranks.is_empty() && counts != here {
+                return None;
+            }
+            counts = here;
+            ranks.push(Ranks::of(&trial.queries, direction, trial.protocol.ties, place)?);
+        }
+        counts.iter().any(|count| *count > 0.0).then_some(Form::Median { counts, ranks })
+    }
+
+    fn terms(clusters: &[u32], metric: &Metric, trials: &[&Trial]) -> Option<Vec<Term>> {
+        let parts = outcome::terms(metric, &trials.first()?.protocol);
         let mut terms = Vec::new();
         for part in &parts {
             let mut term = Term { counts: Vec::new(), sums: Vec::new() };
@@ -76,7 +114,7 @@ impl Sample {
             }
             terms.push(term);
         }
-        (!terms.is_empty()).then_some(Self { clusters, terms, seeds: trials.len() })
+        (!terms.is_empty()).then_some(terms)
     }
 
     /// The metric itself: every image and every seed once.
@@ -86,19 +124,28 @@ impl Sample {
 
     /// The metric under each seed, every image once.
     fn by_seed(&self) -> Vec<f64> {
-        let of = |seed: usize| {
-            let term = |term: &Term| term.sums[seed].iter().sum::<f64>() / term.counts.iter().sum::<f64>();
-            self.terms.iter().map(term).sum()
-        };
-        (0..self.seeds).map(of).collect()
+        match &self.form {
+            Form::Means(terms) => {
+                let of = |seed: usize| {
+                    let term = |term: &Term| term.sums[seed].iter().sum::<f64>() / term.counts.iter().sum::<f64>();
+                    terms.iter().map(term).sum()
+                };
+                (0..self.seeds).map(of).collect()
+            }
+            Form::Median { counts, ranks } => ranks.iter().map(|it| it.median(|_| 1.0, counts.iter().sum())).collect(),
+        }
     }
 
     /// Whether both asked the same queries under as many seeds, so that their replicates pair up.
     pub fn pairs_with(&self, other: &Self) -> bool {
-        self.seeds == other.seeds
-            && self.clusters == other.clusters
-            && self.terms.len() == other.terms.len()
-            && self.terms.iter().zip(&other.terms).all(|(a, b)| a.counts == b.counts)
+        let same = match (&self.form, &other.form) {
+            (Form::Means(a), Form::Means(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.counts == b.counts)
+            }
+            (Form::Median { counts: a, .. }, Form::Median { counts: b, .. }) => a == b,
+            _ => false,
+        };
+        same && self.seeds == other.seeds && self.clusters == other.clusters
     }
 
     /// Number of images and of seeds.
@@ -113,27 +160,10 @@ impl Sample {
 
     /// [`DRAWS`] replicates of the metric.
     pub fn replicates(&self, draws: &Draws) -> Replicates {
-        let images = self.clusters.len();
-        // For each term the counts and then the sums of every seed: what all draws weigh, a column each.
-        let vectors = self.terms.iter().flat_map(|term| std::iter::once(&term.counts).chain(&term.sums));
-        let columns: Vec<f64> = vectors.flatten().copied().collect();
-        let columns = MatRef::from_column_major_slice(&columns, images, self.terms.len() * (self.seeds + 1));
-        let blocks: Vec<&[u8]> = draws.images.chunks(BLOCK * images).collect();
-        let seen: Vec<Vec<f64>> = blocks
-            .par_iter()
-            .flat_map_iter(|block| {
-                let weights: Vec<f64> = block.iter().map(|&count| f64::from(count)).collect();
-                let weights = MatRef::from_row_major_slice(&weights, weights.len() / images, images);
-                let mut sums: Mat<f64> = Mat::zeros(weights.nrows(), columns.ncols());
-                matmul(&mut sums, Accum::Replace, weights, columns, 1.0, Par::Seq);
-                let metric = move |draw: usize, seed: usize| {
-                    let term = |at: usize| sums[(draw, at + 1 + seed)] / sums[(draw, at)];
-                    (0..self.terms.len()).map(|term_at| term(term_at * (self.seeds + 1))).sum()
-                };
-                let of = move |draw| (0..self.seeds).map(|seed| metric(draw, seed)).collect();
-                (0..block.len() / images).map(of)
-            })
-            .collect();
+        let seen = match &self.form {
+            Form::Means(terms) => self.means(terms, draws),
+            Form::Median { counts, ranks } => self.medians((counts, ranks), draws),
+        };
         let n = self.seeds as f64;
         let weighed = |(by_seed, weights): (&Vec<f64>, &Vec<f64>)| {
             by_seed.iter().zip(weights).map(|(value, weight)| value * weight).sum::<f64>() / n
@@ -142,8 +172,42 @@ impl Sample {
             both: seen.iter().zip(&draws.seeds).map(weighed).collect(),
             by_image: seen.iter().map(|by_seed| by_seed.iter().sum::<f64>() / n).collect(),
             by_seed: self.by_seed(),
-            images,
+            images: self.clusters.len(),
         }
+    }
+
+    /// For each draw of images the metric under each seed.
+    fn means(&self, terms: &[Term], draws: &Draws) -> Vec<Vec<f64>> {
+        let images = self.clusters.len();
+        // For each term the counts and then the sums of every seed: what all draws weigh, a column each.
+        let vectors = terms.iter().flat_map(|term| std::iter::once(&term.counts).chain(&term.sums));
+        let columns: Vec<f64> = vectors.flatten().copied().collect();
+        let columns = MatRef::from_column_major_slice(&columns, images, terms.len() * (self.seeds + 1));
+        let blocks: Vec<&[u8]> = draws.images.chunks(BLOCK * images).collect();
+        blocks
+            .par_iter()
+            .flat_map_iter(|block| {
+                let weights: Vec<f64> = block.iter().map(|&count| f64::from(count)).collect();
+                let weights = MatRef::from_row_major_slice(&weights, weights.len() / images, images);
+                let mut sums: Mat<f64> = Mat::zeros(weights.nrows(), columns.ncols());
+                matmul(&mut sums, Accum::Replace, weights, columns, 1.0, Par::Seq);
+                let metric = move |draw: usize, seed: usize| {
+                    let term = |at: usize| sums[(draw, at + 1 + seed)] / sums[(draw, at)];
+                    (0..terms.len()).map(|term_at| term(term_at * (self.seeds + 1))).sum()
+                };
+                let of = move |draw| (0..self.seeds).map(|seed| metric(draw, seed)).collect();
+                (0..block.len() / images).map(of)
+            })
+            .collect()
+    }
+
+    /// As [`Sample::means`], of a median.
+    fn medians(&self, (counts, ranks): (&[f64], &[Ranks]), draws: &Draws) -> Vec<Vec<f64>> {
+        let of = |drawn: &[u8]| {
+            let total = counts.iter().zip(drawn).map(|(count, &times)| count * f64::from(times)).sum();
+            ranks.iter().map(|it| it.median(|image| f64::from(drawn[image]), total)).collect()
+        };
+        draws.images.par_chunks(self.clusters.len()).map(of).collect()
     }
 }
 
@@ -291,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn a_median_rank_has_the_interval_of_its_order_statistics() {
+        // Ranks 1 to 1000, each once: the median is 500, and of a uniform distribution over 1000 ranks the median of 1000 draws deviates by
+        // 1000 / (2 sqrt(1000)) = 15.8, so 31.0 to either side.
+        let trial = trial(0, 1000, 1, |image, _| image);
+        let sample = Sample::of(&Metric::parse("t2i MedR"), &[&trial]).unwrap();
+        let interval = sample.replicates(&sample.draws()).interval().unwrap();
+        assert_eq!(sample.value(), 500.0);
+        assert!(((interval.high - interval.low) / 2.0 - 31.0).abs() < 2.5, "{interval:?}");
+        // The mean rank is a mean over queries: 500.5, with 1.96 * 288.7 / sqrt(1000) = 17.9.
+        let sample = Sample::of(&Metric::parse("t2i MeanR"), &[&trial]).unwrap();
+        let interval = sample.replicates(&sample.draws()).interval().unwrap();
+        assert!((sample.value() - 500.5).abs() < 1e-9);
+        assert!(((interval.high - interval.low) / 2.0 - 17.9).abs() < 1.0, "{interval:?}");
+    }
+
+    #[test]
     fn queries_of_one_image_count_as_one() {
         // Five captions that always agree carry the information of 200 images, not of 1000 captions:
         // 1.96 sqrt(0.3 * 0.7 / 200) = 6.35 points.
@@ -323,7 +403,7 @@ mod tests {
             };
             let sums: Vec<Vec<f64>> = (0..seeds).map(&mut seed).collect();
             let terms = vec![Term { counts: vec![1.0; IMAGES], sums }];
-            let sample = Sample { clusters: (0..IMAGES as u32).collect(), terms, seeds };
+            let sample = Sample { clusters: (0..IMAGES as u32).collect(), form: Form::Means(terms), seeds };
             sample.replicates(&draws).interval().unwrap().contains(0.0)
         });
         held.count() as f64 / REPEATS as f64

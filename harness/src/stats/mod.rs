@@ -8,6 +8,7 @@ pub mod agreement;
 pub mod bootstrap;
 pub mod budget;
 pub mod holm;
+mod median;
 pub mod metric;
 pub mod outcome;
 pub mod paired;

@@ -22,12 +22,20 @@ pub(super) fn terms(metric: &Metric, protocol: &Protocol) -> Vec<Term> {
         (Kind::MeanAveragePrecision | Kind::Fraction, None, Task::Category { .. }) => {
             both.map(|direction| term(direction, metric.kind, 0.5)).into()
         }
+        (Kind::Rank, Some(direction), Task::Pairs { .. }) if metric.short() == "MeanR" => {
+            vec![term(direction, metric.kind, 1.0)]
+        }
         (Kind::RecallSum, _, Task::Pairs { cutoffs, .. }) => both
             .iter()
             .flat_map(|direction| cutoffs.iter().map(|k| term(*direction, Kind::Recall(*k), 100.0)))
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// The direction whose median rank the metric is.
+pub(super) fn median(metric: &Metric) -> Option<Direction> {
+    metric.direction.filter(|_| metric.short() == "MedR")
 }
 
 /// One mean over the queries of one direction.
@@ -56,6 +64,7 @@ impl Term {
         let value = match self.kind {
             _ if query.direction != self.direction => return None,
             Kind::Recall(k) => query.hit(k, self.ties),
+            Kind::Rank => query.standing().rank(self.ties) + 1.0,
             _ => query.average_precision,
         };
         Some(self.share * value).filter(|value| value.is_finite())
