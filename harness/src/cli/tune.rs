@@ -74,7 +74,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
-    let mut experiment = Experiment::find(&args.experiment, args.profile)?;
+    let mut experiment = Experiment::as_typed(&args.experiment, args.profile)?;
     if experiment.off {
         bail!("experiment {} is not part of profile {}; choose another with --profile", experiment.name, args.profile);
     }

@@ -148,11 +148,23 @@ impl Experiment {
     /// # Errors
     /// If there is none, or it is malformed.
     pub fn find(name: &str, profile: Profile) -> Result<Self> {
+        Self::found(name, profile, true)
+    }
+
+    /// As [`Experiment::find`], with the parameters that are typed: what is tuned is not asked, and need not be there.
+    ///
+    /// # Errors
+    /// As [`Experiment::find`].
+    pub fn as_typed(name: &str, profile: Profile) -> Result<Self> {
+        Self::found(name, profile, false)
+    }
+
+    fn found(name: &str, profile: Profile, tuned: bool) -> Result<Self> {
         if name.ends_with(".toml") {
             let path = Path::new(name);
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read experiment {name}"))?;
             let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-            let mut experiment = Self::read((&stem, name), &text, profile, path.parent())?;
+            let mut experiment = Self::read((&stem, name), &text, profile, tuned.then_some(path.parent()))?;
             experiment.places.beside = path.parent().map(Path::to_owned);
             return Ok(experiment);
         }
@@ -165,7 +177,7 @@ impl Experiment {
                 nearest(name, names)
             );
         };
-        Self::parse(full, &format!("{full}.toml"), text, profile)
+        Self::read((full, &format!("{full}.toml")), text, profile, tuned.then_some(None))
     }
 
     /// Reads an experiment; `file` is what messages call it.
@@ -173,10 +185,11 @@ impl Experiment {
     /// # Errors
     /// Wrong TOML, an unknown or missing key, or values that make no sense; file and line are named.
     pub fn parse(name: &str, file: &str, text: &str, profile: Profile) -> Result<Self> {
-        Self::read((name, file), text, profile, None)
+        Self::read((name, file), text, profile, Some(None))
     }
 
-    fn read((name, file): (&str, &str), text: &str, profile: Profile, beside: Option<&Path>) -> Result<Self> {
+    /// Reads it with what is tuned, which may lie beside it in a folder, or without.
+    fn read((name, file): (&str, &str), text: &str, profile: Profile, tuned: Option<Option<&Path>>) -> Result<Self> {
         let wire: Wire = toml::from_str(text).map_err(|error| explain(file, text, &error))?;
         let (mut methods, mut rerank) = (wire.methods, wire.rerank);
         methods.iter_mut().for_each(MethodEntry::note_own);
@@ -211,7 +224,8 @@ impl Experiment {
         }
         let mut common = wire.common;
         common.extend(chosen.common);
-        let tuned = tuned::taken(chosen.tuned.as_ref().or(wire.tuned.as_ref()), (name, file), profile, beside)?;
+        let key = chosen.tuned.as_ref().or(wire.tuned.as_ref());
+        let tuned = tuned.map_or(Ok(None), |beside| tuned::taken(key, (name, file), profile, beside))?;
         let experiment = Self {
             name: name.into(),
             title: wire.title,

@@ -144,6 +144,9 @@ fn a_malformed_file_is_told_with_its_row_and_key() {
     place.write("a.toml", &EXPERIMENT.replace("seeds = [1]", "seeds = [1]\ntuned = true"));
     let run = "run a.toml --dry-run";
     place.run(run).code(2).says(&["a.toml: `tuned`: there is no ", "tuned/a.toml; `xmbench tune` makes one"]);
+    // Which needs none.
+    place.run("tune a.toml --trials 1 --rows VSE0").code(0);
+    place.run(run).code(0);
     let head = "experiment = 'a'\nprofile = 'quick'\ntrials = 2\nseed = 1\nprogram = '1'\ncommit = ''\ndirty = false\n\
                 rungs = [{ settings = 2, epochs_over = 1 }]\n";
     let row = "[[rows]]\nrow = 'VSE0'\ndataset = 'planted'\nmethod = 'vse'\ndeveloped_on = 'x'\nchecksum = 'ab'\nafter = 2.0\n\

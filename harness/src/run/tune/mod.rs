@@ -14,7 +14,11 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use std::{path::Path, sync::atomic::AtomicBool, time::Instant};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
 use candle_core::Device;
@@ -37,7 +41,7 @@ use crate::record::{Control, Tuned};
 
 /// What is tuned, and how.
 pub struct Request<'a> {
-    /// The experiment under its profile; what it takes from tuned files is not asked.
+    /// The experiment under its profile, as it is typed.
     pub experiment: &'a Experiment,
     /// The methods that it may name.
     pub methods: &'a Methods,
@@ -135,6 +139,11 @@ pub fn tune(request: &Request<'_>, progress: &mut Progress) -> Result<Found> {
         let left =
             |row: &str, reason: String, meant| NotTuned { row: row.into(), dataset: dataset.clone(), reason, meant };
         found.left.extend(meant.iter().map(|(row, reason)| left(row, (*reason).into(), true)));
+        if request.stop.load(Ordering::Relaxed) {
+            (unfinished, found.interrupted) = (true, true);
+            found.left.extend(rows.iter().map(|row| left(&row.planned.row(), STOPPED.into(), false)));
+            continue;
+        }
         let data = match Development::open(entry, request.data) {
             Ok(data) => data,
             Err(error) => {
@@ -146,7 +155,11 @@ pub fn tune(request: &Request<'_>, progress: &mut Progress) -> Result<Found> {
         for row in &rows {
             let mut search =
                 Search { request, experiment: &experiment, entry, data: &data, rungs: &rungs, journal: &mut journal };
-            let reason = match search.row(row, progress)? {
+            let outcome = match request.stop.load(Ordering::Relaxed) {
+                true => Err(Left::Stopped),
+                false => search.row(row, progress)?,
+            };
+            let reason = match outcome {
                 Ok(tuned) => {
                     found.tuned.rows.push(tuned);
                     continue;
@@ -158,7 +171,7 @@ pub fn tune(request: &Request<'_>, progress: &mut Progress) -> Result<Found> {
                 }
                 Err(Left::Stopped) => {
                     (unfinished, found.interrupted) = (true, true);
-                    "interrupted; the same command goes on from here".into()
+                    STOPPED.into()
                 }
             };
             found.left.push(left(&row.planned.row(), reason, false));
@@ -170,6 +183,9 @@ pub fn tune(request: &Request<'_>, progress: &mut Progress) -> Result<Found> {
     }
     Ok(found)
 }
+
+/// Why rows are left when the run is stopped.
+const STOPPED: &str = "interrupted; the same command goes on from here";
 
 /// How many fits a call makes at most, for a bar.
 pub fn fits(experiment: &Experiment, methods: &Methods, rows: &[String], trials: usize) -> Result<usize> {
