@@ -80,16 +80,17 @@ mod tests {
     use super::*;
     use crate::run::{Experiment, Methods, Profile};
 
-    fn entry(keys: &str) -> MethodEntry {
+    fn entry(keys: &str, profile: &str) -> MethodEntry {
         let text = format!(
             "title = 'x'\nseeds = [1]\nprotocol = {{ task = {{ kind = 'pairs' }} }}\n[[datasets]]\nname = 'emoji'\n\
-             [[methods]]\n{keys}\n[profile.quick]\nparams.vse = {{ margin = 0.3, weight_decay = 0.5 }}"
+             [[methods]]\n{keys}\n[profile.quick]\n{profile}"
         );
         Experiment::parse("x", "x.toml", &text, Profile::Quick).unwrap().methods.remove(0)
     }
 
     fn keys(keys: &str) -> Vec<String> {
-        let (entry, method) = (entry(keys), Methods::with(&[]).find("vse").unwrap());
+        let entry = entry(keys, "params.vse = { margin = 0.3, weight_decay = 0.5 }");
+        let method = Methods::with(&[]).find("vse").unwrap();
         let present = method.resolve(&entry.params).unwrap();
         ranges(method, &entry, &[], &present).into_keys().collect()
     }
@@ -111,7 +112,7 @@ mod tests {
         let drawn = |name: &str, seed: u64| {
             let method = methods.find(name).unwrap();
             let present = method.resolve(&Table::new()).unwrap();
-            let entry = MethodEntry { own: Some(Vec::new()), ..entry(&format!("method = '{name}'")) };
+            let entry = MethodEntry { own: Some(Vec::new()), ..entry(&format!("method = '{name}'"), "") };
             let ranges = ranges(method, &entry, &[], &present);
             let settings = settings(method, &present, &ranges, 8, Seed(seed)).unwrap();
             assert_eq!((settings.len(), &settings[0]), (8, &present));
