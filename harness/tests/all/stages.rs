@@ -239,9 +239,9 @@ fn the_clock_measures_what_was_trained_and_not_measured() {
         assert!(trial.origin.as_ref().unwrap().load.is_some());
     }
     // A run that leaves the clock to another one keeps what that one needs.
-    let output = place.run("run a.toml --profile smoke --no-report --no-clock --out later").code(0);
+    let output = place.run("run a.toml --profile smoke --no-report --lean --no-clock --out later").code(0);
     assert!(!output.stderr.contains("clocking") && place.path("later/matchers").exists());
-    let output = place.run("run a.toml --profile smoke --no-report --out later").code(0);
+    let output = place.run("run a.toml --profile smoke --no-report --lean --out later").code(0);
     assert!(output.stderr.contains("clocking") && !output.stderr.contains("fitted again"), "{}", output.stderr);
     assert!(!place.path("later/matchers").exists());
     // As a run leaves it that was killed between training and clock, and whose matchers somebody has removed.
