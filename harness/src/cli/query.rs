@@ -288,7 +288,7 @@ impl Place<'_> {
         let numbers = texts.tokens.iter().flatten().flatten().skip(1);
         let unknown: Vec<String> =
             words.iter().zip(numbers).filter(|(_, number)| **number == UNKNOWN).map(|(word, _)| quoted(word)).collect();
-        let mut notes = vec!["no test caption holds these words: they went through each row's matcher".to_string()];
+        let mut notes = vec!["no test caption holds these words: the rows' matchers are asked".to_string()];
         if unknown.len() == words.len() {
             bail!("no training caption holds {}: the methods have not learnt these words", unknown.join(", "));
         }

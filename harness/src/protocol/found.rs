@@ -6,7 +6,7 @@ use super::{Direction, Standing, Ties};
 use crate::retrieval;
 
 /// A gallery item that a query found. Of each query those with the best scores, best first, equal scores by lower position; and
-/// behind them, in the pairs task, its own items that are not among these.
+/// behind them, in the pairs task, its own items that are not among these, in the same order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Found {
     /// Which kind of item asked.
@@ -71,7 +71,9 @@ impl Keep {
             out.extend(best[at..at + group].iter().map(|&item| found(item, at, all)));
             at += group;
         }
-        for &item in listed.iter().filter(|item| !best.contains(item)) {
+        let mut others: Vec<u32> = listed.iter().copied().filter(|item| !best.contains(item)).collect();
+        others.sort_by(|&a, &b| (score(b) + 0.0).total_cmp(&(score(a) + 0.0)).then(a.cmp(&b)));
+        for item in others {
             let better = scores.iter().filter(|&&other| other > score(item)).count();
             out.push(found(item, better, tied(item)));
         }
@@ -86,7 +88,7 @@ mod tests {
     #[test]
     fn ranks_are_those_of_a_brute_force_over_all_orders() {
         let scores = [0.5, 2.0, 0.5, 1.0, 0.5, -1.0, 2.0, 0.0];
-        let own = [4, 5];
+        let own = [5, 4];
         for (ties, wanted) in [
             // Two at 2.0, one at 1.0, three at 0.5: places 1-2, 3, 4-6.
             (Ties::Expected, [1.5, 1.5, 3.0, 5.0]),

@@ -116,9 +116,12 @@ pub fn sweep(recording: &Path, needed: impl Fn(&Id) -> bool) -> Result<()> {
 /// # Errors
 /// How many do not.
 pub fn agrees(trial: &Trial, found: &[Found]) -> std::result::Result<(), String> {
-    let mut best = std::collections::BTreeMap::new();
+    let mut best: std::collections::BTreeMap<_, Found> = std::collections::BTreeMap::new();
     for it in found.iter().filter(|it| it.own) {
-        best.entry((it.direction as u8, it.query)).or_insert(*it);
+        let known = best.entry((it.direction as u8, it.query)).or_insert(*it);
+        if it.rank < known.rank {
+            *known = *it;
+        }
     }
     let wrong = trial.queries.iter().filter(|query| {
         let Some(it) = best.get(&(query.direction as u8, query.query)) else { return false };
