@@ -102,7 +102,7 @@ fn an_identity_in_the_journal_that_is_a_path_deletes_nothing() {
 #[cfg(unix)]
 #[test]
 fn a_link_in_a_recording_is_not_followed_where_something_is_written() {
-    for part in ["checkpoints", "matchers", "journal"] {
+    for part in ["best", "checkpoints", "matchers", "journal"] {
         let place = place();
         let _ = fs::remove_dir_all(place.path(&format!("out/{part}")));
         std::os::unix::fs::symlink(place.path("victim"), place.path(&format!("out/{part}"))).unwrap();
