@@ -58,6 +58,14 @@ pub fn page(recording: &Recording, source: Source<'_>) -> Result<Option<String>>
         return Ok(None);
     }
     let mut collections = Collections::default();
+    // All captions and pictures first, so that rows fill what is left.
+    for set in &sets {
+        let first = set.trials[0];
+        let opened = collections.dataset(recording, first, source.data);
+        for split in [first.protocol.split, first.protocol.gallery()] {
+            collections.add(first, split, opened.as_ref().as_ref().ok())?;
+        }
+    }
     let mut out = Vec::new();
     let mut used = 0;
     let mut left_out = Vec::new();
