@@ -1,8 +1,8 @@
 //! Tuning: the same number of settings for every trained row, judged on validation data alone.
 //!
-//! Settings are drawn from the ranges of the methods' cards ([`draw`]); the first is the one that the row has, so that what is chosen
-//! is never worse on validation data. Successive halving ([`rungs`]) spends the same number of settings, and the same shares of a
-//! row's own epochs, on every row. What is fitted sees training and validation data of the dataset's development split ([`develop`]);
+//! Settings are drawn from the ranges of the methods' cards (`draw`); the first is the one that the row has, so that what is chosen
+//! is never worse on validation data. Successive halving (`rungs`) spends the same number of settings, and the same shares of a
+//! row's own epochs, on every row. What is fitted sees training and validation data of the dataset's development split (`develop`);
 //! a score is the one by which training selects its epoch.
 
 mod develop;
