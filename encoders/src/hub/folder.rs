@@ -1,16 +1,15 @@
 //! A folder in the hub's layout: what files there are, read as JSON, and their checksums.
 
 use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path, PathBuf},
 };
 
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use xmbench_datasets::{Error, Result, files};
 
-use crate::weights::Weights;
+use crate::weights::{Weights, hexadecimal};
 
 /// Bytes of the largest JSON file that is read; tokenizers of large vocabularies have 35 million.
 const LARGEST: u64 = 256 << 20;
@@ -43,8 +42,7 @@ impl Folder {
             return Err(Error::content(path, "", format!("at most {LARGEST} bytes"), length.to_string(), next));
         }
         let bytes = files::read(&path)?;
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.read.insert(name.to_owned(), digest);
+        self.read.insert(name.to_owned(), hexadecimal(&bytes));
         Ok(Some(bytes))
     }
 
@@ -54,18 +52,64 @@ impl Folder {
         object(&self.file(name), &bytes).map(Some)
     }
 
-    /// The file of weights.
-    pub fn weights(&self) -> Result<Weights> {
+    /// The weights: one file, or the parts that a list of them names.
+    pub fn weights(&mut self) -> Result<Weights> {
         const NAME: &str = "model.safetensors";
+        const LIST: &str = "model.safetensors.index.json";
         let path = self.file(NAME);
         if files::there(&path) {
             return Weights::read(&path);
         }
-        let others = ["model.safetensors.index.json", "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"];
+        if let Some(list) = self.json(LIST)? {
+            return self.parts(&self.file(LIST), &list);
+        }
+        let others = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"];
         let found = others.into_iter().find(|name| files::there(&self.file(name)));
-        let next =
-            "save the network into one file: from_pretrained(FOLDER).save_pretrained(NEW, max_shard_size=\"100GB\")";
-        Err(Error::content(path, "", "a file", found.unwrap_or("nothing"), next))
+        let next = "save the network so: from_pretrained(FOLDER).save_pretrained(NEW)";
+        Err(Error::content(path, "", format!("a file, or {LIST}"), found.unwrap_or("nothing"), next))
+    }
+
+    /// The parts that a list names, which has to tell of each array the file that it is in.
+    fn parts(&self, list: &Path, value: &Value) -> Result<Weights> {
+        #[derive(Deserialize)]
+        struct Written {
+            weight_map: BTreeMap<String, PartName>,
+        }
+        let Written { weight_map } = typed(list, "", value)?;
+        let next = "let the list and its parts be of one network: from_pretrained(FOLDER).save_pretrained(NEW) writes both";
+        let names: BTreeSet<&str> = weight_map.values().map(|name| name.0.as_str()).collect();
+        let (mut parts, mut sums) = (Vec::with_capacity(names.len()), String::new());
+        for name in names {
+            let path = self.file(name);
+            let part = Weights::read(&path)?;
+            let lost = weight_map.iter().find(|(array, file)| file.0 == name && !part.has(array));
+            if let Some((array, _)) = lost {
+                return Err(Error::content(path, "", format!("an array `{array}`, as the list says"), "none", next));
+            }
+            sums += &format!("{}  {name}\n", part.digest());
+            parts.push(part);
+        }
+        Weights::joined(list, parts, hexadecimal(sums.as_bytes())).map_err(|array| {
+            Error::content(list, format!("array `{array}`"), "in one of the parts", "in two", next)
+        })
+    }
+}
+
+/// The name of a file of weights beside the list that names it: a list is a stranger's, and leads nowhere else.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct PartName(String);
+
+impl TryFrom<String> for PartName {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        let mut places = Path::new(&name).components();
+        let alone = matches!((places.next(), places.next()), (Some(Component::Normal(part)), None) if part == name.as_str());
+        match alone && name.ends_with(".safetensors") {
+            true => Ok(Self(name)),
+            false => Err(format!("expected the name of a .safetensors file in the same folder, found `{name}`")),
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Networks of the hub: CLIP and SigLIP (pictures and texts), ViT, DINOv2, ResNet (pictures), BERT and MiniLM (texts).
 //!
 //! What is read is a folder in the hub's layout, which is the user's: `config.json` (the network's kind and sizes, `config.rs`), `model.safetensors` (its
-//! weights), `preprocessor_config.json` (what is done to a picture, `pixels.rs`), `tokenizer.json` (what is done to a text, `tokens.rs`), and of
-//! sentence-transformers `sentence_bert_config.json` and `1_Pooling/config.json`. Nothing is downloaded. A file of weights that is in several parts, or a
-//! PyTorch checkpoint, is refused with the line that converts it.
+//! weights) or the parts that `model.safetensors.index.json` lists, `preprocessor_config.json` (what is done to a picture, `pixels.rs`), `tokenizer.json`
+//! (what is done to a text, `tokens.rs`), and of sentence-transformers `sentence_bert_config.json` and `1_Pooling/config.json`. Nothing is downloaded. A
+//! PyTorch checkpoint is refused with the line that converts it.
 //!
 //! | kind | vector | region, one a cell of the grid | equations |
 //! |---|---|---|---|

@@ -330,6 +330,90 @@ fn what_is_not_known_is_named() {
     assert!(error.contains("found pytorch_model.bin") && error.contains("save_pretrained"), "{error}");
 }
 
+/// A copy of a folder whose weights lie in two parts, with the list that says which array is where.
+fn in_two_parts(name: &str) -> (tempfile::TempDir, Value) {
+    let copy = changed(name, "config.json", |_| ());
+    let whole = copy.path().join("model.safetensors");
+    let bytes = fs::read(&whole).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap().tensors();
+    let mut list = json!({"metadata": {"total_size": bytes.len()}, "weight_map": {}});
+    for (part, tensors) in tensors.chunks(tensors.len().div_ceil(2)).enumerate() {
+        let file = format!("model-{:05}-of-00002.safetensors", part + 1);
+        tensors.iter().for_each(|(array, _)| list["weight_map"][array] = json!(file));
+        let bytes = safetensors::serialize(tensors.iter().map(|(array, view)| (array, view)), None).unwrap();
+        fs::write(copy.path().join(file), bytes).unwrap();
+    }
+    fs::remove_file(whole).unwrap();
+    relist(&copy, &list);
+    (copy, list)
+}
+
+fn relist(folder: &tempfile::TempDir, list: &Value) {
+    fs::write(folder.path().join("model.safetensors.index.json"), list.to_string()).unwrap();
+}
+
+/// Weights in parts are those of one file, picture and text, and have a checksum that `sha256sum` makes again.
+#[test]
+fn weights_in_parts_are_one_network() {
+    for name in ["clip", "dinov2"] {
+        let (parts, _) = in_two_parts(name);
+        let (network, digest) = pictures(parts.path(), Fit::Published, 2).unwrap();
+        let (whole, other) = pictures(&folder(name), Fit::Published, 2).unwrap();
+        assert_eq!(encoded(&network), encoded(&whole), "{name}");
+        assert_ne!(digest, other, "{name}");
+        let sums: String = [1, 2]
+            .map(|part| {
+                let file = format!("model-{part:05}-of-00002.safetensors");
+                format!("{}  {file}\n", crate::weights::hexadecimal(&fs::read(parts.path().join(&file)).unwrap()))
+            })
+            .concat();
+        assert_eq!(digest, crate::weights::hexadecimal(sums.as_bytes()), "{name}");
+        assert!(network.recipe().files.contains_key("model.safetensors.index.json"), "{name}");
+    }
+    let (parts, _) = in_two_parts("bert");
+    let read = |network: Sentences| network.encode_texts(&["a dog", ""]).unwrap();
+    assert_eq!(read(texts(parts.path()).unwrap()), read(texts(&folder("bert")).unwrap()));
+}
+
+/// A list that leads elsewhere, names what is not there, or whose parts are not its own.
+#[test]
+fn a_wrong_list_of_parts_is_refused() {
+    let refused = |change: &dyn Fn(&tempfile::TempDir, &mut Value)| {
+        let (copy, mut list) = in_two_parts("vit");
+        change(&copy, &mut list);
+        relist(&copy, &list);
+        pictures(copy.path(), Fit::Published, 0).err().expect("an error").to_string()
+    };
+    let first = |list: &Value| list["weight_map"].as_object().unwrap().keys().next().unwrap().clone();
+    for elsewhere in ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "./b.safetensors", "..", "", "b.bin"] {
+        let text = refused(&|_, list| list["weight_map"][first(list)] = json!(elsewhere));
+        let expected = format!("expected the name of a .safetensors file in the same folder, found `{elsewhere}`");
+        assert!(text.contains(&expected), "{text}");
+    }
+    let text = refused(&|_, list| list["weight_map"][first(list)] = json!("other.safetensors"));
+    assert!(text.contains("other.safetensors"), "{text}");
+    let text = refused(&|_, list| list["weight_map"]["more"] = json!("model-00002-of-00002.safetensors"));
+    assert!(text.contains("expected an array `more`, as the list says, found none"), "{text}");
+    let text = refused(&|copy, _| {
+        let [one, two] = [1, 2].map(|part| copy.path().join(format!("model-{part:05}-of-00002.safetensors")));
+        fs::copy(one, two).unwrap();
+    });
+    assert!(text.contains("as the list says"), "{text}");
+    let text = refused(&|copy, list| {
+        let [one, two] = [1, 2].map(|part| copy.path().join(format!("model-{part:05}-of-00002.safetensors")));
+        fs::copy(one, two).unwrap();
+        let all = list["weight_map"].as_object_mut().unwrap();
+        all.retain(|_, file| file == "model-00001-of-00002.safetensors");
+        let twice = all.keys().next().unwrap().clone();
+        all[&twice] = json!("model-00002-of-00002.safetensors");
+    });
+    assert!(text.contains("expected in one of the parts, found in two"), "{text}");
+    let text = refused(&|_, list| *list = json!({"metadata": {}}));
+    assert!(text.contains("missing field `weight_map`"), "{text}");
+    let text = refused(&|_, list| list["weight_map"] = json!({}));
+    assert!(text.contains("expected an array"), "{text}");
+}
+
 /// Files as the hub has them: a processor in the keys of 2021, and one inside the file of all processors.
 #[test]
 fn older_and_newer_processors_are_read() {

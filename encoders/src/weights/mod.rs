@@ -58,16 +58,18 @@ struct Entry {
     shape: Vec<usize>,
     /// Elements from one index to the next, for each axis.
     strides: Vec<usize>,
+    /// Which of the files has it.
+    part: usize,
     /// Byte at which the storage begins, the bytes that it has, and the element of it at which the array begins.
     start: usize,
     length: usize,
     offset: usize,
 }
 
-/// The arrays of a file.
+/// The arrays of a file, or of several that are parts of one network.
 pub struct Weights {
     path: PathBuf,
-    bytes: Vec<u8>,
+    parts: Vec<Vec<u8>>,
     entries: BTreeMap<String, Entry>,
     digest: String,
 }
@@ -89,11 +91,32 @@ impl Weights {
     pub fn parse(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         let entries =
             entries(&bytes).map_err(|flaw| Error::content(path, flaw.place, flaw.expected, flaw.found, NEXT))?;
-        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { path: path.to_owned(), bytes, entries, digest })
+        let digest = hexadecimal(&bytes);
+        Ok(Self { path: path.to_owned(), parts: vec![bytes], entries, digest })
     }
 
-    /// SHA-256 of the file, in hexadecimal.
+    /// One network's arrays out of its parts; `path` is the file that lists them, `digest` what stands for the whole.
+    ///
+    /// # Errors
+    /// The name of an array that is in two of them.
+    #[cfg(feature = "transformers")]
+    pub(crate) fn joined(path: &Path, parts: Vec<Self>, digest: String) -> std::result::Result<Self, String> {
+        let mut whole = Self { path: path.to_owned(), parts: Vec::new(), entries: BTreeMap::new(), digest };
+        for part in parts {
+            let before = whole.parts.len();
+            whole.parts.extend(part.parts);
+            for (name, mut entry) in part.entries {
+                entry.part += before;
+                if whole.entries.contains_key(&name) {
+                    return Err(name);
+                }
+                whole.entries.insert(name, entry);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// SHA-256 of the file, in hexadecimal; of a network in parts, that of the list which `sha256sum` prints of them by name.
     pub fn digest(&self) -> &str {
         &self.digest
     }
@@ -126,7 +149,7 @@ impl Weights {
         if entry.shape != shape {
             return wrong(&place, format!("shape {shape:?}"), format!("{:?}", entry.shape));
         }
-        let storage = &self.bytes[entry.start..entry.start + entry.length];
+        let storage = &self.parts[entry.part][entry.start..entry.start + entry.length];
         let read: fn(&[u8]) -> f32 = match entry.kind {
             Kind::F16 => |b| f16::from_le_bytes([b[0], b[1]]).to_f32(),
             Kind::Bf16 => |b| bf16::from_le_bytes([b[0], b[1]]).to_f32(),
@@ -157,6 +180,11 @@ impl Weights {
     }
 }
 
+/// SHA-256 of bytes, in hexadecimal.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn entries(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, Flaw> {
     if torch::begins(bytes) {
         return torch::entries(bytes);
@@ -179,7 +207,8 @@ fn entries(bytes: &[u8]) -> std::result::Result<BTreeMap<String, Entry>, Flaw> {
         };
         let (start, end) = info.data_offsets;
         let strides = contiguous(&info.shape)?;
-        Some(Entry { kind, shape: info.shape.clone(), strides, start: data + start, length: end - start, offset: 0 })
+        let (start, length) = (data + start, end - start);
+        Some(Entry { kind, shape: info.shape.clone(), strides, part: 0, start, length, offset: 0 })
     };
     header
         .offset_keys()

@@ -201,5 +201,5 @@ fn placed(name: &str, tensor: &Tensor<'_>, storages: &HashMap<String, (usize, us
         return Err(Flaw::new(place(), expected, found));
     }
     let (shape, strides) = (tensor.shape.clone(), tensor.strides.clone());
-    Ok(Entry { kind: tensor.kind, shape, strides, start, length, offset: tensor.offset })
+    Ok(Entry { kind: tensor.kind, shape, strides, part: 0, start, length, offset: tensor.offset })
 }

@@ -1,7 +1,6 @@
 //! `xmbench explain`: what a method looked at to find an image for a text, or a text for an image.
 
 use std::{
-    num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -15,7 +14,7 @@ use xmbench_methods::{
     method::{Epoch, Judge, Observer},
 };
 
-use super::Status;
+use super::{Status, shared::Means};
 use crate::{
     output::{answer, json as to_json, progress, tell},
     protocol::Protocol,
@@ -54,21 +53,14 @@ pub struct Args {
     /// Root seed of the fit
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: device::Choice,
-    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub means: Means,
     /// Where fitted models are kept, so that a second query does not fit anew
     #[arg(long, value_name = "DIR", default_value = "results/matchers")]
     matchers: PathBuf,
     /// Where the pictures go
     #[arg(long, value_name = "DIR", default_value = "reports/explain")]
     out: PathBuf,
-    /// Threads; every core when absent
-    #[arg(long, value_name = "N", value_parser = super::shared::threads)]
-    pub threads: Option<NonZeroUsize>,
     /// Print one JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -86,12 +78,12 @@ enum By {
 pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let method = methods.find(&args.method)?;
     let options = super::assignments(&args.options)?;
-    let folder = super::data_folder(args.data_dir.clone());
+    let folder = args.means.data();
     let row = row(args, method, methods)?;
     let options = if args.options.is_empty() { row.options.clone() } else { options };
     let dataset = xmbench_datasets::open(&args.dataset, &options, folder.as_deref())?;
     let query = query(&dataset.test, args)?;
-    let (device, device_name) = device::open(args.device)?;
+    let (device, device_name) = device::open(args.means.device)?;
     let stop = super::run::watch_for_interrupt()?;
     print_unless(args.json, &format!("{} with the parameters of {}", method.card().label, row.origin));
     let fitted = fitted(args, method, &row, &dataset, (&device, &device_name), &stop)?;
@@ -105,12 +97,12 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         let stem = format!("{}-{}-{asks}{query}-{other}{}", method.card().name, dataset.name, answer.item);
         let stem = Stem::of(&stem);
         let picture = attention::draw(&figure, &stem)?;
-        for (ending, bytes) in [("svg", picture.svg.as_bytes()), ("png", &picture.png[..])] {
-            let path = args.out.join(stem.file(ending));
+        for (name, bytes) in picture.files() {
+            let path = args.out.join(name);
             files::replace_with_unsynced(&path, bytes)?;
             written.push(path);
         }
-        print_unless(args.json, &format!("{}: {}", figure.title, written[written.len() - 1].display()));
+        print_unless(args.json, &format!("{}: {}", figure.title, args.out.join(stem.file("png")).display()));
     }
     if args.json {
         let found: Vec<_> = answers

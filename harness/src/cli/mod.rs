@@ -116,17 +116,17 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
     let answered = catch_unwind(AssertUnwindSafe(|| {
         match &cli.command {
             Command::Run(run::Args { shared, .. }) | Command::Repro(repro::Args { shared, .. }) => {
-                run::set_threads(shared.threads)?;
+                run::set_threads(shared.means.threads)?;
                 shared.max_memory.into_iter().for_each(memory::set_limit);
             }
             Command::Tune(args) => {
-                run::set_threads(args.threads)?;
+                run::set_threads(args.means.threads)?;
                 args.max_memory.into_iter().for_each(memory::set_limit);
             }
             Command::BenchDevice(args) => run::set_threads(args.threads)?,
             Command::Query(_) => run::set_threads(None)?,
-            Command::Explain(args) => run::set_threads(args.threads)?,
-            Command::Rerun(args) => run::set_threads(args.threads)?,
+            Command::Explain(args) => run::set_threads(args.means.threads)?,
+            Command::Rerun(args) => run::set_threads(args.means.threads)?,
             Command::Data(args) => args.threads().map_or(Ok(()), run::set_threads)?,
             _ => {}
         }

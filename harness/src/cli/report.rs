@@ -60,8 +60,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         bail!("the recording {} has no experiment {}{hint}; it has {known}", folder.display(), quoted(unknown));
     }
     if !args.experiment.is_empty() {
-        recording.trials.retain(|trial| args.experiment.contains(&trial.experiment));
-        recording.manifest.experiments.retain(|name, _| args.experiment.contains(name));
+        recording.keep_experiments(&args.experiment);
     }
     if args.cite {
         answer(report::bibliography(&recording).trim_end())?;

@@ -64,7 +64,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     if args.list {
         return list(args, &tables);
     }
-    let (device, name) = device::open(args.shared.device)?;
+    let (device, name) = device::open(args.shared.means.device)?;
     let stop = watch_for_interrupt()?;
     let mut ran: Vec<Ran> = Vec::new();
     for table in tables {
@@ -79,7 +79,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         .iter()
         .map(|ran| {
             let absent =
-                ran.summary.left_out.first().map(|(_, dataset, reason)| format!("dataset {dataset}: {reason}"));
+                ran.summary.left_out.first().map(|it| format!("dataset {}: {}", it.dataset, it.reason));
             let cells = judge::judge(&ran.table, &ran.experiments, &ran.recording, absent.as_deref());
             Part { table: &ran.table, experiments: ran.experiments.clone(), cells, recording: &ran.recording }
         })
@@ -137,7 +137,7 @@ fn run_table(
         ..machine::circumstances()
     };
     let mut store = Store::open(&folder, manifest)?;
-    let data = super::data_folder(args.shared.data_dir.clone());
+    let data = args.shared.means.data();
     let require_data = !args.tables.is_empty();
     let settings = Settings {
         profile,

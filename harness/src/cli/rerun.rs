@@ -10,7 +10,7 @@ use super::{
     Status,
     report::newest,
     run::{command_line, watch_for_interrupt},
-    shared,
+    shared::Means,
 };
 use crate::{
     output::{answer, json as to_json, quoted},
@@ -42,15 +42,8 @@ pub struct Args {
     /// Seed of the draw
     #[arg(long, value_name = "N", default_value_t = 1, requires = "sample")]
     draw: u64,
-    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: device::Choice,
-    /// Threads; every core when absent
-    #[arg(long, value_name = "N", value_parser = shared::threads)]
-    pub threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub means: Means,
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -72,11 +65,11 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     for trial in args.chosen(&recording)? {
         groups.entry((&trial.experiment, &trial.dataset)).or_default().push(trial);
     }
-    let (device, name) = device::open(args.device)?;
+    let (device, name) = device::open(args.means.device)?;
     let settings = Settings {
         profile: Profile::Smoke,
         device,
-        data: super::data_folder(args.data_dir.clone()),
+        data: args.means.data(),
         require_data: true,
         clock: Clocking::Never,
         // Whoever made the recording wrote its experiments.
@@ -181,7 +174,7 @@ fn recorded(args: &Args, recording: &Recording, name: &str, dataset: &str, trial
     if experiment.datasets.is_empty() {
         bail!("the recorded experiment {name} has no dataset {}", quoted(dataset));
     }
-    experiment.places.data = super::data_folder(args.data_dir.clone());
+    experiment.places.data = args.means.data();
     experiment.seeds = trials.iter().map(|trial| trial.seed).collect();
     experiment.seeds.sort_unstable();
     experiment.seeds.dedup();

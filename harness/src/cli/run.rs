@@ -15,7 +15,7 @@ use serde_json::json;
 use super::{Status, report, shared::Shared, table};
 use crate::{
     output::{answer, json as to_json, progress, quoted, short, tell},
-    record::{Control, Manifest, Store, check, words},
+    record::{Control, LeftOut, Manifest, Store, check, words},
     report::{Rendered, explore::Source},
     run::{Clocking, Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
 };
@@ -57,12 +57,21 @@ pub struct Args {
 }
 
 impl Args {
-    fn chosen(&self) -> Result<Vec<Experiment>> {
-        let mut experiments = if self.all {
-            Experiment::builtin(self.profile)?.into_iter().filter(|experiment| !experiment.off).collect()
+    /// What is run, and what `--all` leaves out because it is no part of the profile.
+    fn chosen(&self) -> Result<(Vec<Experiment>, Vec<LeftOut>)> {
+        let (mut experiments, mut left_out) = (Vec::new(), Vec::new());
+        if self.all {
+            for experiment in Experiment::builtin(self.profile)? {
+                match experiment.off {
+                    true => left_out.push(self.left_out(experiment.name)?),
+                    false => experiments.push(experiment),
+                }
+            }
         } else {
-            self.experiments.iter().map(|name| Experiment::find(name, self.profile)).collect::<Result<Vec<_>>>()?
-        };
+            for name in &self.experiments {
+                experiments.push(Experiment::find(name, self.profile)?);
+            }
+        }
         if experiments.is_empty() {
             bail!("nothing to run: name experiments (`xmbench list experiments`) or give --all");
         }
@@ -71,12 +80,24 @@ impl Args {
                 let profile = self.profile;
                 bail!("experiment {} is not part of profile {profile}; choose another with --profile", experiment.name);
             }
-            experiment.places.data = super::data_folder(self.shared.data_dir.clone());
+            experiment.places.data = self.shared.means.data();
             if let Some(seeds) = &self.seeds {
                 experiment.seeds.clone_from(seeds);
             }
         }
-        Ok(experiments)
+        Ok((experiments, left_out))
+    }
+
+    /// An experiment that is no part of the profile, with the shortest one that it is part of.
+    fn left_out(&self, experiment: String) -> Result<LeftOut> {
+        let mut reason = format!("no part of the profile {}", self.profile);
+        for profile in Profile::ALL {
+            if !Experiment::find(&experiment, profile)?.off {
+                reason += &format!("; `xmbench run {experiment} --profile {profile}` runs it");
+                break;
+            }
+        }
+        Ok(LeftOut { experiment, dataset: String::new(), reason })
     }
 }
 
@@ -112,13 +133,13 @@ pub fn set_threads(threads: Option<NonZeroUsize>) -> Result<()> {
 }
 
 pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
-    let experiments = args.chosen()?;
+    let (experiments, left_out) = args.chosen()?;
     let plans = experiments.iter().map(|experiment| plan(experiment, methods)).collect::<Result<Vec<_>>>()?;
     if args.dry_run {
         dry_run(args, &experiments, &plans)?;
         return Ok(Status::Done);
     }
-    let (device, name) = device::open(args.shared.device)?;
+    let (device, name) = device::open(args.shared.means.device)?;
     let circumstances = machine::circumstances();
     let folder = args
         .out
@@ -135,11 +156,14 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         ..circumstances
     };
     let mut store = Store::open(&folder, manifest)?;
+    if args.all {
+        store.note(|manifest| manifest.left_out = left_out)?;
+    }
     let stop = watch_for_interrupt()?;
     let settings = Settings {
         profile: args.profile,
         device,
-        data: super::data_folder(args.shared.data_dir.clone()),
+        data: args.shared.means.data(),
         require_data: !args.all,
         clock: if args.no_clock { Clocking::Later } else { Clocking::Now },
         allow_commands: args.allow_commands,
@@ -244,16 +268,9 @@ fn conclude(
     if args.shared.json {
         let failed: Vec<_> =
             summary.failed.iter().map(|(key, reason)| json!({"trial": key, "reason": reason})).collect();
-        let left_out: Vec<_> = summary
-            .left_out
-            .iter()
-            .map(
-                |(experiment, dataset, reason)| json!({"experiment": experiment, "dataset": dataset, "reason": reason}),
-            )
-            .collect();
         return Ok(answer(&to_json(&json!({
             "recording": folder, "done": summary.done, "recorded_before": summary.recorded, "failed": failed,
-            "left_out": left_out, "interrupted": summary.interrupted, "files": rendered.map(|rendered| &rendered.files),
+            "left_out": summary.left_out, "interrupted": summary.interrupted, "files": rendered.map(|rendered| &rendered.files),
             "kept": {"best_bytes": best, "matcher_bytes": matchers},
         })))?);
     }

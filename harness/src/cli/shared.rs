@@ -1,24 +1,38 @@
-//! What every command that runs experiments takes.
+//! What commands that compute take.
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
 use crate::run::device;
 
-/// Options of `run` and `repro`.
+/// What a command computes on, and with which data.
 #[derive(clap::Args)]
-pub struct Shared {
+pub struct Means {
     /// Where to compute: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     pub device: device::Choice,
     /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
     #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Where tables and plots go
-    #[arg(long, value_name = "DIR", default_value = "reports")]
-    pub reports: PathBuf,
+    data_dir: Option<PathBuf>,
     /// Threads; every core when absent
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<NonZeroUsize>,
+}
+
+impl Means {
+    /// The folder of datasets that are not built in.
+    pub fn data(&self) -> Option<PathBuf> {
+        super::data_folder(self.data_dir.clone())
+    }
+}
+
+/// Options of `run` and `repro`.
+#[derive(clap::Args)]
+pub struct Shared {
+    #[command(flatten)]
+    pub means: Means,
+    /// Where tables and plots go
+    #[arg(long, value_name = "DIR", default_value = "reports")]
+    pub reports: PathBuf,
     /// Memory that a trial may take, 8GiB or 500MB, by an estimate before it starts; what the machine has when absent
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_memory: Option<u64>,

@@ -12,11 +12,11 @@ use serde_json::json;
 use super::{
     Status,
     run::watch_for_interrupt,
-    shared::{self, size},
+    shared::{Means, size},
     table,
 };
 use crate::{
-    output::{answer, json as to_json, tell},
+    output::{answer, clipped, json as to_json, tell},
     record::{Tuned, files},
     run::{
         Experiment, Methods, Profile, Progress, device,
@@ -53,15 +53,8 @@ pub struct Args {
     /// Begin no further fit after so many minutes
     #[arg(long, value_name = "MIN")]
     time_limit: Option<f64>,
-    /// Where datasets lie that are not built in; the variable XMBENCH_DATA when absent
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
-    /// Where to compute: auto, cpu, cuda or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: device::Choice,
-    /// Threads; every core when absent
-    #[arg(long, value_name = "N", value_parser = shared::threads)]
-    pub threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub means: Means,
     /// Memory that a fit may take, 8GiB or 500MB, by an estimate before it starts; what the machine has when absent
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_memory: Option<u64>,
@@ -78,7 +71,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     if experiment.off {
         bail!("experiment {} is not part of profile {}; choose another with --profile", experiment.name, args.profile);
     }
-    let data = super::data_folder(args.data_dir.clone());
+    let data = args.means.data();
     experiment.places.data.clone_from(&data);
     let out = args.out.clone().unwrap_or_else(|| place(&experiment));
     let (journal, scratch) = (out.with_extension("tune.jsonl"), out.with_extension("tune"));
@@ -91,7 +84,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         true => Some(tuned::read(&out).with_context(|| "give another --out, or --fresh to begin anew")?.tuned),
         false => None,
     };
-    let (device, _) = device::open(args.device)?;
+    let (device, _) = device::open(args.means.device)?;
     let stop = watch_for_interrupt()?;
     let began = Instant::now();
     let deadline = match args.time_limit {
@@ -247,31 +240,24 @@ fn text(tuned: &Tuned, left: &[NotTuned]) -> String {
             let score = |score: f64| format!("{score:.3}");
             let mut changes = row.changes().into_iter().map(|(key, from, to)| format!("{key} {from} -> {to}"));
             lines.push(vec![
-                cut(&row.row, 28),
+                clipped(&row.row, 28),
                 tuned.trials.to_string(),
                 row.before.map_or("failed".into(), score),
                 score(row.after),
-                cut(&changes.next().unwrap_or("nothing".into()), 40),
+                clipped(&changes.next().unwrap_or("nothing".into()), 40),
             ]);
             let blank = || std::iter::repeat_n(String::new(), 4);
-            lines.extend(changes.map(|change| blank().chain([cut(&change, 40)]).collect()));
+            lines.extend(changes.map(|change| blank().chain([clipped(&change, 40)]).collect()));
         }
-        parts.push(format!("{}\n{}", cut(&title, WIDTH), table(&lines)));
+        parts.push(format!("{}\n{}", clipped(&title, WIDTH), table(&lines)));
     }
     if !left.is_empty() {
         let lines =
-            left.iter().map(|it| cut(&format!("not tuned: {} on {}: {}", it.row, it.dataset, it.reason), WIDTH));
+            left.iter().map(|it| clipped(&format!("not tuned: {} on {}: {}", it.row, it.dataset, it.reason), WIDTH));
         parts.push(lines.collect::<Vec<_>>().join("\n"));
     }
     if !tuned.rows.is_empty() {
-        parts.push(cut(&tuned.budget(), WIDTH));
+        parts.push(clipped(&tuned.budget(), WIDTH));
     }
     parts.join("\n\n")
-}
-
-fn cut(text: &str, width: usize) -> String {
-    match text.char_indices().nth(width) {
-        None => text.into(),
-        Some(_) => text.chars().take(width - 3).chain("...".chars()).collect(),
-    }
 }

@@ -14,7 +14,7 @@ mod start;
 use std::io::{self, Write};
 
 pub use panics::{hush, of_panic};
-pub use safe::{json, lines, plain, quoted, short};
+pub use safe::{clipped, json, lines, plain, quoted, short};
 
 /// The answer of a command did not reach anybody.
 #[derive(Debug, thiserror::Error)]

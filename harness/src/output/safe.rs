@@ -71,6 +71,14 @@ pub fn short(text: &str, longest: usize) -> Cow<'_, str> {
     }
 }
 
+/// A text, or as much of it as fits into so many columns, with dots behind.
+pub fn clipped(text: &str, width: usize) -> String {
+    match text.char_indices().nth(width) {
+        None => text.into(),
+        Some(_) => text.chars().take(width.saturating_sub(1)).chain(['…']).collect(),
+    }
+}
+
 /// A text as messages quote it: in one line, not long.
 pub fn quoted(text: &str) -> String {
     format!("`{}`", short(&plain(text), 80))
@@ -101,6 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_long_is_cut_and_counted() {
+        assert_eq!((clipped("abc", 3), clipped("äbcd", 3)), ("abc".to_string(), "äb…".to_string()));
         assert_eq!(short("abc", 3), "abc");
         assert_eq!(short("äbcdef", 3), "äbc... (3 more characters)");
         assert_eq!(quoted("a\nb"), "`a b`");

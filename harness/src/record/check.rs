@@ -1,7 +1,7 @@
 //! What values may be. A recording may be damaged, or a stranger's: every value is held against its range when it is read, and
 //! nothing that uses one has to doubt it.
 
-use super::{DatasetNote, ExperimentNote, Manifest, Outcome, Trial};
+use super::{DatasetNote, ExperimentNote, LeftOut, Manifest, Outcome, Trial};
 use crate::{
     output::{quoted, short},
     protocol::{self, Found, Task},
@@ -283,6 +283,12 @@ impl Manifest {
         for (dataset, note) in &self.datasets {
             name("a dataset", dataset)?;
             note.check()?;
+        }
+        few("experiments that were left out", self.left_out.len())?;
+        for LeftOut { experiment, dataset, reason } in &self.left_out {
+            name("an experiment", experiment)?;
+            name("a dataset", dataset)?;
+            text("a reason", reason)?;
         }
         Ok(())
     }

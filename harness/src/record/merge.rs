@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Recording, Trial, words};
+use super::{LeftOut, Recording, Trial, words};
 use crate::output::quoted;
 
 /// Why two recordings are not one.
@@ -31,6 +31,7 @@ impl Recording {
         for (name, note) in other.manifest.experiments {
             self.manifest.experiments.entry(name).or_insert(note);
         }
+        self.manifest.left_out.extend(other.manifest.left_out);
         if self.manifest.profile != other.manifest.profile {
             self.manifest.profile = format!("{} and {}", self.manifest.profile, other.manifest.profile);
         }
@@ -59,6 +60,19 @@ impl Recording {
                 },
             }
         }
+        // What one run left out the other may have run.
+        let Self { manifest, trials } = self;
+        let ran = |it: &LeftOut| {
+            let on = |trial: &&Trial| it.dataset.is_empty() || it.dataset == trial.dataset;
+            trials.iter().filter(on).any(|trial| trial.experiment == it.experiment)
+        };
+        let mut seen: Vec<LeftOut> = Vec::new();
+        for it in std::mem::take(&mut manifest.left_out) {
+            if !ran(&it) && !seen.contains(&it) {
+                seen.push(it);
+            }
+        }
+        manifest.left_out = seen;
         self.trials.sort_by(|a, b| place(a).cmp(&place(b)));
         Ok(())
     }
@@ -107,6 +121,14 @@ mod tests {
         assert_eq!(keys(&merged(|_| {}).unwrap()), keys(&whole));
         // What is in both counts once.
         assert_eq!(keys(&merged(|other| other.trials = whole.trials.clone()).unwrap()), keys(&whole));
+    }
+
+    #[test]
+    fn what_one_run_left_out_the_other_may_have_run() {
+        let (name, absent) = (synthetic::recording().trials[0].experiment.clone(), "absent".to_string());
+        let left = |experiment: &String| LeftOut { experiment: experiment.clone(), ..LeftOut::default() };
+        let whole = merged(|other| other.manifest.left_out = vec![left(&name), left(&absent), left(&absent)]).unwrap();
+        assert_eq!(whole.manifest.left_out, [left(&absent)]);
     }
 
     #[test]

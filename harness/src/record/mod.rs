@@ -56,6 +56,17 @@ pub struct Recording {
     pub trials: Vec<Trial>,
 }
 
+impl Recording {
+    /// Drops all but some experiments, with what was noted of the others.
+    pub fn keep_experiments(&mut self, names: &[String]) {
+        self.trials.retain(|trial| names.contains(&trial.experiment));
+        let Self { manifest, trials } = self;
+        manifest.experiments.retain(|name, _| names.contains(name));
+        manifest.left_out.retain(|it| names.contains(&it.experiment));
+        manifest.datasets.retain(|name, _| trials.iter().any(|trial| trial.dataset == *name));
+    }
+}
+
 /// The circumstances of a run.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -92,10 +103,24 @@ pub struct Manifest {
     pub experiments: BTreeMap<String, ExperimentNote>,
     /// Datasets by name: checksum, sizes, notice.
     pub datasets: BTreeMap<String, DatasetNote>,
+    /// What was asked for and not run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// SHA-256 of each sealed table, by its name; while tables are being replaced, of the old one and of the new one. Recordings of
     /// earlier versions have none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tables: BTreeMap<String, Vec<String>>,
+}
+
+/// An experiment that was not run, or not on one of its datasets.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The experiment.
+    pub experiment: String,
+    /// The dataset; empty for all of them.
+    pub dataset: String,
+    /// Why, and how to run it.
+    pub reason: String,
 }
 
 /// What a report prints of an experiment.

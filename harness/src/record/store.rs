@@ -75,6 +75,7 @@ impl Store {
             (manifest.experiments, manifest.datasets) = (found.experiments, found.datasets);
             manifest.experiments.extend(experiments);
             manifest.datasets.extend(datasets);
+            manifest.left_out = found.left_out;
             manifest.tables = found.tables;
         }
         let trials = trials(folder, &manifest)?;

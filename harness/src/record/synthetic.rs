@@ -8,7 +8,7 @@ use xmbench_methods::{
     method::Epoch,
 };
 
-use super::{Control, DatasetNote, Expected, ExperimentNote, Id, Manifest, Outcome, Recording, Timing, Trial};
+use super::{Control, DatasetNote, Expected, ExperimentNote, Id, LeftOut, Manifest, Outcome, Recording, Timing, Trial};
 use crate::protocol::{Denominator, Direction, Protocol, Query, Task, Ties};
 
 const IMAGES: u32 = 200;
@@ -326,6 +326,11 @@ fn manifest() -> Manifest {
         profile: "quick".to_string(),
         commit: "0123456789abcdef0123456789abcdef01234567".to_string(),
         dirty: true,
+        left_out: vec![LeftOut {
+            experiment: "03-absent".to_string(),
+            dataset: "wiki".to_string(),
+            reason: "found nothing at `wiki`; name its folder".to_string(),
+        }],
         tables: BTreeMap::new(),
         cpu: "Example CPU @ 2.00 GHz".to_string(),
         cpu_flags: "avx2 avx512f".to_string(),

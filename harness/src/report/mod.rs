@@ -90,8 +90,9 @@ pub(crate) fn render_with(
         }
         let pictures = plot::pictures(section, &mut scores, &palette)?;
         for picture in &pictures {
-            rendered.write(out, &picture.stem.file("svg"), picture.svg.as_bytes())?;
-            rendered.write(out, &picture.stem.file("png"), &picture.png)?;
+            for (name, bytes) in picture.files() {
+                rendered.write(out, &name, bytes)?;
+            }
         }
         parts.push(Part { section, tables, tuned, claims, pictures });
     }

@@ -41,7 +41,7 @@ pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>,
             super::EXPLORE
         );
     }
-    out += &contents(parts, overview.is_some());
+    out += &contents(parts, overview.is_some(), !manifest.left_out.is_empty());
     for (i, part) in parts.iter().enumerate() {
         if i == 0 || parts[i - 1].section.experiment != part.section.experiment {
             out += &experiment(part.section);
@@ -52,6 +52,7 @@ pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>,
         out += &format!("<section>\n<h2>Claims</h2>\n{}</section>\n", words_table(table, "These verdicts"));
     }
     out += &failures(recording);
+    out += &not_run(manifest);
     out += &datasets(manifest);
     out += &methods(recording);
     out += &format!("<script>\n{}</script>\n</body>\n</html>\n", include_str!("page.js"));
@@ -91,7 +92,7 @@ fn head(recording: &Recording) -> String {
     )
 }
 
-fn contents(parts: &[Part<'_>], judged: bool) -> String {
+fn contents(parts: &[Part<'_>], judged: bool, unrun: bool) -> String {
     let entry = |part: &Part<'_>| {
         let section = part.section;
         format!(
@@ -102,8 +103,14 @@ fn contents(parts: &[Part<'_>], judged: bool) -> String {
         )
     };
     let entries: String = parts.iter().map(entry).collect();
-    let rest = [("claims", "Claims"), ("failures", "Failures"), ("datasets", "Datasets"), ("methods", "Methods")];
-    let rest = rest.iter().filter(|(id, _)| judged || *id != "claims");
+    let rest = [
+        ("claims", "Claims"),
+        ("failures", "Failures"),
+        ("not-run", "Not run"),
+        ("datasets", "Datasets"),
+        ("methods", "Methods"),
+    ];
+    let rest = rest.iter().filter(|(id, _)| (judged || *id != "claims") && (unrun || *id != "not-run"));
     let rest: String = rest.map(|(id, title)| format!("<li><a href=\"#{id}\">{title}</a></li>\n")).collect();
     format!("<nav aria-label=\"Contents\">\n<ol>\n{entries}{rest}</ol>\n</nav>\n")
 }
@@ -135,7 +142,7 @@ fn results(part: &Part<'_>) -> String {
     }
     for picture in &part.pictures {
         out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);
-        let links = ["svg", "png"].map(|ending| link(&picture.stem.file(ending), ending));
+        let links = Picture::ENDINGS.map(|ending| link(&picture.stem.file(ending), ending));
         out += &format!("<p class=\"files\">{} as {}</p>\n", escape(&picture.title), links.join(", "));
     }
     out + "</section>\n"
@@ -179,6 +186,23 @@ fn failures(recording: &Recording) -> String {
         ),
     };
     format!("<h2 id=\"failures\">Failures</h2>\n{body}")
+}
+
+/// What the run that made the recording left out, if it did.
+fn not_run(manifest: &Manifest) -> String {
+    if manifest.left_out.is_empty() {
+        return String::new();
+    }
+    let rows = manifest.left_out.iter().map(|it| {
+        let dataset = if it.dataset.is_empty() { "all" } else { &it.dataset };
+        let cells = [escape(&it.experiment), escape(dataset), code(&it.reason)];
+        format!("<tr>{}</tr>\n", cells.map(|cell| format!("<td>{cell}</td>")).concat())
+    });
+    format!(
+        "<h2 id=\"not-run\">Not run</h2>\n<div class=\"scroll\"><table class=\"prose\">\n<thead><tr><th>experiment</th>\
+         <th>dataset</th><th>reason</th></tr></thead>\n<tbody>\n{}</tbody>\n</table></div>\n",
+        rows.collect::<String>()
+    )
 }
 
 fn datasets(manifest: &Manifest) -> String {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     output::{quoted, short},
-    record::{DatasetNote, ExperimentNote, Store, check},
+    record::{DatasetNote, ExperimentNote, LeftOut, Store, check},
 };
 
 /// What holds for every trial of a run.
@@ -56,8 +56,8 @@ pub struct Summary {
     pub recorded: usize,
     /// Trials that failed: key and reason.
     pub failed: Vec<(String, String)>,
-    /// What was left out: experiment, dataset, reason.
-    pub left_out: Vec<(String, String, String)>,
+    /// What was left out.
+    pub left_out: Vec<LeftOut>,
     /// Whether the run was stopped from outside.
     pub interrupted: bool,
 }
@@ -86,7 +86,10 @@ pub fn sweep(
         Ok((experiment.name.clone(), note))
     };
     let notes = work.iter().map(note_of).collect::<Result<Vec<_>>>()?;
-    store.note(|manifest| manifest.experiments.extend(notes))?;
+    store.note(|manifest| {
+        manifest.left_out.retain(|it| !work.iter().any(|(experiment, _)| experiment.name == it.experiment));
+        manifest.experiments.extend(notes);
+    })?;
     let mut entries: Vec<&DatasetEntry> = Vec::new();
     for entry in work.iter().flat_map(|(experiment, _)| &experiment.datasets) {
         if !entries.contains(&entry) {
@@ -109,7 +112,11 @@ pub fn sweep(
                     progress.say(&format!("{} on {} is left out: {reason}", experiment.name, entry.label()));
                     progress.skip(plan.len() + 1);
                     if is_absent(&error) {
-                        summary.left_out.push((experiment.name.clone(), entry.label(), reason.clone()));
+                        let experiment = experiment.name.clone();
+                        let reason = short(&reason, check::LONGEST_TEXT - 100).into_owned();
+                        let left = LeftOut { experiment, dataset: label.clone(), reason };
+                        store.note(|manifest| manifest.left_out.push(left.clone()))?;
+                        summary.left_out.push(left);
                     } else {
                         summary.failed.push((format!("{}/{}", experiment.name, entry.label()), reason.clone()));
                     }

@@ -1,6 +1,6 @@
 //! A table in so many columns of a terminal, for a look at it: what does not fit is in the files.
 
-use crate::output::{plain, short};
+use crate::output::{clipped, plain, short};
 use crate::record::words;
 use crate::report::table::{Head, Mark, Row, RowKind, Table};
 
@@ -15,7 +15,7 @@ pub fn terminal(table: &Table) -> String {
     let rows: Vec<&Row> = table.rows.iter().filter(|row| !row.kind.below()).collect();
     let name = |row: &Row| {
         let cut = if row.marks.contains(&Mark::CutShort) { "§" } else { "" };
-        format!("{}{cut}", fitting(&plain(&row.name)))
+        format!("{}{cut}", clipped(&plain(&row.name), NAME))
     };
     let cell = |row: &Row, column: usize, spreads: bool| {
         let cell = &row.cells[column];
@@ -112,12 +112,4 @@ fn wrapped(text: &str) -> String {
         }
     }
     lines.join("\n")
-}
-
-/// The name, or as much of it as fits.
-fn fitting(name: &str) -> String {
-    match name.chars().count() > NAME {
-        true => name.chars().take(NAME - 1).collect::<String>() + "…",
-        false => name.to_string(),
-    }
 }

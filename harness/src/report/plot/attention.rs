@@ -7,7 +7,7 @@ use xmbench_methods::{AttentionMap, nn::cross::Direction};
 
 use crate::record::Stem;
 
-use super::canvas::{Align, BODY, Canvas, Colour, FAINT, INK, SMALL, TITLE, Type, WHITE, measure, wrap};
+use super::canvas::{Align, BODY, Canvas, Colour, FAINT, INK, SMALL, TITLE, Type, WHITE, clipped, measure, wrap};
 
 /// One image and one text with what a method looked at to compare them.
 pub struct Figure {
@@ -132,12 +132,7 @@ pub fn draw(figure: &Figure, stem: &Stem) -> Result<super::Picture> {
         }
         y += grid.height(&figure.boxes);
     }
-    Ok(super::Picture {
-        stem: stem.clone(),
-        title: figure.title.clone(),
-        svg: canvas.svg(&figure.title)?,
-        png: canvas.png()?,
-    })
+    super::Picture::of(&canvas, stem.clone(), figure.title.clone())
 }
 
 /// A picture for each word, orange where the word and the region have much to do with each other.
@@ -153,7 +148,7 @@ fn panels(canvas: &mut Canvas, grid: &Grid, boxes: &[[f32; 4]], picture: Option<
         let corners = [(x, y), (x + PANEL, y), (x + PANEL, y + PANEL), (x, y + PANEL), (x, y)];
         canvas.line(&corners, FAINT, 1.0);
         let weight = grid.row(word).iter().copied().fold(0.0, f32::max);
-        let name = shortened(name, PANEL - measure(" 0.00", SMALL) - 4.0);
+        let name = clipped(name, BODY, PANEL - measure(" 0.00", SMALL) - 4.0);
         canvas.text((x, y + PANEL + 9.0), &name, BODY, Align::Left);
         canvas.text((x + PANEL, y + PANEL + 9.0), &format!("{weight:.2}"), SMALL, Align::Right);
     }
@@ -192,7 +187,7 @@ fn matrix(canvas: &mut Canvas, grid: &Grid, top: f64) {
     );
     for (word, name) in grid.words.iter().enumerate() {
         let y = top + 2.0 * LINE + word as f64 * LINE;
-        canvas.text((left - 8.0, y + LINE / 2.0), &shortened(name, widest), BODY, Align::Right);
+        canvas.text((left - 8.0, y + LINE / 2.0), &clipped(name, BODY, widest), BODY, Align::Right);
         for (region, &weight) in grid.row(word).iter().enumerate() {
             let x = left + region as f64 * cell;
             let share = f64::from(if most > 0.0 { weight / most } else { 0.0 });
@@ -204,18 +199,6 @@ fn matrix(canvas: &mut Canvas, grid: &Grid, top: f64) {
         canvas.text((left + (region as f64 + 0.5) * cell, below), &(region + 1).to_string(), SMALL, Align::Centre);
     }
     canvas.line(&[(left, below - 8.0), (left + grid.regions as f64 * cell, below - 8.0)], WHITE, 1.0);
-}
-
-/// A word that fits a width.
-fn shortened(word: &str, width: f64) -> String {
-    if measure(word, BODY) <= width {
-        return word.into();
-    }
-    let mut kept: String = word.into();
-    while !kept.is_empty() && measure(&format!("{kept}…"), BODY) > width {
-        kept.pop();
-    }
-    kept + "…"
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Scene;
-use super::canvas::{Canvas, Point};
-use super::frame::{Axis, Entry, Figure, Kind, beside};
+use super::canvas::Canvas;
+use super::frame::{Axis, Entry, Figure, Kind, Mean, beside};
 use crate::protocol::Direction;
 use crate::record::{Control, section::Row, words};
 use crate::stats::{self, Interval, metric::Metric};
@@ -140,14 +140,12 @@ fn plot(scene: &mut Scene<'_, '_>, title: &str, shown: Shown) -> Option<Canvas> 
             level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
         for (i, line) in data.iter().enumerate() {
-            let places: Vec<Point> = line.iter().map(|(bits, mean, _)| panel.at(x(i, *bits), *mean)).collect();
-            look(i).line(&mut canvas, &places, 2.0);
-            for (bits, _, interval) in line {
-                if let Some(interval) = interval {
-                    panel.whisker(&mut canvas, x(i, *bits), interval.low, interval.high);
-                }
-            }
-            places.iter().for_each(|place| look(i).marker(&mut canvas, *place, 4.2));
+            let mean = |&(bits, mean, interval): &(f64, f64, Option<Interval>)| Mean {
+                x: x(i, bits),
+                value: (mean, interval),
+                of: format!("{}, {bits} bits", lines[i].0),
+            };
+            panel.means(&mut canvas, &look(i), true, &line.iter().map(mean).collect::<Vec<_>>());
         }
     }
     Some(canvas)

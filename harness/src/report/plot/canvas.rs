@@ -1,13 +1,17 @@
 //! The canvas that every plot draws on: shapes are collected in points of the page and then played to plotters' SVG and
-//! bitmap backends, so that both pictures are the same.
+//! bitmap backends, so that both pictures are the same; the PDF is made of the SVG.
 
-use std::sync::Once;
+use std::sync::{Arc, LazyLock, Once};
 
 use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontDesc, FontFamily, FontStyle, FontTransform, RGBAColor, ShapeStyle, TextStyle};
+use svg2pdf::{
+    ConversionOptions, PageOptions,
+    usvg::{Options, Tree, fontdb::Database},
+};
 use xmbench_datasets::Picture;
 
 use crate::output::plain;
@@ -16,6 +20,10 @@ use crate::output::plain;
 const FINE: f64 = 4.0;
 /// Pixels of the PNG file for each point.
 const SHARP: usize = 2;
+
+/// The bundled font.
+const FONT: [(FontStyle, fn() -> &'static [u8]); 2] =
+    [(FontStyle::Normal, dejavu::sans::regular), (FontStyle::Bold, dejavu::sans::bold)];
 
 /// How much too high the bitmap backend centres a text, in sizes of the type.
 const DROP: f64 = 0.13;
@@ -93,6 +101,7 @@ enum Shape {
     Disc { centre: Point, radius: f64, colour: Colour },
     Text { at: Point, text: String, lettering: Type, align: Align },
     Picture { corner: Point, size: Point, picture: Picture },
+    Note { at: Point, radius: f64, text: String },
 }
 
 /// A picture in the making.
@@ -165,6 +174,11 @@ impl Canvas {
         self.shapes.push(Shape::Picture { corner, size, picture });
     }
 
+    /// What a reader sees who points at this place of the SVG, so many points around it.
+    pub fn note(&mut self, at: Point, radius: f64, text: &str) {
+        self.shapes.push(Shape::Note { at, radius, text: plain(text).into_owned() });
+    }
+
     /// A text, centred on the height of its place. Plotters escapes what is special to XML, and not what XML forbids.
     pub fn text(&mut self, at: Point, text: &str, lettering: Type, align: Align) {
         if !text.is_empty() {
@@ -190,7 +204,37 @@ impl Canvas {
         }
         let title = format!("\n<title>{}</title>", crate::report::export::escape(title));
         text.insert_str(head + 1, &title);
+        // Above everything else, or the pointer would not reach them.
+        let end = text.rfind("</svg>").context("plotters ended no SVG")?;
+        text.insert_str(end, &self.notes());
         Ok(text.replacen(&was, &is, 1))
+    }
+
+    /// The picture as a page of PDF of its size, its text as text.
+    pub fn pdf(&self, svg: &str) -> Result<Vec<u8>> {
+        static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
+            let mut fonts = Database::new();
+            FONT.into_iter().for_each(|(_, bytes)| fonts.load_font_data(bytes().to_vec()));
+            let family = fonts.faces().next().and_then(|face| face.families.first()).map(|(name, _)| name.clone());
+            fonts.set_sans_serif_family(family.expect("the bundled font has a name"));
+            Arc::new(fonts)
+        });
+        let options = Options { fontdb: FONTS.clone(), ..Options::default() };
+        let tree = Tree::from_str(svg, &options).context("cannot read a plot again")?;
+        // A point of the picture is one of the page.
+        let page = PageOptions { dpi: 72.0 };
+        svg2pdf::to_pdf(&tree, ConversionOptions::default(), page)
+            .map_err(|error| anyhow!("cannot write a plot as PDF: {error}"))
+    }
+
+    fn notes(&self) -> String {
+        let note = |shape: &Shape| {
+            let Shape::Note { at, radius, text } = shape else { return None };
+            let [x, y, radius] = [at.0, at.1, *radius].map(|points| points * FINE);
+            let text = crate::report::export::escape(text);
+            Some(format!("<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"{radius:.0}\" fill-opacity=\"0\"><title>{text}</title></circle>\n"))
+        };
+        self.shapes.iter().filter_map(note).collect()
     }
 
     /// The pictures on it as elements of an SVG; plotters would draw a rectangle a pixel.
@@ -259,6 +303,7 @@ impl Canvas {
                     backend.draw_circle(place(*centre), radius, &stroke(*colour, 0.0), true).map_err(failed)?;
                 }
                 Shape::Picture { .. } if !pictures => {}
+                Shape::Note { .. } => {}
                 Shape::Picture { corner, size, picture } => {
                     let ((left, top), (width, height)) = (place(*corner), place(*size));
                     let from = |at: i32, of: i32, pixels: usize| at as usize * pixels / of.max(1) as usize;
@@ -315,6 +360,18 @@ pub fn measure(text: &str, lettering: Type) -> f64 {
     font(lettering, 16.0).box_size(text).map_or(0.0, |(width, _)| f64::from(width) / 16.0)
 }
 
+/// The text, or as much of it as is no wider than so many points, with dots behind.
+pub fn clipped(text: &str, lettering: Type, width: f64) -> String {
+    if measure(text, lettering) <= width {
+        return text.to_string();
+    }
+    let mut kept = text.to_string();
+    while !kept.is_empty() && measure(&format!("{kept}…"), lettering) > width {
+        kept.pop();
+    }
+    kept + "…"
+}
+
 /// Cuts a text into lines that are no wider than so many points.
 pub fn wrap(text: &str, lettering: Type, width: f64) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -339,9 +396,21 @@ fn font(lettering: Type, scale: f64) -> FontDesc<'static> {
 fn fonts() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        for (style, bytes) in [(FontStyle::Normal, dejavu::sans::regular()), (FontStyle::Bold, dejavu::sans::bold())] {
-            let known = plotters::style::register_font("sans-serif", style, bytes);
+        for (style, bytes) in FONT {
+            let known = plotters::style::register_font("sans-serif", style, bytes());
             assert!(known.is_ok(), "the bundled font is a font");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_are_too_wide_end_with_dots() {
+        assert_eq!(clipped("VSE++", BODY, 200.0), "VSE++");
+        let cut = clipped(&"w".repeat(100), BODY, 100.0);
+        assert!(cut.ends_with("w…") && measure(&cut, BODY) <= 100.0, "{cut}");
+    }
 }

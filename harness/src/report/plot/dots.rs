@@ -1,6 +1,6 @@
 //! Rows of names with dots and intervals beside them: any number of rows, none of which needs a colour of its own.
 
-use super::canvas::{Align, BODY, Canvas, FAINT, GREY, INK, Point, Type, measure};
+use super::canvas::{Align, BODY, Canvas, FAINT, GREY, INK, Point, Type, clipped, measure};
 use super::frame::{Axis, Entry, MARGIN, WIDTH, foot, head};
 use crate::stats::Interval;
 
@@ -81,7 +81,7 @@ impl Dots<'_> {
                 Line::Heading(text) => canvas.text((MARGIN, y), text, Type { bold: true, ..BODY }, Align::Left),
                 Line::Row { name, control } => {
                     let colour = if *control { GREY } else { INK };
-                    canvas.text((MARGIN + 10.0, y), &fitting(name, names - 10.0), Type { colour, ..BODY }, Align::Left);
+                    canvas.text((MARGIN + 10.0, y), &clipped(name, BODY, names - 10.0), Type { colour, ..BODY }, Align::Left);
                 }
             }
         }
@@ -113,29 +113,5 @@ impl Panel {
         }
         canvas.line(&[(self.left, self.top), (self.left, bottom), (self.left + self.width, bottom)], INK, 1.0);
         canvas.text((middle, bottom + 29.0), &self.axis.label, BODY, Align::Centre);
-    }
-}
-
-/// The text, or its beginning where it is too wide.
-fn fitting(text: &str, width: f64) -> String {
-    if measure(text, BODY) <= width {
-        return text.to_string();
-    }
-    let mut letters: Vec<char> = text.chars().collect();
-    while !letters.is_empty() && measure(&(letters.iter().collect::<String>() + "…"), BODY) > width {
-        letters.pop();
-    }
-    letters.into_iter().collect::<String>() + "…"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_are_too_wide_end_with_dots() {
-        assert_eq!(fitting("VSE++", 200.0), "VSE++");
-        let cut = fitting(&"w".repeat(100), 100.0);
-        assert!(cut.ends_with("w…") && measure(&cut, BODY) <= 100.0, "{cut}");
     }
 }

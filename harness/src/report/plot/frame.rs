@@ -2,6 +2,7 @@
 
 use super::canvas::{Align, BODY, Canvas, FAINT, GREY, INK, Point, SMALL, TITLE, Type, measure, wrap};
 use super::palette::Look;
+use crate::stats::Interval;
 
 /// How values become places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,6 +169,49 @@ impl Panel {
     }
 }
 
+/// A mean that a panel shows.
+pub struct Mean {
+    /// Where it stands.
+    pub x: f64,
+    /// The mean, and its interval where there is one.
+    pub value: (f64, Option<Interval>),
+    /// Of what it is: `VSE++, 64 bits`.
+    pub of: String,
+}
+
+impl Mean {
+    /// What a reader sees who points at it.
+    pub fn said(&self) -> String {
+        said(&self.of, self.value)
+    }
+}
+
+/// A mean with its interval in words: `VSE++, 64 bits: 0.415 [0.400, 0.430]`.
+pub fn said(of: &str, (mean, interval): (f64, Option<Interval>)) -> String {
+    let number = |value: f64| if value.abs() < 2.0 { format!("{value:.3}") } else { format!("{value:.1}") };
+    let interval = interval.map(|it| format!(" [{}, {}]", number(it.low), number(it.high)));
+    format!("{of}: {}{}", number(mean), interval.unwrap_or_default())
+}
+
+impl Panel {
+    /// Means of one row with their intervals, joined by a line unless their places have no order.
+    pub fn means(&self, canvas: &mut Canvas, look: &Look, joined: bool, means: &[Mean]) {
+        let places: Vec<Point> = means.iter().map(|mean| self.at(mean.x, mean.value.0)).collect();
+        if joined {
+            look.line(canvas, &places, 2.0);
+        }
+        for Mean { x, value: (_, interval), .. } in means {
+            if let Some(interval) = interval {
+                self.whisker(canvas, *x, interval.low, interval.high);
+            }
+        }
+        for (mean, place) in means.iter().zip(&places) {
+            look.marker(canvas, *place, 4.2);
+            canvas.note(*place, 7.0, &mean.said());
+        }
+    }
+}
+
 /// Where a line, by its number, stands at a value of an axis of these values ([`Axis::log_at`]): lines stand side by side, so that
 /// their whiskers do, and together take less than a third of what is between two values.
 pub fn beside(values: &[f64], lines: usize) -> impl Fn(usize, f64) -> f64 + use<> {
@@ -318,6 +362,13 @@ fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mean_says_what_it_is() {
+        let interval = Some(Interval { low: 0.4, high: 0.43 });
+        assert_eq!(said("VSE++, 64 bits", (0.4154, interval)), "VSE++, 64 bits: 0.415 [0.400, 0.430]");
+        assert_eq!(said("CCA", (179.42, None)), "CCA: 179.4");
+    }
 
     #[test]
     fn lines_stand_beside_each_other_around_their_value() {

@@ -23,7 +23,7 @@ use crate::{
 use canvas::Canvas;
 pub use palette::Palette;
 
-/// A plot in both formats.
+/// A plot in every format.
 #[derive(Debug)]
 pub struct Picture {
     /// Name of the files.
@@ -34,6 +34,24 @@ pub struct Picture {
     pub svg: String,
     /// PNG.
     pub png: Vec<u8>,
+    /// PDF.
+    pub pdf: Vec<u8>,
+}
+
+impl Picture {
+    /// Endings of its files.
+    pub const ENDINGS: [&'static str; 3] = ["svg", "png", "pdf"];
+
+    fn of(canvas: &Canvas, stem: Stem, title: String) -> Result<Self> {
+        let svg = canvas.svg(&title)?;
+        Ok(Self { stem, png: canvas.png()?, pdf: canvas.pdf(&svg)?, svg, title })
+    }
+
+    /// Its files: name and content.
+    pub fn files(&self) -> [(String, &[u8]); 3] {
+        let [svg, png, pdf] = Self::ENDINGS.map(|ending| self.stem.file(ending));
+        [(svg, self.svg.as_bytes()), (png, &self.png), (pdf, &self.pdf)]
+    }
 }
 
 /// What a plot draws from.
@@ -93,7 +111,7 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
         for (name, title, canvas) in drawn {
             if let Some(canvas) = canvas {
                 let stem = section.stem.with(&name);
-                pictures.push(Picture { stem, svg: canvas.svg(&title)?, png: canvas.png()?, title });
+                pictures.push(Picture::of(&canvas, stem, title)?);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Scene;
 use super::canvas::{Align, BODY, Canvas, GREY, Point, Type, measure};
-use super::frame::{Axis, Figure, Panel};
+use super::frame::{Axis, Figure, Panel, said};
 use crate::protocol::Direction;
 use crate::record::Control;
 use crate::report::score::{Score, indistinguishable};
@@ -78,8 +78,10 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         canvas.line(&[bottom, top], GREY.alpha(0.45), 1.0);
     }
     let places: Vec<Point> = points.iter().map(|(_, time, score)| panel.at(*time, score.mean)).collect();
-    for ((row, _, _), place) in points.iter().zip(&places) {
+    for ((row, time, score), place) in points.iter().zip(&places) {
         scene.palette.plain(rows[*row].label).marker(&mut canvas, *place, 5.0);
+        let of = format!("{}, {time:.3} ms a text, {}", rows[*row].name, metric.name);
+        canvas.note(*place, 8.0, &said(&of, (score.mean, score.interval)));
     }
     let names: Vec<String> =
         points.iter().map(|(row, _, _)| rows[*row].name.clone() + if rows[*row].dagger { "†" } else { "" }).collect();

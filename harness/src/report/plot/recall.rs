@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Scene;
 use super::canvas::Canvas;
 use super::dots::{Dots, Line};
-use super::frame::{Axis, Entry, Kind};
+use super::frame::{Axis, Entry, Kind, said};
 use super::palette::Look;
 use crate::protocol::Direction;
 use crate::record::{Control, section::Row};
@@ -75,7 +75,10 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
                 if let Some(interval) = score.interval {
                     panel.whisker(&mut canvas, interval, (*line, offset));
                 }
-                Look::of_place(at).marker(&mut canvas, panel.at(score.mean, *line, offset), 3.4);
+                let place = panel.at(score.mean, *line, offset);
+                Look::of_place(at).marker(&mut canvas, place, 3.4);
+                let of = format!("{}, R@{}", rows[*row].name, cutoffs[at]);
+                canvas.note(place, 5.0, &said(&of, (score.mean, score.interval)));
             }
         }
     }

@@ -2,8 +2,8 @@
 //! flat lines for the stages alone.
 
 use super::Scene;
-use super::canvas::{Canvas, Point};
-use super::frame::{Axis, Entry, Figure, Kind, beside};
+use super::canvas::Canvas;
+use super::frame::{Axis, Entry, Figure, Kind, Mean, beside};
 use super::palette::Look;
 use super::sweep::first_of_each_direction;
 use crate::record::{
@@ -113,14 +113,12 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             look.line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
         for (i, (line, look)) in panel.lines.iter().zip(own).enumerate() {
-            let points: Vec<Point> = line.iter().map(|(size, mean, _)| frame.at(x(i, *size), *mean)).collect();
-            look.line(&mut canvas, &points, 2.0);
-            for (size, _, interval) in line {
-                if let Some(interval) = interval {
-                    frame.whisker(&mut canvas, x(i, *size), interval.low, interval.high);
-                }
-            }
-            points.iter().for_each(|point| look.marker(&mut canvas, *point, 4.2));
+            let mean = |&(size, mean, interval): &(f64, f64, Option<Interval>)| Mean {
+                x: x(i, size),
+                value: (mean, interval),
+                of: format!("{}, {size} items a query", lines[i].label),
+            };
+            frame.means(&mut canvas, look, true, &line.iter().map(mean).collect::<Vec<_>>());
         }
     }
     Some(canvas)

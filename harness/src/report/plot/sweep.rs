@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use xmbench_methods::card::Evidence;
 
 use super::Scene;
-use super::canvas::{Canvas, Point};
-use super::frame::{Axis, Entry, Figure, Kind};
+use super::canvas::Canvas;
+use super::frame::{Axis, Entry, Figure, Kind, Mean};
 use super::palette::Look;
 use crate::record::{
     Control,
@@ -137,16 +137,12 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
         let gap = if words { 0.16 } else { 0.07 };
         let x = |line: usize, place: usize| place as f64 + gap * (line as f64 - (lines.len() - 1) as f64 / 2.0);
         for (i, line) in panel.lines.iter().enumerate() {
-            let points: Vec<Point> = line.iter().map(|(place, mean, _)| frame.at(x(i, *place), *mean)).collect();
-            if !words {
-                look(i).line(&mut canvas, &points, 2.0);
-            }
-            for (place, _, interval) in line {
-                if let Some(interval) = interval {
-                    frame.whisker(&mut canvas, x(i, *place), interval.low, interval.high);
-                }
-            }
-            points.iter().for_each(|point| look(i).marker(&mut canvas, *point, 4.2));
+            let mean = |&(place, mean, interval): &(usize, f64, Option<Interval>)| Mean {
+                x: x(i, place),
+                value: (mean, interval),
+                of: format!("{}, {} {}", lines[i].0, parameter.replace('_', " "), places[place]),
+            };
+            frame.means(&mut canvas, &look(i), !words, &line.iter().map(mean).collect::<Vec<_>>());
         }
         for (line, place, value) in &panel.stated {
             let (x, y) = frame.at(x(*line, *place), *value);
