@@ -76,7 +76,8 @@ impl Folder {
             weight_map: BTreeMap<String, PartName>,
         }
         let Written { weight_map } = typed(list, "", value)?;
-        let next = "let the list and its parts be of one network: from_pretrained(FOLDER).save_pretrained(NEW) writes both";
+        let next =
+            "let the list and its parts be of one network: from_pretrained(FOLDER).save_pretrained(NEW) writes both";
         let names: BTreeSet<&str> = weight_map.values().map(|name| name.0.as_str()).collect();
         let (mut parts, mut sums) = (Vec::with_capacity(names.len()), String::new());
         for name in names {
@@ -89,9 +90,8 @@ impl Folder {
             sums += &format!("{}  {name}\n", part.digest());
             parts.push(part);
         }
-        Weights::joined(list, parts, hexadecimal(sums.as_bytes())).map_err(|array| {
-            Error::content(list, format!("array `{array}`"), "in one of the parts", "in two", next)
-        })
+        Weights::joined(list, parts, hexadecimal(sums.as_bytes()))
+            .map_err(|array| Error::content(list, format!("array `{array}`"), "in one of the parts", "in two", next))
     }
 }
 
@@ -105,7 +105,8 @@ impl TryFrom<String> for PartName {
 
     fn try_from(name: String) -> std::result::Result<Self, String> {
         let mut places = Path::new(&name).components();
-        let alone = matches!((places.next(), places.next()), (Some(Component::Normal(part)), None) if part == name.as_str());
+        let alone =
+            matches!((places.next(), places.next()), (Some(Component::Normal(part)), None) if part == name.as_str());
         match alone && name.ends_with(".safetensors") {
             true => Ok(Self(name)),
             false => Err(format!("expected the name of a .safetensors file in the same folder, found `{name}`")),

@@ -78,8 +78,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let parts: Vec<Part<'_>> = ran
         .iter()
         .map(|ran| {
-            let absent =
-                ran.summary.left_out.first().map(|it| format!("dataset {}: {}", it.dataset, it.reason));
+            let absent = ran.summary.left_out.first().map(|it| format!("dataset {}: {}", it.dataset, it.reason));
             let cells = judge::judge(&ran.table, &ran.experiments, &ran.recording, absent.as_deref());
             Part { table: &ran.table, experiments: ran.experiments.clone(), cells, recording: &ran.recording }
         })

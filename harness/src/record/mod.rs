@@ -11,6 +11,7 @@ mod lock;
 mod merge;
 mod origin;
 mod pages;
+pub mod phase;
 mod running;
 mod same;
 pub(crate) mod section;

@@ -3,7 +3,7 @@
 use super::results;
 use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
 use crate::record::{
-    Control, Manifest,
+    Control, Manifest, phase,
     section::{Row as Trials, Section},
     words,
 };
@@ -25,7 +25,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         let timings = section.rows.iter().flat_map(|row| &row.trials).flat_map(|trial| &trial.timings);
         timings.into_iter().any(|timing| timing.phase == phase)
     };
-    let staged = phased("first stage") || phased("second stage");
+    let staged = phased(phase::FIRST_STAGE) || phased(phase::SECOND_STAGE);
     let mut heads = vec![
         ("training", "fit s", "fit s"),
         ("training", "step ms", "step ms"),
@@ -47,7 +47,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
             [("stage ms a query", "first", "first stage ms"), ("stage ms a query", "second", "second stage ms")];
         heads.splice(STAGES..STAGES, stages);
     }
-    let chosen = phased("rejected settings");
+    let chosen = phased(phase::REJECTED);
     if chosen {
         heads.insert(REJECTED, ("training", "rejected settings s", "rejected settings s"));
     }
@@ -115,10 +115,11 @@ fn load(section: &Section<'_>) -> Option<String> {
 }
 
 fn row(trials: &Trials<'_>, staged: bool, chosen: bool) -> Row {
-    let rate = |phase: &str| timed(&time::phase(&trials.trials, phase, |seconds, items| items as f64 / seconds), 0.5);
-    let total = |phase: &str| timed(&time::phase(&trials.trials, phase, |seconds, _| seconds), 0.5);
+    let rate =
+        |phase: &str| timed(&time::of_phase(&trials.trials, phase, |seconds, items| items as f64 / seconds), 0.5);
+    let total = |phase: &str| timed(&time::of_phase(&trials.trials, phase, |seconds, _| seconds), 0.5);
     let milliseconds =
-        |phase: &str| time::phase(&trials.trials, phase, |seconds, items| 1e3 * seconds / items.max(1) as f64);
+        |phase: &str| time::of_phase(&trials.trials, phase, |seconds, items| 1e3 * seconds / items.max(1) as f64);
     let single = time::queries(&trials.trials);
     let size = |i: usize| {
         let sizes: Vec<f64> =
@@ -127,34 +128,34 @@ fn row(trials: &Trials<'_>, staged: bool, chosen: bool) -> Row {
     };
     let peak = trials.trials.iter().map(|trial| trial.peak_memory).max().filter(|peak| *peak > 0);
     let mut cells = vec![
-        total("fit"),
+        total(phase::FIT),
         timed(&time::steps(&trials.trials), 0.5),
-        rate("encode images"),
-        rate("encode texts"),
-        total("index"),
+        rate(phase::ENCODE_IMAGES),
+        rate(phase::ENCODE_TEXTS),
+        total(phase::INDEX),
         timed(&single, 0.5),
         timed(&single, 0.95),
         timed(&single, 0.99),
         timed(&with_text(&single, trials), 0.5),
-        rate("query batch"),
+        rate(phase::QUERY_BATCH),
         timed(&pairs(trials), 0.5),
         size(0),
         size(1),
         number(peak.map(|peak| peak as f64), words::bytes),
     ];
     if staged {
-        let stages = ["first stage", "second stage"].map(|phase| timed(&milliseconds(phase), 0.5));
+        let stages = [phase::FIRST_STAGE, phase::SECOND_STAGE].map(|phase| timed(&milliseconds(phase), 0.5));
         cells.splice(STAGES..STAGES, stages);
     }
     if chosen {
-        cells.insert(REJECTED, total("rejected settings"));
+        cells.insert(REJECTED, total(phase::REJECTED));
     }
     Row { kind: RowKind::Result, name: trials.name.clone(), marks: Vec::new(), cells }
 }
 
 /// Milliseconds of a query and of encoding its text, ascending.
 fn with_text(queries: &[f64], trials: &Trials<'_>) -> Vec<f64> {
-    let encoding = time::phase(&trials.trials, "encode one text", |seconds, _| 1e3 * seconds);
+    let encoding = time::of_phase(&trials.trials, phase::ENCODE_TEXT, |seconds, _| 1e3 * seconds);
     let encoding = stats::quantile(&encoding, 0.5);
     encoding.map_or(Vec::new(), |encoding| queries.iter().map(|query| query + encoding).collect())
 }
@@ -163,8 +164,8 @@ fn with_text(queries: &[f64], trials: &Trials<'_>) -> Vec<f64> {
 fn pairs(trials: &Trials<'_>) -> Vec<f64> {
     let all = trials.trials.iter().flat_map(|trial| {
         let of = |phase| trial.timings.iter().find(move |timing| timing.phase == phase);
-        let gallery = of("index").filter(|_| of("first stage").is_none()).map(|timing| timing.items);
-        let batch = gallery.and(of("query batch"));
+        let gallery = of(phase::INDEX).filter(|_| of(phase::FIRST_STAGE).is_none()).map(|timing| timing.items);
+        let batch = gallery.and(of(phase::QUERY_BATCH));
         let samples = batch.into_iter().flat_map(|timing| timing.seconds.iter().map(|seconds| (timing.items, seconds)));
         samples.map(move |(queries, seconds)| 1e9 * seconds / (queries * gallery.unwrap_or(0)) as f64)
     });

@@ -5,9 +5,11 @@ mod claims;
 mod cost;
 pub(crate) mod explore;
 pub(crate) mod export;
+mod overall;
 mod page;
 pub(crate) mod plot;
 pub(crate) mod results;
+mod rows;
 pub(crate) mod score;
 pub(crate) mod single;
 pub(crate) mod table;
@@ -24,6 +26,7 @@ use crate::{
     claims::Stated,
     record::{Recording, files, section},
 };
+use overall::Overall;
 use page::Part;
 use plot::Palette;
 pub(crate) use plot::attention::{self, Figure};
@@ -70,16 +73,16 @@ pub(crate) fn render_with(
     let sections = section::sections(recording);
     let tested = crate::claims::test(stated, recording, None);
     let mut parts = Vec::new();
+    let mut overall = Overall::default();
     for section in &sections {
         let mut scores = Scores::new(section);
         let mut tables = vec![results::table(section, &mut scores, &recording.manifest)];
         tables.extend(cost::table(section, &recording.manifest));
         for table in &tables {
-            for (ending, text) in export::files(table) {
-                rendered.write(out, &table.name.file(ending), text.as_bytes())?;
-            }
+            rendered.write_numbers(out, table)?;
         }
         rendered.tables.push(export::terminal(&tables[0]));
+        overall.add(section, &mut scores);
         let claims = claims::tables(section, &tested, &recording.manifest);
         for table in &claims {
             rendered.write_words(out, table)?;
@@ -102,13 +105,18 @@ pub(crate) fn render_with(
     if let Some(table) = &overview {
         rendered.write_words(out, table)?;
     }
+    let overall = overall.table(&recording.manifest);
+    if let Some(table) = &overall {
+        rendered.write_numbers(out, table)?;
+    }
     rendered.write(out, "methods.bib", bibliography(recording).as_bytes())?;
     let explored = source.map(|source| explore::page(recording, source)).transpose()?.flatten();
     if let Some(page) = &explored {
         rendered.write(out, EXPLORE, page.as_bytes())?;
     }
     // Last, so that a page is there only if all it links to is.
-    let page = page::page(recording, &parts, overview.as_ref(), explored.is_some());
+    let whole = page::Whole { overall: overall.as_ref(), claims: overview.as_ref(), explored: explored.is_some() };
+    let page = page::page(recording, &parts, &whole);
     rendered.page = rendered.write(out, "index.html", page.as_bytes())?;
     rendered.files.sort();
     Ok(rendered)
@@ -121,6 +129,14 @@ pub fn bibliography(recording: &Recording) -> String {
 }
 
 impl Rendered {
+    /// Writes a table of numbers, in every format.
+    fn write_numbers(&mut self, folder: &Path, table: &table::Table) -> Result<()> {
+        for (ending, text) in export::files(table) {
+            self.write(folder, &table.name.file(ending), text.as_bytes())?;
+        }
+        Ok(())
+    }
+
     /// Writes a table of words, in the formats that are for those.
     fn write_words(&mut self, folder: &Path, table: &table::Table) -> Result<()> {
         for (ending, text) in export::files(table).into_iter().filter(|(ending, _)| claims::ENDINGS.contains(ending)) {

@@ -28,3 +28,24 @@ for (const head of document.querySelectorAll("tr.sortable th")) {
     }
   });
 }
+
+// A word, a family or a year leaves the rows of the table of all methods that have it; numbers sort.
+for (const frame of document.querySelectorAll(".filtered")) {
+  const bodies = [...frame.querySelectorAll("tbody")];
+  const label = document.createElement("label");
+  const field = document.createElement("input");
+  const count = document.createElement("span");
+  label.className = "filter";
+  field.type = "search";
+  field.placeholder = "hashing 2019";
+  label.append("Rows with ", field, " ", count);
+  const filter = () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    const has = (body, word) => [...body.rows[0].cells].slice(0, 3).some((cell) => cell.textContent.toLowerCase().includes(word));
+    for (const body of bodies) body.hidden = !words.every((word) => has(body, word));
+    count.textContent = `${bodies.filter((body) => !body.hidden).length} of ${bodies.length}`;
+  };
+  field.addEventListener("input", filter);
+  filter();
+  frame.prepend(label);
+}

@@ -7,6 +7,7 @@ use xmbench_methods::card::{Card, Evidence};
 use super::claims;
 use super::export::{self, code, escape};
 use super::plot::Picture;
+use super::rows;
 use super::table::Table;
 use crate::record::{Control, Manifest, Outcome, Recording, Trial, section::Section, words};
 use crate::run::Profile;
@@ -25,8 +26,18 @@ pub struct Part<'a> {
     pub pictures: Vec<Picture>,
 }
 
-/// The whole page; `overview` has one verdict a claim, `explored` says whether there is a page of single queries.
-pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>, explored: bool) -> String {
+/// What was made of all sections together.
+pub struct Whole<'a> {
+    /// Methods by datasets.
+    pub overall: Option<&'a Table>,
+    /// One verdict a claim.
+    pub claims: Option<&'a Table>,
+    /// Whether there is a page of single queries.
+    pub explored: bool,
+}
+
+/// The whole page.
+pub fn page(recording: &Recording, parts: &[Part<'_>], whole: &Whole<'_>) -> String {
     let manifest = &recording.manifest;
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" \
@@ -35,20 +46,26 @@ pub fn page(recording: &Recording, parts: &[Part<'_>], overview: Option<&Table>,
         include_str!("page.css")
     );
     out += &head(recording);
-    if explored {
+    if whole.explored {
         out += &format!(
             "<p><a href=\"{}\">Query by query</a>: what two rows answer to one caption or one picture, side by side.</p>\n",
             super::EXPLORE
         );
     }
-    out += &contents(parts, overview.is_some(), !manifest.left_out.is_empty());
+    out += &contents(parts, whole, manifest);
+    if let Some(table) = whole.overall {
+        out += &format!(
+            "<section id=\"overall-table\">\n<h2>All methods</h2>\n<div class=\"filtered\">\n{}</div>\n</section>\n",
+            numbers_table(table)
+        );
+    }
     for (i, part) in parts.iter().enumerate() {
         if i == 0 || parts[i - 1].section.experiment != part.section.experiment {
             out += &experiment(part.section);
         }
         out += &results(part);
     }
-    if let Some(table) = overview {
+    if let Some(table) = whole.claims {
         out += &format!("<section>\n<h2>Claims</h2>\n{}</section>\n", words_table(table, "These verdicts"));
     }
     out += &failures(recording);
@@ -92,7 +109,7 @@ fn head(recording: &Recording) -> String {
     )
 }
 
-fn contents(parts: &[Part<'_>], judged: bool, unrun: bool) -> String {
+fn contents(parts: &[Part<'_>], whole: &Whole<'_>, manifest: &Manifest) -> String {
     let entry = |part: &Part<'_>| {
         let section = part.section;
         format!(
@@ -110,9 +127,14 @@ fn contents(parts: &[Part<'_>], judged: bool, unrun: bool) -> String {
         ("datasets", "Datasets"),
         ("methods", "Methods"),
     ];
-    let rest = rest.iter().filter(|(id, _)| (judged || *id != "claims") && (unrun || *id != "not-run"));
+    let rest = rest.iter().filter(|(id, _)| match *id {
+        "claims" => whole.claims.is_some(),
+        "not-run" => !manifest.left_out.is_empty(),
+        _ => true,
+    });
     let rest: String = rest.map(|(id, title)| format!("<li><a href=\"#{id}\">{title}</a></li>\n")).collect();
-    format!("<nav aria-label=\"Contents\">\n<ol>\n{entries}{rest}</ol>\n</nav>\n")
+    let all = whole.overall.map_or("", |_| "<li><a href=\"#overall-table\">All methods</a></li>\n");
+    format!("<nav aria-label=\"Contents\">\n<ol>\n{all}{entries}{rest}</ol>\n</nav>\n")
 }
 
 fn anchor(section: &Section<'_>) -> String {
@@ -129,10 +151,9 @@ fn results(part: &Part<'_>) -> String {
     let section = part.section;
     let mut out = format!("<section id=\"{}\">\n<h3>On {}</h3>\n", anchor(section), escape(section.dataset));
     for table in &part.tables {
-        out += &export::html(table);
-        let links = export::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
-        out += &format!("<p class=\"files\">This table as {}</p>\n", links.join(", "));
+        out += &numbers_table(table);
     }
+    out += &rows::html(section);
     if let Some(table) = &part.tuned {
         out += &words_table(table, "This table");
     }
@@ -146,6 +167,12 @@ fn results(part: &Part<'_>) -> String {
         out += &format!("<p class=\"files\">{} as {}</p>\n", escape(&picture.title), links.join(", "));
     }
     out + "</section>\n"
+}
+
+/// A table of numbers with its files.
+fn numbers_table(table: &Table) -> String {
+    let links = export::ENDINGS.map(|ending| link(&table.name.file(ending), ending));
+    format!("{}<p class=\"files\">This table as {}</p>\n", export::html(table), links.join(", "))
 }
 
 /// A table of words with its files, and what the line below calls it.
@@ -249,7 +276,7 @@ fn methods(recording: &Recording) -> String {
             Some(method) => out += &self::method(method.card(), &labels),
             None => {
                 out += &format!(
-                    "<h4>{}</h4>\n<p>Rows: {}. Registered by another program; no card here.</p>\n",
+                    "<h4 id=\"method-{0}\">{0}</h4>\n<p>Rows: {1}. Registered by another program; no card here.</p>\n",
                     escape(name),
                     escape(&labels)
                 );
@@ -277,7 +304,8 @@ fn method(card: &Card, labels: &str) -> String {
         .collect();
     let code = if code.is_empty() { String::new() } else { format!(" Code read: {}.", code.join("; ")) };
     let mut out = format!(
-        "<h4>{}</h4>\n<p>{}. <em>{}</em>. {}, {}. {identifier}.{code} Rows: {}.</p>\n",
+        "<h4 id=\"method-{}\">{}</h4>\n<p>{}. <em>{}</em>. {}, {}. {identifier}.{code} Rows: {}.</p>\n",
+        escape(&card.name),
         escape(&card.label),
         escape(&card.authors),
         escape(&card.title),

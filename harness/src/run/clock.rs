@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     output::short,
-    record::{Control, Outcome, Timing, Trial, check},
+    record::{Control, Outcome, Timing, Trial, check, phase},
 };
 
 /// How long a row is measured in one round, and how often.
@@ -55,8 +55,15 @@ struct Row<'p> {
     parts: Vec<(usize, Part)>,
     trial: Trial,
     timings: Vec<Timing>,
-    failure: Option<String>,
-    enough: bool,
+    state: State,
+}
+
+/// Whether a row is asked in the next round.
+enum State {
+    Asked,
+    /// Its rounds take too long.
+    Enough,
+    Failed(String),
 }
 
 impl Bench<'_> {
@@ -78,29 +85,34 @@ impl Bench<'_> {
         self.progress.say(&format!("{name} {}: clocking {} rows in {} rounds", self.label, rows.len(), clock.rounds));
         let begin = machine::load();
         for _ in 0..clock.rounds {
-            for row in rows.iter_mut().filter(|row| row.failure.is_none() && !row.enough) {
+            for row in rows.iter_mut().filter(|row| matches!(row.state, State::Asked)) {
                 if setting.goes_on().is_err() {
                     return Ok(End::Interrupted);
                 }
                 let start = Instant::now();
                 match execute::apart(&row.planned.label, || row.round(&clock, &setting)) {
-                    Ok(timings) => row.add(timings),
+                    Ok(timings) => {
+                        row.add(timings);
+                        if start.elapsed() > clock.patience {
+                            row.state = State::Enough;
+                        }
+                    }
                     Err(Failure::Interrupted) => return Ok(End::Interrupted),
-                    Err(Failure::Reason(reason)) => row.failure = Some(reason),
+                    Err(Failure::Reason(reason)) => row.state = State::Failed(reason),
                 }
-                row.enough = start.elapsed() > clock.patience;
             }
         }
         let load = begin.zip(machine::load()).map(|(begin, end)| [begin, end]);
         // Rows that are made of others come behind these, whose encoding is theirs.
-        for Row { planned, trial, timings, failure, .. } in rows {
-            let mut trial = trial;
-            if let (Job::Combine(combined), None) = (&planned.job, &failure) {
-                trial.timings.extend(self.encoding(plan, planned, combined));
-            }
-            match failure {
-                None => trial.timings.extend(timings),
-                Some(reason) => {
+        for Row { planned, mut trial, timings, state, .. } in rows {
+            match state {
+                State::Asked | State::Enough => {
+                    if let Job::Combine(combined) = &planned.job {
+                        trial.timings.extend(self.encoding(plan, planned, combined));
+                    }
+                    trial.timings.extend(timings);
+                }
+                State::Failed(reason) => {
                     let said = format!(
                         "{}{}not clocked: {reason}",
                         trial.remark,
@@ -137,11 +149,11 @@ impl Bench<'_> {
                 Job::Combine(combined) => combined.members(),
             };
             let parts = members.iter().map(|&place| Ok((place, self.part(plan, planned, place)?)));
-            let (parts, failure) = match parts.collect::<Result<Vec<_>, Failure>>() {
-                Ok(parts) => (parts, None),
-                Err(failure) => (Vec::new(), Some(failure.to_string())),
+            let (parts, state) = match parts.collect::<Result<Vec<_>, Failure>>() {
+                Ok(parts) => (parts, State::Asked),
+                Err(failure) => (Vec::new(), State::Failed(failure.to_string())),
             };
-            rows.push(Row { planned, parts, trial, timings: Vec::new(), failure, enough: false });
+            rows.push(Row { planned, parts, trial, timings: Vec::new(), state });
         }
         Ok(rows)
     }
@@ -160,7 +172,7 @@ impl Bench<'_> {
 impl Row<'_> {
     /// One round.
     fn round(&self, clock: &Clock, setting: &Setting<'_>) -> Result<Vec<Timing>, Failure> {
-        let batch = self.timings.iter().find(|timing| timing.phase == "query batch").map(|timing| timing.items);
+        let batch = self.timings.iter().find(|timing| timing.phase == phase::QUERY_BATCH).map(|timing| timing.items);
         match &self.planned.job {
             Job::Fit { method, .. } => {
                 let [(_, part)] = self.parts.as_slice() else {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     protocol::{self, Evaluation, Found, Protocol, Query},
-    record::{Control, SELECTION, Timing},
+    record::{Control, SELECTION, Timing, phase},
 };
 
 /// What a trial runs in.
@@ -155,8 +155,8 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
         let items = dataset.train.pairs.all().len();
         Timing { phase: phase.into(), items, seconds: vec![seconds] }
     };
-    let mut timings = vec![fit("fit", seconds)];
-    timings.extend(rejected.map(|seconds| fit("rejected settings", seconds)));
+    let mut timings = vec![fit(phase::FIT, seconds)];
+    timings.extend(rejected.map(|seconds| fit(phase::REJECTED, seconds)));
     if let Some(folder) = &setting.keep {
         keep(&*matcher, folder)?;
     }

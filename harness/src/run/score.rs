@@ -6,7 +6,7 @@ use xmbench_methods::{Codes, Error, Matcher, Similarity};
 use super::{clock::Clock, execute::Failure, timing};
 use crate::{
     protocol::{self, Direction, Evaluation, Protocol, Side},
-    record::Timing,
+    record::{Timing, phase},
     retrieval::{Compared, Member, Search, TopK},
 };
 
@@ -16,14 +16,8 @@ const WANTED: usize = 10;
 /// Texts that are encoded one by one, in turn.
 const ALONE: usize = 64;
 
-/// Encoding the images of the scored split.
-pub const ENCODE_IMAGES: &str = "encode images";
-/// Encoding its texts.
-pub const ENCODE_TEXTS: &str = "encode texts";
-/// Encoding one text.
-pub const ENCODE_TEXT: &str = "encode one text";
 /// What rows that score together go through one after another.
-pub const IN_TURN: [&str; 3] = [ENCODE_IMAGES, ENCODE_TEXTS, ENCODE_TEXT];
+pub const IN_TURN: [&str; 3] = [phase::ENCODE_IMAGES, phase::ENCODE_TEXTS, phase::ENCODE_TEXT];
 
 /// Codes of a collection, found sound: a list a matcher.
 #[derive(Default)]
@@ -136,18 +130,22 @@ impl<'a> Encoded<'a> {
         let (images, texts) = (&collection.images, &collection.texts);
         let mut timings = vec![
             timing(
-                ENCODE_IMAGES,
+                phase::ENCODE_IMAGES,
                 images.len(),
                 timing::sample(clock.long, |_| matcher.encode_images(images).map(drop))?,
             ),
-            timing(ENCODE_TEXTS, texts.len(), timing::sample(clock.long, |_| matcher.encode_texts(texts).map(drop))?),
+            timing(
+                phase::ENCODE_TEXTS,
+                texts.len(),
+                timing::sample(clock.long, |_| matcher.encode_texts(texts).map(drop))?,
+            ),
         ];
         let alone: Vec<Texts> = (0..texts.len().min(ALONE)).map(|text| texts.subset(&[text])).collect();
         // What was made elsewhere, of whole splits, knows no text alone.
         let taken = alone.first().is_some_and(|text| matcher.encode_texts(text).is_ok());
         if taken {
             let one = |call: usize| matcher.encode_texts(&alone[call % alone.len()]).map(drop);
-            timings.push(timing(ENCODE_TEXT, 1, timing::sample(clock.short, one)?));
+            timings.push(timing(phase::ENCODE_TEXT, 1, timing::sample(clock.short, one)?));
         }
         Ok(timings)
     }
@@ -174,9 +172,9 @@ impl<'a> Encoded<'a> {
         let together = batch.unwrap_or_else(|| long.fits(&single, texts));
         let batch = timing::sample(long, |_| search.best(0..together, WANTED).map(drop))?;
         let mut timings = vec![
-            timing("index", self.gallery().collection.images.len(), indexing),
-            timing("query single", 1, single),
-            timing("query batch", together, batch),
+            timing(phase::INDEX, self.gallery().collection.images.len(), indexing),
+            timing(phase::QUERY_SINGLE, 1, single),
+            timing(phase::QUERY_BATCH, together, batch),
         ];
         if let Some(shortlist) = search.shortlist() {
             let deep = shortlist.max(WANTED);
@@ -185,7 +183,7 @@ impl<'a> Encoded<'a> {
             let found: Vec<TopK> = (0..texts).map(|query| all.row(query)).collect();
             let second =
                 timing::sample(short, |call| search.reorder(one(call), &found[call % texts], WANTED).map(drop))?;
-            timings.extend([timing("first stage", 1, first), timing("second stage", 1, second)]);
+            timings.extend([timing(phase::FIRST_STAGE, 1, first), timing(phase::SECOND_STAGE, 1, second)]);
         }
         Ok(timings)
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{quantile, sorted};
-use crate::record::Trial;
+use crate::record::{Trial, phase};
 
 /// The training budget of a row, over its seeds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,7 +33,7 @@ impl Budget {
         // A parameter that was selected is an array, which says nothing of the one that was taken.
         let param = |key: &str| trials.first().and_then(|trial| trial.params.get(key));
         let number = |key: &str| param(key).and_then(Value::as_u64).and_then(|value| usize::try_from(value).ok());
-        let fits = || trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == "fit");
+        let fits = || trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == phase::FIT);
         let seconds: Vec<f64> = fits().flat_map(|timing| timing.seconds.iter().copied()).collect();
         let pairs = fits().map(|timing| timing.items).next().filter(|pairs| *pairs > 0);
         let batch = trials.iter().flat_map(|trial| &trial.history).map(|epoch| epoch.pairs).max();
@@ -101,7 +101,7 @@ mod tests {
     fn trial(params: Value, epochs: usize, pairs: usize, seconds: f64) -> Trial {
         let mut trial = synthetic::trial("e", 0, "m", "d", 0);
         trial.params = params;
-        trial.timings = vec![Timing { phase: "fit".into(), items: 1503, seconds: vec![seconds] }];
+        trial.timings = vec![Timing { phase: phase::FIT.into(), items: 1503, seconds: vec![seconds] }];
         let epoch = |epoch| Epoch { epoch, loss: 1.0, learning_rate: 0.1, validation: None, seconds: 1.0, pairs };
         trial.history = (1..=epochs).map(epoch).collect();
         trial

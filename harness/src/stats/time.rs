@@ -3,7 +3,7 @@
 use xmbench_datasets::random::Seed;
 
 use super::{Interval, metric::Metric, quantile, sorted};
-use crate::record::Trial;
+use crate::record::{Trial, phase};
 
 /// Median milliseconds of one query that is asked alone, a metric of claims.
 pub const QUERY: &str = "query ms";
@@ -24,11 +24,11 @@ pub fn samples(metric: &Metric, trials: &[&Trial]) -> Vec<f64> {
 
 /// Milliseconds of one query that is asked alone, ascending.
 pub fn queries(trials: &[&Trial]) -> Vec<f64> {
-    phase(trials, "query single", |seconds, items| 1e3 * seconds / items.max(1) as f64)
+    of_phase(trials, phase::QUERY_SINGLE, |seconds, items| 1e3 * seconds / items.max(1) as f64)
 }
 
 /// All samples of a phase, each turned into what is shown, ascending.
-pub fn phase(trials: &[&Trial], phase: &str, value: impl Fn(f64, usize) -> f64) -> Vec<f64> {
+pub fn of_phase(trials: &[&Trial], phase: &str, value: impl Fn(f64, usize) -> f64) -> Vec<f64> {
     let timings = trials.iter().flat_map(|trial| &trial.timings).filter(|timing| timing.phase == phase);
     let all = timings.flat_map(|timing| timing.seconds.iter().map(|seconds| value(*seconds, timing.items)));
     sorted(&all.filter(|value| value.is_finite()).collect::<Vec<_>>())
@@ -37,7 +37,7 @@ pub fn phase(trials: &[&Trial], phase: &str, value: impl Fn(f64, usize) -> f64) 
 /// Milliseconds of a step of every epoch, validation apart, ascending.
 pub fn steps(trials: &[&Trial]) -> Vec<f64> {
     let all = trials.iter().flat_map(|trial| {
-        let fit = trial.timings.iter().find(|timing| timing.phase == "fit");
+        let fit = trial.timings.iter().find(|timing| timing.phase == phase::FIT);
         let pairs = fit.map_or(0, |timing| timing.items) as f64;
         trial.history.iter().map(move |epoch| 1e3 * epoch.seconds * epoch.pairs as f64 / pairs)
     });
@@ -93,8 +93,8 @@ mod tests {
     fn a_step_is_an_epoch_over_its_steps() {
         let mut trial = synthetic::trial("e", 0, "m", "d", 0);
         trial.timings = vec![
-            Timing { phase: "fit".into(), items: 2000, seconds: vec![70.0] },
-            Timing { phase: "query single".into(), items: 1, seconds: vec![0.003, 0.001] },
+            Timing { phase: phase::FIT.into(), items: 2000, seconds: vec![70.0] },
+            Timing { phase: phase::QUERY_SINGLE.into(), items: 1, seconds: vec![0.003, 0.001] },
         ];
         let epoch = |epoch, seconds| xmbench_methods::method::Epoch {
             epoch,

@@ -232,7 +232,9 @@ impl Canvas {
             let Shape::Note { at, radius, text } = shape else { return None };
             let [x, y, radius] = [at.0, at.1, *radius].map(|points| points * FINE);
             let text = crate::report::export::escape(text);
-            Some(format!("<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"{radius:.0}\" fill-opacity=\"0\"><title>{text}</title></circle>\n"))
+            Some(format!(
+                "<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"{radius:.0}\" fill-opacity=\"0\"><title>{text}</title></circle>\n"
+            ))
         };
         self.shapes.iter().filter_map(note).collect()
     }

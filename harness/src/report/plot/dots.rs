@@ -81,7 +81,12 @@ impl Dots<'_> {
                 Line::Heading(text) => canvas.text((MARGIN, y), text, Type { bold: true, ..BODY }, Align::Left),
                 Line::Row { name, control } => {
                     let colour = if *control { GREY } else { INK };
-                    canvas.text((MARGIN + 10.0, y), &clipped(name, BODY, names - 10.0), Type { colour, ..BODY }, Align::Left);
+                    canvas.text(
+                        (MARGIN + 10.0, y),
+                        &clipped(name, BODY, names - 10.0),
+                        Type { colour, ..BODY },
+                        Align::Left,
+                    );
                 }
             }
         }
