@@ -36,6 +36,7 @@ mod series;
 mod source;
 mod sparse;
 pub mod text;
+pub mod trec;
 mod twins;
 mod wiki;
 mod words;

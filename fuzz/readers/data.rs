@@ -2,6 +2,8 @@
 
 use std::{io::Write, path::Path};
 
+use xmbench_datasets::trec;
+
 use super::{Refused, Stage};
 
 /// Opens a dataset and reads all of it.
@@ -86,6 +88,21 @@ pub fn word_vectors_binary() -> Result<Stage, Refused> {
     let vector = |word: &str| [word.as_bytes(), b" ", &1.5f32.to_le_bytes(), &(-2.0f32).to_le_bytes(), b"\n"].concat();
     let seed = [b"3 2\n".to_vec(), vector("dog"), vector("a"), vector("the")].concat();
     precomp_with(vec![seed], "v.bin", options)
+}
+
+pub fn trec_run() -> Result<Stage, Refused> {
+    let seeds = vec!["q1 Q0 a 1 0.5 t\nq1\tQ0\tb\t2\t-1e-3\tt\n\nq2 Q0 a 1 7 t\n".into()];
+    Stage::new(seeds, |_, bytes| {
+        trec::parse_run(Path::new("fuzz.run"), bytes)?;
+        Ok(())
+    })
+}
+
+pub fn trec_qrels() -> Result<Stage, Refused> {
+    Stage::new(vec!["q1 0 a 1\nq1 0 b 0\nq2\t0\ta\t-1\n".into()], |_, bytes| {
+        trec::parse_qrels(Path::new("fuzz.qrels"), bytes)?;
+        Ok(())
+    })
 }
 
 pub fn ids() -> Result<Stage, Refused> {

@@ -49,6 +49,8 @@ pub const READERS: &[Reader] = &[
     ("gzip", data::gzip_stream),
     ("mfeat", data::mfeat),
     ("inspect", data::inspect),
+    ("trec-run", data::trec_run),
+    ("trec-qrels", data::trec_qrels),
     ("experiment", text::experiment),
     ("card", text::card),
     ("array", tensors::array),

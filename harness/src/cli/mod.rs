@@ -15,6 +15,7 @@ mod repro;
 mod rerun;
 mod run;
 mod shared;
+mod trec;
 mod tune;
 
 use std::{
@@ -69,6 +70,8 @@ enum Command {
     Compare(compare::Args),
     /// Print the metrics of two files of embeddings, or of one of scores
     Eval(eval::Args),
+    /// Write a recording's best items as runs of TREC, or print the metrics of a run
+    Trec(trec::Args),
     /// Say what holds of a recording: checksums, ranges, metrics computed again from its queries
     Check(check::Args),
     /// Put what papers claim to a recording: supported, not supported, undecided
@@ -174,6 +177,7 @@ fn dispatch(command: Command, methods: &Methods) -> Result<Status> {
         Command::Query(args) => query::run(&args, methods),
         Command::Compare(args) => compare::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Trec(args) => trec::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Claims(args) => claims::run(&args, methods),
         Command::Explain(args) => explain::run(&args, methods),

@@ -79,6 +79,14 @@ impl Ranking {
         Self::new(groups)
     }
 
+    /// The ranking with relevant items that it does not list: behind more others than anybody looks at.
+    #[must_use]
+    pub fn with_unlisted(mut self, relevant: usize) -> Self {
+        const FAR: usize = 1 << 40;
+        self.groups.extend([Group { items: FAR, relevant: 0 }, Group { items: relevant, relevant }]);
+        Self::new(self.groups)
+    }
+
     /// The ranking by distances of at most `bits`, lower is better: a histogram.
     pub fn of_distances(distances: &[u32], bits: usize, relevant: &[bool]) -> Self {
         let mut groups = vec![Group { items: 0, relevant: 0 }; bits + 1];

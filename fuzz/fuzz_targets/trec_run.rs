@@ -1,0 +1,3 @@
+#![no_main]
+
+xmbench_fuzz::target!("trec-run");
