@@ -13,7 +13,11 @@ use crate::{
     claims,
     output::{answer, json as to_json, quoted, short, tell},
     record::{Outcome, Recording, store},
-    report::{self, Rendered, explore::Source},
+    report::{
+        self, Beside, Rendered,
+        explore::Source,
+        reported::{self, Reported},
+    },
     run::{Methods, nearest},
 };
 
@@ -28,6 +32,9 @@ pub struct Args {
     /// Of this experiment alone; may be given again
     #[arg(long, value_name = "NAME")]
     experiment: Vec<String>,
+    /// Rows that others report, to stand beside ours: a CSV file of row,dataset,metric,value,source
+    #[arg(long, value_name = "FILE")]
+    reported: Option<PathBuf>,
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
@@ -68,7 +75,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     }
     let data = super::data_folder(args.data_dir.clone());
     let source = Source { folder: &folder, data: data.as_deref() };
-    let rendered = show(&recording, methods, source, &args.out, args.json)
+    let reported = args.reported.as_deref().map(reported::read).transpose()?.unwrap_or_default();
+    let rendered = show(&recording, methods, (source, &reported), &args.out, args.json)
         .with_context(|| format!("cannot render the report of {}", folder.display()))?;
     if args.json {
         let page = page(&rendered, &args.out);
@@ -80,8 +88,15 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
 }
 
 /// Renders a recording and prints its tables and where the report is.
-pub fn show(recording: &Recording, methods: &Methods, source: Source<'_>, out: &Path, quiet: bool) -> Result<Rendered> {
-    let rendered = report::render_with(recording, &claims::stated(methods), Some(source), out)?;
+pub fn show(
+    recording: &Recording,
+    methods: &Methods,
+    (source, reported): (Source<'_>, &[Reported]),
+    out: &Path,
+    quiet: bool,
+) -> Result<Rendered> {
+    let beside = Beside { stated: &claims::stated(methods), source: Some(source), reported };
+    let rendered = report::render_with(recording, &beside, out)?;
     if !quiet {
         for table in &rendered.tables {
             tell(&format!("{}\n", table.trim_end()));

@@ -184,7 +184,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     } else {
         let rendered = {
             let source = Source { folder: &folder, data: settings.data.as_deref() };
-            report::show(&recording, methods, source, &args.shared.reports, args.shared.json)
+            report::show(&recording, methods, (source, &[]), &args.shared.reports, args.shared.json)
         };
         Some(rendered.with_context(|| format!("cannot render the report of {}", folder.display()))?)
     };

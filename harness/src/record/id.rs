@@ -66,11 +66,13 @@ impl Stem {
     /// Characters of the longest one: with a number, a part and an ending it is still a file name everywhere.
     pub const LONGEST: usize = 120;
 
-    /// The name that is most like `text`: everything else becomes `-`. What is too long is cut and ends in digits of its SHA-256,
+    /// The name that is most like `text`: everything else becomes `-`, one for several. What is too long is cut and ends in digits of its SHA-256,
     /// so that two long texts keep two names.
     pub fn of(text: &str) -> Self {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-        let name = text.chars().map(safe).collect::<String>();
+        let mut name: Vec<char> = text.chars().map(safe).collect();
+        name.dedup_by(|after, before| *after == '-' && *before == '-');
+        let name: String = name.into_iter().collect();
         let name = name.trim_matches(['-', '.']);
         match name.len() {
             0 => Self("unnamed".into()),
@@ -132,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_stem_leads_nowhere() {
-        assert_eq!(Stem::of("02 hash/wiki: 10").as_str(), "02-hash-wiki--10");
+        assert_eq!(Stem::of("02 hash/wiki: 10").as_str(), "02-hash-wiki-10");
         assert_eq!(Stem::of("../../etc/passwd").as_str(), "etc-passwd");
         assert_eq!(Stem::of("..").as_str(), "unnamed");
         assert_eq!(Stem::of("a").with("b/c").file("svg"), "a-b-c.svg");

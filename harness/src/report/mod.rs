@@ -8,6 +8,7 @@ pub(crate) mod export;
 mod overall;
 mod page;
 pub(crate) mod plot;
+pub(crate) mod reported;
 pub(crate) mod results;
 mod rows;
 pub(crate) mod score;
@@ -20,7 +21,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::{
     claims::Stated,
@@ -30,6 +31,7 @@ use overall::Overall;
 use page::Part;
 use plot::Palette;
 pub(crate) use plot::attention::{self, Figure};
+use reported::Reported;
 use score::Scores;
 
 /// The page to explore single queries.
@@ -54,29 +56,36 @@ pub struct Rendered {
 /// # Errors
 /// If a file cannot be written or a plot cannot be drawn.
 pub fn render(recording: &Recording, stated: &[Stated<'_>], out: &Path) -> Result<Rendered> {
-    render_with(recording, stated, None, out)
+    render_with(recording, &Beside { stated, ..Beside::default() }, out)
 }
 
-/// As [`render`], with the page to explore single queries, where the recording's folder has what it is made of.
+/// What a report is made of beside the recording's numbers.
+#[derive(Default)]
+pub(crate) struct Beside<'a> {
+    /// Claims that are put to it.
+    pub stated: &'a [Stated<'a>],
+    /// Where the recording lies, for the page to explore single queries.
+    pub source: Option<explore::Source<'a>>,
+    /// Rows that others report.
+    pub reported: &'a [Reported],
+}
+
+/// As [`render`], with what there is beside the numbers.
 ///
 /// # Errors
-/// As [`render`], and if what the folder has is damaged.
-pub(crate) fn render_with(
-    recording: &Recording,
-    stated: &[Stated<'_>],
-    source: Option<explore::Source<'_>>,
-    out: &Path,
-) -> Result<Rendered> {
+/// As [`render`], if what the recording's folder has is damaged, or if no table has a place for what others report.
+pub(crate) fn render_with(recording: &Recording, beside: &Beside<'_>, out: &Path) -> Result<Rendered> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut rendered = Rendered::default();
     let palette = Palette::of(recording);
     let sections = section::sections(recording);
-    let tested = crate::claims::test(stated, recording, None);
+    let tested = crate::claims::test(beside.stated, recording, None);
     let mut parts = Vec::new();
     let mut overall = Overall::default();
     for section in &sections {
         let mut scores = Scores::new(section);
         let mut tables = vec![results::table(section, &mut scores, &recording.manifest)];
+        reported::add(&mut tables[0], section, beside.reported);
         tables.extend(cost::table(section, &recording.manifest));
         for table in &tables {
             rendered.write_numbers(out, table)?;
@@ -99,6 +108,10 @@ pub(crate) fn render_with(
         }
         parts.push(Part { section, tables, tuned, claims, pictures });
     }
+    let made: Vec<_> = parts.iter().map(|part| (part.section, &part.tables[0])).collect();
+    if let Some(misplaced) = reported::misplaced(&made, beside.reported) {
+        bail!("{misplaced}");
+    }
     let judged = crate::claims::judge(&tested);
     rendered.claims = crate::claims::counts(&judged);
     let overview = claims::overview(judged, &tested, &recording.manifest);
@@ -110,7 +123,7 @@ pub(crate) fn render_with(
         rendered.write_numbers(out, table)?;
     }
     rendered.write(out, "methods.bib", bibliography(recording).as_bytes())?;
-    let explored = source.map(|source| explore::page(recording, source)).transpose()?.flatten();
+    let explored = beside.source.map(|source| explore::page(recording, source)).transpose()?.flatten();
     if let Some(page) = &explored {
         rendered.write(out, EXPLORE, page.as_bytes())?;
     }

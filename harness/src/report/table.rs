@@ -56,6 +56,8 @@ pub enum RowKind {
     Ties,
     /// What was stated in advance for the row above.
     Stated,
+    /// A row that others report.
+    Reported,
     /// A control, set apart by a rule.
     Control,
 }

@@ -21,4 +21,5 @@ mod stages;
 mod strangers;
 #[cfg(target_os = "linux")]
 mod streams;
+mod trec;
 mod tune;

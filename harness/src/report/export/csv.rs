@@ -22,6 +22,7 @@ impl Exporter for Csv {
             let (kind, name) = match row.kind {
                 RowKind::Result => ("result", row.name.as_str()),
                 RowKind::Failed => ("failed", row.name.as_str()),
+                RowKind::Reported => ("reported", row.name.as_str()),
                 RowKind::Control => ("control", row.name.as_str()),
                 RowKind::Ties => ("ties", above),
                 RowKind::Stated => ("stated", above),

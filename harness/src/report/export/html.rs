@@ -44,6 +44,7 @@ impl Exporter for Html {
             let class = match row.kind {
                 RowKind::Ties | RowKind::Stated => " class=\"below\"",
                 RowKind::Failed => " class=\"failed\"",
+                RowKind::Reported => " class=\"reported\"",
                 _ => "",
             };
             let cells: String = row.cells.iter().map(|cell| text(row, cell)).collect();
