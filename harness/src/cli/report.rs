@@ -12,10 +12,11 @@ use super::Status;
 use crate::{
     claims,
     output::{answer, json as to_json, quoted, short, tell},
-    record::{Outcome, Recording, store},
+    record::{Outcome, Recording, files::replace_with_unsynced, store},
     report::{
         self, Beside, Rendered,
         explore::Source,
+        paper::{self, Wanted},
         reported::{self, Reported},
     },
     run::{Methods, nearest},
@@ -38,6 +39,18 @@ pub struct Args {
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     out: PathBuf,
+    /// Write one table as a paper has it, in type of normal size, and nothing else; - for stdout
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    latex: Option<PathBuf>,
+    /// With --latex: the table of this dataset
+    #[arg(long, value_name = "NAME", requires = "latex")]
+    dataset: Option<String>,
+    /// With --latex: this row, as tables name it; may be given again
+    #[arg(long = "row", value_name = "ROW", requires = "latex")]
+    rows: Vec<String>,
+    /// With --latex: this metric; may be given again
+    #[arg(long = "column", value_name = "METRIC", requires = "latex")]
+    columns: Vec<String>,
     /// Print the papers of the recording's methods as BibTeX, and write nothing; a report has them as methods.bib
     #[arg(long, conflicts_with = "json")]
     cite: bool,
@@ -71,6 +84,16 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     }
     if args.cite {
         answer(report::bibliography(&recording).trim_end())?;
+        return Ok(Status::Done);
+    }
+    if let Some(path) = &args.latex {
+        let wanted = Wanted { dataset: args.dataset.as_deref(), rows: &args.rows, columns: &args.columns };
+        let text = paper::latex(&recording, &wanted)?;
+        match path.as_os_str() == "-" {
+            true => answer(text.trim_end())?,
+            false => replace_with_unsynced(path, text.as_bytes())
+                .with_context(|| format!("cannot write {}", path.display()))?,
+        }
         return Ok(Status::Done);
     }
     let data = super::data_folder(args.data_dir.clone());

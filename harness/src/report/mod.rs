@@ -7,6 +7,7 @@ pub(crate) mod explore;
 pub(crate) mod export;
 mod overall;
 mod page;
+pub(crate) mod paper;
 pub(crate) mod plot;
 pub(crate) mod reported;
 pub(crate) mod results;

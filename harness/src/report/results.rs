@@ -360,7 +360,7 @@ pub fn data(section: &Section<'_>) -> String {
 }
 
 /// Number of queries and of gallery items.
-fn sizes(section: &Section<'_>) -> String {
+pub fn sizes(section: &Section<'_>) -> String {
     let protocol = section.protocol;
     let size = |split: Split| {
         // A dataset without a database is searched in its training split.

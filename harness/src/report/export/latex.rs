@@ -3,9 +3,11 @@
 //! A table must not run over the margin, and without `graphicx` nothing scales it: the size of the type follows from an
 //! estimate of the width, and a table that is too wide for the smallest size is cut into blocks of whole columns.
 
+use anyhow::{Result, bail};
+
 use super::{Exporter, blank};
 use crate::output::plain;
-use crate::report::table::{Cell, Column, Head, Mark, Row, RowKind, Table};
+use crate::report::table::{Cell, Column, Head, Mark, Note, Row, RowKind, Table};
 
 /// LaTeX.
 pub struct Latex;
@@ -26,19 +28,55 @@ impl Exporter for Latex {
             escape(&table.title),
             table.name
         );
-        let blocks: Vec<String> = blocks(table, limit).iter().map(|columns| tabular(table, columns)).collect();
+        let blocks: Vec<String> = blocks(table, limit).iter().map(|columns| tabular(table, columns, &name)).collect();
         out += &blocks.join("  \\par\\medskip\n");
         out += "  \\par\\smallskip\n  \\begin{minipage}{\\textwidth}\\scriptsize\\raggedright\\sloppy\n";
-        for note in &table.notes {
-            let head = match &note.head {
-                Head::Word(word) => format!("\\emph{{{word}:}} "),
-                Head::Mark(mark) => format!("{}\\,", sign(*mark)),
-                Head::Bold => "\\textbf{Bold:} ".to_string(),
-            };
-            out += &format!("    {head}{}.\\par\n", code(note.text.trim_end_matches('.')));
+        for line in &table.notes {
+            out += &format!("    {}.\\par\n", note(line));
         }
         out + "  \\end{minipage}\n\\end{table*}\n"
     }
+}
+
+/// Average characters of a line of a column, and of a page, in type of normal size.
+const NORMAL: [f64; 2] = [42.0, 92.0];
+
+/// The table as papers have it: type of normal size, its notes in one paragraph, and behind a row's name what it is cited by.
+///
+/// # Errors
+/// If it is wider than a page.
+pub fn paper(table: &Table, cited: impl Fn(&Row) -> Option<String>) -> Result<String> {
+    let columns: Vec<usize> = (0..table.columns.len()).collect();
+    // A citation takes some four characters.
+    let wide = width(table, &columns) + 4.0;
+    if wide > NORMAL[1] {
+        let [_, page] = NORMAL;
+        bail!("the table is {wide:.0} characters wide, and a page has {page:.0}; name fewer columns with --column");
+    }
+    let kind = if wide <= NORMAL[0] { "table" } else { "table*" };
+    let named = |row: &Row| {
+        let key = cited(row).map(|key| format!("~\\cite{{{key}}}"));
+        name(row) + key.as_deref().unwrap_or_default()
+    };
+    let notes: Vec<String> = table.notes.iter().map(note).collect();
+    Ok(format!(
+        "% needs \\usepackage{{booktabs}}; what is cited: xmbench report --cite\n\\begin{{{kind}}}[t]\n  \\centering\n  \
+         \\caption{{{}}}\n  \\label{{tab:{}}}\n{}  \\par\\smallskip\n  {{\\footnotesize {}.\\par}}\n\\end{{{kind}}}\n",
+        escape(&table.title),
+        table.name,
+        tabular(table, &columns, &named),
+        notes.join("; ")
+    ))
+}
+
+/// A note without its full stop.
+fn note(note: &Note) -> String {
+    let head = match &note.head {
+        Head::Word(word) => format!("\\emph{{{word}:}} "),
+        Head::Mark(mark) => format!("{}\\,", sign(*mark)),
+        Head::Bold => "\\textbf{Bold:} ".to_string(),
+    };
+    format!("{head}{}", code(note.text.trim_end_matches('.')))
 }
 
 /// Cuts the columns into blocks that fit, between groups where possible.
@@ -76,7 +114,7 @@ fn width(table: &Table, columns: &[usize]) -> f64 {
     name.fold(0.0, f64::max) + columns.iter().map(column).sum::<f64>()
 }
 
-fn tabular(table: &Table, columns: &[usize]) -> String {
+fn tabular(table: &Table, columns: &[usize], name: &dyn Fn(&Row) -> String) -> String {
     let mut out = format!("  \\begin{{tabular}}{{@{{}}l{}@{{}}}}\n    \\toprule\n", "r".repeat(columns.len()));
     out += &groups(table, columns);
     let titles = columns.iter().map(|i| format!(" & {}", escape(&table.columns[*i].title)));

@@ -10,6 +10,7 @@ mod terminal;
 #[cfg(test)]
 pub use csv::cell as csv_cell;
 pub use html::{code, escape};
+pub use latex::paper;
 pub use markdown::escape as markdown_cell;
 #[cfg(test)]
 pub use terminal::WIDTH as TERMINAL;
