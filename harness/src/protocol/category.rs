@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use rayon::prelude::*;
-use xmbench_datasets::Collection;
+use xmbench_datasets::{Collection, random::Seed};
 use xmbench_methods::Result;
 
 use super::{
@@ -233,11 +233,35 @@ pub fn chance(settings: Settings<'_>, queries: &Collection, gallery: &Collection
             .collect();
         let mut known: BTreeMap<usize, Contribution> = BTreeMap::new();
         let mut of = |&relevant: &usize| {
-            let make = || settings.contribution(&Ranking::random(relevance.gallery(), relevant), &depths);
+            let make = || {
+                let mut one = settings.contribution(&Ranking::random(relevance.gallery(), relevant), &depths);
+                if !settings.brief {
+                    one.curves[0] = interpolated(relevance.gallery(), relevant);
+                }
+                one
+            };
             known.entry(relevant).or_insert_with(make).clone()
         };
         Ok(counts.iter().map(&mut of).collect())
     })
+}
+
+/// Random orders whose mean stands for their expectation.
+const ORDERS: usize = 100;
+
+/// The interpolated precision of a random order at 11 levels of recall: a maximum over places, which has no closed form and lies above the
+/// share of relevant items. The mean over [`ORDERS`] orders, drawn from a stream that the numbers name.
+fn interpolated(items: usize, relevant: usize) -> Vec<f64> {
+    let mut stream = Seed(0).stream(&["chance", "interpolated precision", &items.to_string(), &relevant.to_string()]);
+    let levels = levels(10);
+    let mut sums = vec![0.0; levels.len()];
+    for _ in 0..ORDERS {
+        let mut order = stream.permutation(items);
+        let relevance = order.drain(..).map(|item| item < relevant);
+        let found = Ranking::strict(relevance).best_precision_from_recall(&levels);
+        sums.iter_mut().zip(found).for_each(|(sum, precision)| *sum += precision / ORDERS as f64);
+    }
+    sums
 }
 
 fn over_directions(

@@ -253,7 +253,30 @@ fn chance_is_what_constant_scores_get() {
     let protocol = category_protocol(Split::Test);
     let scored = evaluate(&protocol, side, side, Similarity::Dot).unwrap();
     let chance = chance(&protocol, &classes, &classes).unwrap();
-    assert_eq!((chance.metrics, chance.curves), (scored.metrics, scored.curves));
+    assert_eq!(chance.metrics, scored.metrics);
+    let others = |curves: &std::collections::BTreeMap<String, Vec<[f64; 2]>>| {
+        let mut curves = curves.clone();
+        curves.retain(|name, _| !name.ends_with("precision-recall"));
+        curves
+    };
+    assert_eq!(others(&chance.curves), others(&scored.curves));
+}
+
+/// Two items of which one is relevant: first in half of the orders. And of many the curve ends at the share, and begins far above it.
+#[test]
+fn the_interpolated_precision_of_chance_is_that_of_random_orders() {
+    let curve = |items: usize, relevant: usize| {
+        let of = |count: usize| (0..count).map(|_| &[0u32][..]).collect::<Vec<_>>();
+        let texts: Vec<&[u32]> = (0..items).map(|at| if at < relevant { &[0u32][..] } else { &[1][..] }).collect();
+        let data = labelled(&of(items), &texts);
+        chance(&category_protocol(Split::Test), &data, &data).unwrap().curves["i2t precision-recall"].clone()
+    };
+    let two = curve(2, 1);
+    assert!(two.iter().all(|[_, precision]| (precision - 0.75).abs() < 0.1 && *precision == two[0][1]), "{two:?}");
+    let many = curve(200, 20);
+    assert!((many[10][1] - 0.1).abs() < 0.01, "{many:?}");
+    assert!(many[0][1] > 0.15 && many.windows(2).all(|pair| pair[0][1] >= pair[1][1]), "{many:?}");
+    assert_eq!(many, curve(200, 20));
 }
 
 #[test]
