@@ -86,6 +86,15 @@ pub struct Cell {
     pub raw: Raw,
 }
 
+impl Cell {
+    /// The verdict as printed: agreement with a number from memory is no more than that.
+    pub fn judged(&self) -> Option<String> {
+        let word = self.verdict?.word();
+        let unverified = self.marks.contains(&Mark::Recalled) && self.verdict != Some(Verdict::NotRun);
+        Some(if unverified { format!("{word}, UNVERIFIED") } else { word.to_string() })
+    }
+}
+
 /// The numbers behind a cell, in full precision.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Raw {

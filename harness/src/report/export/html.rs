@@ -82,14 +82,14 @@ fn text(row: &Row, cell: &Cell) -> String {
         text += &format!("<span class=\"spread\"> ± {}</span>", escape(&cell.spread));
     }
     text += &signs(&cell.marks);
-    if let Some(verdict) = cell.verdict {
+    if let (Some(verdict), Some(word)) = (cell.verdict, cell.judged()) {
         let class = match verdict {
             Verdict::Ok => "ok",
             Verdict::Close => "close",
             Verdict::Off => "off",
             Verdict::NotRun => "not-run",
         };
-        text += &format!(" <span class=\"verdict {class}\">{}</span>", verdict.word());
+        text += &format!(" <span class=\"verdict {class}\">{}</span>", escape(&word));
     }
     // The interval has the digits of the value, so that one can be read against the other.
     let digits = cell.text.split_once('.').map_or(0, |(_, digits)| digits.len());

@@ -104,7 +104,7 @@ fn width(table: &Table, columns: &[usize]) -> f64 {
         table.rows.iter().map(|row| len(&row.name) + row.marks.len() as f64 + if row.kind.below() { 1.0 } else { 0.0 });
     let cell = |cell: &Cell| {
         let spread = if cell.spread.is_empty() { 0.0 } else { 1.5 + 0.8 * len(&cell.spread) };
-        let verdict = cell.verdict.map_or(0.0, |verdict| 1.0 + len(verdict.word()));
+        let verdict = cell.judged().map_or(0.0, |word| 1.0 + len(&word));
         len(&cell.text) * if cell.bold { 1.15 } else { 1.0 } + spread + verdict + cell.marks.len() as f64
     };
     let column = |i: &usize| {
@@ -175,8 +175,8 @@ fn text(row: &Row, cell: &Cell) -> String {
         text += &format!("\\,{{\\tiny$\\pm${}}}", escape(&cell.spread));
     }
     text.extend(cell.marks.iter().map(|mark| sign(*mark)));
-    if let Some(verdict) = cell.verdict {
-        text += &format!(" {}", verdict.word());
+    if let Some(word) = cell.judged() {
+        text += &format!(" {word}");
     }
     if row.kind.below() { format!("\\textit{{{text}}}") } else { text }
 }

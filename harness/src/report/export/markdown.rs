@@ -74,8 +74,8 @@ fn text(row: &Row, cell: &Cell) -> String {
         text += &format!(" ± {}", cell.spread);
     }
     text.extend(cell.marks.iter().map(|mark| sign(*mark)));
-    if let Some(verdict) = cell.verdict {
-        text += &format!(" {}", verdict.word());
+    if let Some(word) = cell.judged() {
+        text += &format!(" {word}");
     }
     text
 }
