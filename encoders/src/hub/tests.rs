@@ -386,11 +386,17 @@ fn a_wrong_list_of_parts_is_refused() {
     };
     let first = |list: &Value| list["weight_map"].as_object().unwrap().keys().next().unwrap().clone();
     for elsewhere in ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "./b.safetensors", "..", "", "b.bin"] {
-        let text = refused(&|_, list| list["weight_map"][first(list)] = json!(elsewhere));
+        let text = refused(&|_, list| {
+            let array = first(list);
+            list["weight_map"][array] = json!(elsewhere);
+        });
         let expected = format!("expected the name of a .safetensors file in the same folder, found `{elsewhere}`");
         assert!(text.contains(&expected), "{text}");
     }
-    let text = refused(&|_, list| list["weight_map"][first(list)] = json!("other.safetensors"));
+    let text = refused(&|_, list| {
+        let array = first(list);
+        list["weight_map"][array] = json!("other.safetensors");
+    });
     assert!(text.contains("other.safetensors"), "{text}");
     let text = refused(&|_, list| list["weight_map"]["more"] = json!("model-00002-of-00002.safetensors"));
     assert!(text.contains("expected an array `more`, as the list says, found none"), "{text}");

@@ -1,5 +1,5 @@
 //! Tables, plots and one HTML page from a recording. Nothing in a report is typed by hand, and rendering twice gives the
-//! same bytes.
+//! same bytes, but for the order in which a PDF holds its objects.
 
 mod claims;
 mod cost;

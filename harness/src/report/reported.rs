@@ -194,7 +194,7 @@ mod tests {
         let bold = |table: &Table| table.rows.iter().flat_map(|row| &row.cells).filter(|cell| cell.bold).count();
         assert_eq!(bold(&table), bold(&before));
         let text = export::markdown(&table);
-        assert!(text.contains("| 48.6 |") && text.contains("reported: A paper, table 1"), "{text}");
+        assert!(text.contains(" 48.6 |") && text.contains("reported: A paper, table 1"), "{text}");
         // Of another dataset nothing changes.
         let mut other = before.clone();
         let elsewhere: Vec<Reported> = parsed(&ROWS.replace("f8k", "coco")).unwrap();

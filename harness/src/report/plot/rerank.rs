@@ -197,7 +197,9 @@ mod tests {
             assert!(picture.svg.contains(text), "`{text}` is not in the plot");
         }
         // Once in the legend: three sizes are one line.
-        assert_eq!(picture.svg.matches("VSE++, then SCAN t2i").count(), 1);
+        assert_eq!(picture.svg.matches("VSE++, then SCAN t2i\n").count(), 1);
+        // And at each point, for whoever points there.
+        assert_eq!(picture.svg.matches("<title>VSE++, then SCAN t2i, ").count(), 6);
     }
 
     #[test]
