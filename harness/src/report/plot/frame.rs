@@ -188,7 +188,8 @@ impl Mean {
 
 /// A mean with its interval in words: `VSE++, 64 bits: 0.415 [0.400, 0.430]`.
 pub fn said(of: &str, (mean, interval): (f64, Option<Interval>)) -> String {
-    let number = |value: f64| if value.abs() < 2.0 { format!("{value:.3}") } else { format!("{value:.1}") };
+    let digits = if mean.abs() < 2.0 { 3 } else { 1 };
+    let number = |value: f64| format!("{value:.digits$}");
     let interval = interval.map(|it| format!(" [{}, {}]", number(it.low), number(it.high)));
     format!("{of}: {}{}", number(mean), interval.unwrap_or_default())
 }
@@ -368,6 +369,7 @@ mod tests {
         let interval = Some(Interval { low: 0.4, high: 0.43 });
         assert_eq!(said("VSE++, 64 bits", (0.4154, interval)), "VSE++, 64 bits: 0.415 [0.400, 0.430]");
         assert_eq!(said("CCA", (179.42, None)), "CCA: 179.4");
+        assert_eq!(said("CCA", (2.9, Some(Interval { low: 1.525, high: 4.44 }))), "CCA: 2.9 [1.5, 4.4]");
     }
 
     #[test]
