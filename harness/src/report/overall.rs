@@ -202,16 +202,7 @@ fn row(line: &Line<'_>, lines: &[Line<'_>], places: &[Place]) -> Row {
     ];
     cells.extend(line.cells.iter().zip(places).map(|(entry, place)| {
         let Some(score) = entry.map(|entry| &entry.score) else { return Cell::default() };
-        Cell {
-            text: place.metric.format(score.mean),
-            raw: Raw {
-                mean: Some(score.mean),
-                deviation: score.deviation,
-                count: Some(score.values.len()),
-                interval: score.interval,
-            },
-            ..Cell::default()
-        }
+        Cell { text: place.metric.format(score.mean), raw: score.raw(), ..Cell::default() }
     }));
     let name = if several { format!("{} ({})", line.name, first.experiment) } else { line.name.to_string() };
     Row { kind: RowKind::Result, name, marks: Vec::new(), cells }

@@ -103,12 +103,7 @@ fn result(
             spread: score.deviation.filter(|_| !fixed).map(|it| metric.format(it)).unwrap_or_default(),
             bold: score.standing == Standing::Best,
             marks: if score.standing == Standing::Alike { vec![Mark::Alike] } else { Vec::new() },
-            raw: Raw {
-                mean: Some(score.mean),
-                deviation: score.deviation,
-                count: Some(score.values.len()),
-                interval: score.interval,
-            },
+            raw: score.raw(),
             ..Cell::default()
         }
     };

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::table::Raw;
 use crate::record::{Control, section::Section};
 use crate::stats::{
     self, Interval,
@@ -25,6 +26,18 @@ pub struct Score {
     /// Pessimistic and optimistic value where ties move them apart by more than half a point.
     pub ties: Option<[f64; 2]>,
     sample: Option<(Sample, Replicates)>,
+}
+
+impl Score {
+    /// The numbers behind a cell.
+    pub fn raw(&self) -> Raw {
+        Raw {
+            mean: Some(self.mean),
+            deviation: self.deviation,
+            count: Some(self.values.len()),
+            interval: self.interval,
+        }
+    }
 }
 
 /// Where a score stands among those that it competes with.

@@ -210,8 +210,8 @@ impl Canvas {
         Ok(text.replacen(&was, &is, 1))
     }
 
-    /// The picture as a page of PDF of its size, its text as text.
-    pub fn pdf(&self, svg: &str) -> Result<Vec<u8>> {
+    /// An SVG of it as a page of PDF of its size, its text as text.
+    pub fn pdf(svg: &str) -> Result<Vec<u8>> {
         static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
             let mut fonts = Database::new();
             FONT.into_iter().for_each(|(_, bytes)| fonts.load_font_data(bytes().to_vec()));

@@ -179,13 +179,6 @@ pub struct Mean {
     pub of: String,
 }
 
-impl Mean {
-    /// What a reader sees who points at it.
-    pub fn said(&self) -> String {
-        said(&self.of, self.value)
-    }
-}
-
 /// A mean with its interval in words: `VSE++, 64 bits: 0.415 [0.400, 0.430]`.
 pub fn said(of: &str, (mean, interval): (f64, Option<Interval>)) -> String {
     let digits = if mean.abs() < 2.0 { 3 } else { 1 };
@@ -208,7 +201,7 @@ impl Panel {
         }
         for (mean, place) in means.iter().zip(&places) {
             look.marker(canvas, *place, 4.2);
-            canvas.note(*place, 7.0, &mean.said());
+            canvas.note(*place, 7.0, &said(&mean.of, mean.value));
         }
     }
 }

@@ -44,7 +44,7 @@ impl Picture {
 
     fn of(canvas: &Canvas, stem: Stem, title: String) -> Result<Self> {
         let svg = canvas.svg(&title)?;
-        Ok(Self { stem, png: canvas.png()?, pdf: canvas.pdf(&svg)?, svg, title })
+        Ok(Self { stem, png: canvas.png()?, pdf: Canvas::pdf(&svg)?, svg, title })
     }
 
     /// Its files: name and content.
