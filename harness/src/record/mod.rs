@@ -274,6 +274,15 @@ impl Trial {
         [ENSEMBLE, RERANK].contains(&self.method.as_str())
     }
 
+    /// The family of its method: that of the card, or what it is without one.
+    pub fn family(&self) -> &'static str {
+        match xmbench_methods::registry::find(&self.method) {
+            Some(method) => &method.card().family,
+            None if self.is_made_of_others() => "made of others",
+            None => "other",
+        }
+    }
+
     /// Whether training ended at the epoch that validation liked best: more of it might have been better. Not of a training
     /// that was never validated.
     pub fn cut_short(&self) -> bool {

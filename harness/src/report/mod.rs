@@ -76,10 +76,13 @@ pub(crate) struct Beside<'a> {
 /// # Errors
 /// As [`render`], if what the recording's folder has is damaged, or if no table has a place for what others report.
 pub(crate) fn render_with(recording: &Recording, beside: &Beside<'_>, out: &Path) -> Result<Rendered> {
+    let sections = section::sections(recording);
+    if let Some(misplaced) = reported::misplaced(&sections, beside.reported) {
+        bail!("{misplaced}");
+    }
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let mut rendered = Rendered::default();
     let palette = Palette::of(recording);
-    let sections = section::sections(recording);
     let tested = crate::claims::test(beside.stated, recording, None);
     let mut parts = Vec::new();
     let mut overall = Overall::default();
@@ -108,10 +111,6 @@ pub(crate) fn render_with(recording: &Recording, beside: &Beside<'_>, out: &Path
             }
         }
         parts.push(Part { section, tables, tuned, claims, pictures });
-    }
-    let made: Vec<_> = parts.iter().map(|part| (part.section, &part.tables[0])).collect();
-    if let Some(misplaced) = reported::misplaced(&made, beside.reported) {
-        bail!("{misplaced}");
     }
     let judged = crate::claims::judge(&tested);
     rendered.claims = crate::claims::counts(&judged);

@@ -8,9 +8,13 @@ use std::collections::BTreeSet;
 
 use super::results;
 use super::score::{Score, Scores};
-use super::table::{Cell, Column, Note, Raw, Row, RowKind, Table};
+use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
 use crate::protocol::{Direction, Protocol};
-use crate::record::{Control, Id, Manifest, Stem, Trial, section::Section, words};
+use crate::record::{
+    Control, Id, Manifest, Stem, Trial,
+    section::{Row as Trials, Section},
+    words,
+};
 use crate::stats::{self, metric::Metric, time};
 
 /// A column: of which data, under which protocol, what.
@@ -36,6 +40,7 @@ struct Entry {
     query: Option<f64>,
     column: usize,
     score: Score,
+    marks: Vec<Mark>,
     trials: BTreeSet<Id>,
 }
 
@@ -52,9 +57,8 @@ impl Overall {
         for metric in headline(section) {
             let column = self.place(section, &metric);
             for (row, score) in section.rows.iter().zip(scores.of(&metric)) {
-                let (Some(score), Some(trial)) = (score, row.trials.first()) else { continue };
-                if row.control == Control::None {
-                    self.entries.push(entry(section, (&row.name, trial), &row.trials, (column, score)));
+                if let (Some(score), Some(trial), Control::None) = (score, row.trials.first(), row.control) {
+                    self.entries.push(entry(section, (row, trial), (column, score)));
                 }
             }
         }
@@ -105,7 +109,7 @@ impl Overall {
         });
         heads[2].title = "ms / query".into();
         let columns = heads.into_iter().chain(places.iter().map(|place| column(place, &places))).collect();
-        Some(Table {
+        let mut table = Table {
             name: Stem::of("overall"),
             title: "Methods by datasets".into(),
             context: vec![("profile", manifest.profile.clone())],
@@ -128,7 +132,10 @@ impl Overall {
                 ),
                 Note::word("Made by", results::made_by(manifest)),
             ],
-        })
+        };
+        let legend: Vec<Note> = results::legend(&table).collect();
+        table.notes.extend(legend);
+        Some(table)
     }
 }
 
@@ -161,28 +168,19 @@ fn headline(section: &Section<'_>) -> Vec<Metric> {
     [Direction::I2t, Direction::T2i].into_iter().filter_map(first).collect()
 }
 
-fn entry(
-    section: &Section<'_>,
-    (name, trial): (&str, &Trial),
-    trials: &[&Trial],
-    (column, score): (usize, &Score),
-) -> Entry {
+fn entry(section: &Section<'_>, (row, trial): (&Trials<'_>, &Trial), (column, score): (usize, &Score)) -> Entry {
     let card = xmbench_methods::registry::find(&trial.method).map(|method| method.card());
-    let family = match card {
-        Some(card) => card.family.clone(),
-        None if trial.is_made_of_others() => "made of others".into(),
-        None => "other".into(),
-    };
     Entry {
-        name: name.into(),
+        name: row.name.clone(),
         experiment: section.experiment.into(),
-        family,
+        family: trial.family().into(),
         year: card.map(|card| card.year),
         bytes: Some(trial.bytes_per_item[1]).filter(|bytes| *bytes > 0.0),
-        query: stats::quantile(&time::queries(trials), 0.5),
+        query: stats::quantile(&time::queries(&row.trials), 0.5),
         column,
         score: score.clone(),
-        trials: trials.iter().map(|trial| trial.id.clone()).collect(),
+        marks: results::caveats(row),
+        trials: row.trials.iter().map(|trial| trial.id.clone()).collect(),
     }
 }
 
@@ -201,8 +199,8 @@ fn row(line: &Line<'_>, lines: &[Line<'_>], places: &[Place]) -> Row {
         number(first.bytes, words::count),
     ];
     cells.extend(line.cells.iter().zip(places).map(|(entry, place)| {
-        let Some(score) = entry.map(|entry| &entry.score) else { return Cell::default() };
-        Cell { text: place.metric.format(score.mean), raw: score.raw(), ..Cell::default() }
+        let Some(Entry { score, marks, .. }) = entry else { return Cell::default() };
+        Cell { text: place.metric.format(score.mean), marks: marks.clone(), raw: score.raw(), ..Cell::default() }
     }));
     let name = if several { format!("{} ({})", line.name, first.experiment) } else { line.name.to_string() };
     Row { kind: RowKind::Result, name, marks: Vec::new(), cells }
@@ -245,6 +243,19 @@ mod tests {
         assert!(table.rows.iter().all(|row| row.cells.len() == heads.len()));
         assert!(table.rows.iter().all(|row| row.cells[4..].iter().any(|cell| cell.raw.mean.is_some())));
         assert!(!names.contains(&"chance"), "{names:?}");
+    }
+
+    #[test]
+    fn a_number_that_is_no_equal_of_the_others_carries_its_mark() {
+        let table = overall();
+        let marked = |mark: Mark| {
+            let cells = |row: &Row| row.cells.iter().any(|cell| cell.marks.contains(&mark));
+            table.rows.iter().filter(|row| cells(row)).map(|row| row.name.as_str()).collect::<Vec<_>>()
+        };
+        assert!(!marked(Mark::Dagger).is_empty() && !marked(Mark::CutShort).is_empty());
+        assert!(marked(Mark::CutShort).len() < table.rows.len());
+        let explained = |mark: Mark| table.notes.iter().any(|note| note.head == super::super::table::Head::Mark(mark));
+        assert!(explained(Mark::Dagger) && explained(Mark::CutShort));
     }
 
     #[test]

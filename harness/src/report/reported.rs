@@ -126,17 +126,15 @@ pub fn add(table: &mut Table, section: &Section<'_>, reported: &[Reported]) {
     table.notes.extend(notes);
 }
 
-/// The first value that no table has a place for, in words; none where every one has.
-pub fn misplaced(tables: &[(&Section<'_>, &Table)], reported: &[Reported]) -> Option<String> {
-    let fits = |it: &Reported| tables.iter().any(|(section, table)| it.is_of(section) && it.column(table).is_some());
+/// The first value that no section's table has a place for, in words; none where every one has.
+pub fn misplaced(sections: &[Section<'_>], reported: &[Reported]) -> Option<String> {
+    let fits =
+        |it: &&Reported| sections.iter().any(|section| it.is_of(section) && section.columns().contains(&it.metric));
     let lost = reported.iter().find(|it| !fits(it))?;
-    let datasets: BTreeSet<&str> = tables.iter().map(|(section, _)| section.dataset).collect();
-    let metrics: BTreeSet<&str> = tables
-        .iter()
-        .filter(|(section, _)| lost.is_of(section))
-        .flat_map(|(_, table)| table.columns.iter().map(|column| column.name.as_str()))
-        .collect();
-    let known = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    let datasets: BTreeSet<String> = sections.iter().map(|section| section.dataset.into()).collect();
+    let metrics: BTreeSet<String> =
+        sections.iter().filter(|section| lost.is_of(section)).flat_map(Section::columns).collect();
+    let known = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
     Some(match metrics.is_empty() {
         true => format!(
             "row {}: no table of dataset {}{}; there are {}",
@@ -200,11 +198,11 @@ mod tests {
         let elsewhere: Vec<Reported> = parsed(&ROWS.replace("f8k", "coco")).unwrap();
         add(&mut other, &sections[0], &elsewhere);
         assert_eq!(other, before);
-        let tables = [(&sections[0], &before)];
-        assert_eq!(misplaced(&tables, &reported), None);
-        assert_eq!(misplaced(&tables, &elsewhere).unwrap(), "row `Theirs`: no table of dataset `coco`; there are f8k");
+        let first = &sections[..1];
+        assert_eq!(misplaced(first, &reported), None);
+        assert_eq!(misplaced(first, &elsewhere).unwrap(), "row `Theirs`: no table of dataset `coco`; there are f8k");
         let metric = parsed(&ROWS.replace("t2i R@1", "t2i R@7")).unwrap();
-        assert!(misplaced(&tables, &metric).unwrap().contains("shows the metric `t2i R@7`; they show "));
+        assert!(misplaced(first, &metric).unwrap().contains("shows the metric `t2i R@7`; they show "));
     }
 
     #[test]

@@ -107,13 +107,7 @@ fn result(
             ..Cell::default()
         }
     };
-    let mut marks = Vec::new();
-    if trials.dagger {
-        marks.push(Mark::Dagger);
-    }
-    if trials.trials.iter().any(|trial| trial.cut_short()) {
-        marks.push(Mark::CutShort);
-    }
+    let mut marks = caveats(trials);
     let mut remark = |text: String| marks.push(number(reasons, text));
     let remarks: BTreeSet<&str> = trials.trials.iter().map(|trial| trial.remark.trim()).collect();
     remarks.into_iter().filter(|text| !text.is_empty()).for_each(|text| remark(text.to_string()));
@@ -140,6 +134,29 @@ fn result(
         _ => RowKind::Control,
     };
     Row { kind, name: trials.name.clone(), marks, cells: metrics.iter().zip(scores).map(cell).collect() }
+}
+
+/// The marks of a row that competes under other conditions than its neighbours.
+pub fn caveats(trials: &Trials<'_>) -> Vec<Mark> {
+    let cut_short = trials.trials.iter().any(|trial| trial.cut_short());
+    [(trials.dagger, Mark::Dagger), (cut_short, Mark::CutShort)]
+        .into_iter()
+        .filter_map(|(holds, mark)| holds.then_some(mark))
+        .collect()
+}
+
+/// What the marks mean that a table uses, numbers aside.
+pub fn legend(table: &Table) -> impl Iterator<Item = Note> {
+    let all = [
+        (Mark::Dagger, "selected on the test split, as the paper did; does not compete"),
+        (
+            Mark::CutShort,
+            "cut short: under some seed validation was best at the last epoch, so that more might have helped",
+        ),
+        (Mark::Recalled, "from memory, not seen in the source"),
+        (Mark::Measured, "from a small independent re-run"),
+    ];
+    all.into_iter().filter(|(mark, _)| table.uses(*mark)).map(|(mark, text)| Note::mark(mark, text))
 }
 
 /// Which setting each seed of a row took, where the row selected among some.
@@ -324,16 +341,7 @@ fn notes(
     if table.rows.iter().any(|row| row.kind == RowKind::Control) {
         notes.push(Note::word("Controls", "rows below the rule learn nothing about pairs and do not compete"));
     }
-    let legend = [
-        (Mark::Dagger, "selected on the test split, as the paper did; does not compete"),
-        (
-            Mark::CutShort,
-            "cut short: under some seed validation was best at the last epoch, so that more might have helped",
-        ),
-        (Mark::Recalled, "from memory, not seen in the source"),
-        (Mark::Measured, "from a small independent re-run"),
-    ];
-    notes.extend(legend.into_iter().filter(|(mark, _)| table.uses(*mark)).map(|(mark, text)| Note::mark(mark, text)));
+    notes.extend(legend(table));
     for (metric, row) in &scores.inconsistent {
         let text = format!("{metric}: no bootstrap, because the stored queries of {row} do not give its stored value");
         notes.push(Note::word("Interval", text));

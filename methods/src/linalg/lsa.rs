@@ -16,6 +16,10 @@ const EXACT: usize = 1024;
 const OVERSAMPLING: usize = 32;
 /// Passes over the rows; word counts have slowly decaying spectra.
 const ITERATIONS: usize = 10;
+/// Eigenvalues of the Gram matrix below this share of the first are rounding.
+const NOTHING: f64 = 1e-13;
+/// Eigenvalues that differ by less than this share are one value: which of its vectors are found first, rounding decides.
+const EQUAL: f64 = 1e-6;
 
 /// A fitted projection.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +31,9 @@ pub struct Lsa {
 }
 
 impl Lsa {
-    /// The leading `components` right singular vectors of `rows`, fewer where an iteration finds rows of a lower rank; `stream` starts
-    /// the iteration.
+    /// The leading right singular vectors of `rows`: at most `components`, no more than the rows' rank, and none of a group of equal
+    /// singular values that does not fit as a whole, as words of one text each make them (unless half the components were lost by
+    /// that); `stream` starts the iteration.
     ///
     /// # Errors
     /// More components than columns or rows, or values that are not finite.
@@ -43,7 +48,7 @@ impl Lsa {
         }
         if rows.cols <= EXACT.max(3 * (components + OVERSAMPLING)) {
             let Eigen { values, vectors } = eigen(gram(rows).as_ref())?;
-            return Ok(Self::leading(vectors, &values, components));
+            return Ok(Self::leading(vectors, &values, kept(&values, components)));
         }
         let width = (components + OVERSAMPLING).min(rows.cols);
         let mut q = Mat::from_fn(rows.cols, width, |_, _| stream.normal());
@@ -54,8 +59,7 @@ impl Lsa {
         q = orthonormal(&q)?;
         // Rayleigh-Ritz: the best vectors inside the subspace.
         let Eigen { values, vectors } = eigen(multiply(q.transpose(), gram_times(rows, &q).as_ref()).as_ref())?;
-        // Texts that repeat each other span fewer directions than there are of them.
-        Ok(Self::leading(multiply(q.as_ref(), vectors.as_ref()), &values, components.min(values.len())))
+        Ok(Self::leading(multiply(q.as_ref(), vectors.as_ref()), &values, kept(&values, components)))
     }
 
     /// Projects rows to `[rows, k]`; an empty row goes to zero.
@@ -92,13 +96,27 @@ impl Lsa {
     }
 }
 
+/// How many of the descending eigenvalues to keep; see [`Lsa::fit`].
+fn kept(values: &[f64], components: usize) -> usize {
+    let rank = values.iter().take_while(|l| **l > NOTHING * values[0]).count().max(1);
+    if components >= rank {
+        return rank;
+    }
+    let last = values[components - 1];
+    if values[components] < last * (1.0 - EQUAL) {
+        return components;
+    }
+    let group = values.partition_point(|l| *l > last * (1.0 + EQUAL));
+    if 2 * group < components { components } else { group }
+}
+
 /// An orthonormal basis of the columns' span: `Y E diag(l)^(-1/2)` with the eigenvectors of `YᵀY`, which is one product where a
 /// decomposition of the tall `Y` would be many.
 fn orthonormal(y: &Mat<f64>) -> Result<Mat<f64>> {
     let mut gram = Mat::zeros(y.ncols(), y.ncols());
     scatter(gram.as_mut(), y.as_ref());
     let Eigen { values, vectors } = eigen(gram.as_ref())?;
-    let rank = values.iter().take_while(|l| **l > 1e-13 * values[0]).count();
+    let rank = values.iter().take_while(|l| **l > NOTHING * values[0]).count();
     let scaled = Mat::from_fn(y.ncols(), rank, |i, j| vectors[(i, j)] / values[j].sqrt());
     Ok(multiply(y.as_ref(), scaled.as_ref()))
 }
@@ -185,6 +203,44 @@ mod tests {
         assert!((250..=300).contains(&lsa.basis.ncols()), "{}", lsa.basis.ncols());
         let expected = exact.values[100].sqrt();
         assert!((lsa.singular_values[100] - expected).abs() < 1e-6 * expected);
+    }
+
+    #[test]
+    fn a_cut_through_equal_singular_values_does_not_depend_on_the_order_of_the_words() {
+        // Fifty texts of one word that no other text has, beside some that share theirs.
+        let mut rows = documents(100, 200, 20);
+        rows.cols += 50;
+        rows.rows.extend((0..50).map(|i| vec![(200 + i, 1.0)]));
+        let turned = |rows: &SparseRows| SparseRows {
+            cols: rows.cols,
+            rows: rows
+                .rows
+                .iter()
+                .map(|row| row.iter().rev().map(|&(c, v)| (rows.cols as u32 - 1 - c, v)).collect())
+                .collect(),
+        };
+        let above = eigen(gram(&rows).as_ref()).unwrap().values.iter().filter(|l| **l > 1.0 + 1e-6).count();
+        let inner = |rows: &SparseRows| {
+            let lsa = Lsa::fit(rows, above + 20, &mut Seed(0).stream(&["lsa"])).unwrap();
+            assert_eq!(lsa.basis.ncols(), above);
+            let projected = lsa.project(rows).unwrap();
+            let dot = |i: usize, j: usize| projected.row(i).iter().zip(projected.row(j)).map(|(a, b)| a * b).sum();
+            (0..150).flat_map(|i| (0..150).map(move |j| (i, j))).map(|(i, j)| dot(i, j)).collect::<Vec<f32>>()
+        };
+        let differ = inner(&rows).iter().zip(inner(&turned(&rows))).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(differ < 1e-4, "{differ}");
+    }
+
+    #[test]
+    fn a_group_that_is_most_of_what_there_is_is_cut() {
+        let rows = SparseRows { cols: 40, rows: (0..40).map(|i| vec![(i, 1.0)]).collect() };
+        assert_eq!(Lsa::fit(&rows, 10, &mut Seed(0).stream(&["lsa"])).unwrap().basis.ncols(), 10);
+    }
+
+    #[test]
+    fn rows_of_a_lower_rank_have_no_further_components() {
+        let rows = SparseRows { cols: 3, rows: vec![vec![(0, 1.0)], vec![(0, 2.0)], vec![(1, 1.0)]] };
+        assert_eq!(Lsa::fit(&rows, 3, &mut Seed(0).stream(&["lsa"])).unwrap().basis.ncols(), 2);
     }
 
     #[test]

@@ -89,17 +89,13 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
 fn by_family(rows: &[Row<'_>], shown: impl Iterator<Item = usize>) -> Vec<(String, Vec<usize>)> {
     let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
     for row in shown {
-        let trial = rows[row].trials.first();
-        let card = trial.and_then(|trial| xmbench_methods::registry::find(&trial.method)).map(|method| method.card());
-        let family = match (rows[row].control, card) {
-            (Control::None, Some(card)) => card.family.clone(),
-            (Control::None, None) if trial.is_some_and(|trial| trial.is_made_of_others()) => "made of others".into(),
-            (Control::None, None) => "other".into(),
-            _ => CONTROLS.into(),
+        let family = match (rows[row].control, rows[row].trials.first()) {
+            (Control::None, Some(trial)) => trial.family(),
+            _ => CONTROLS,
         };
-        match groups.iter_mut().find(|(known, _)| *known == family) {
+        match groups.iter_mut().find(|(known, _)| known == family) {
             Some((_, members)) => members.push(row),
-            None => groups.push((family, vec![row])),
+            None => groups.push((family.into(), vec![row])),
         }
     }
     groups.sort_by_key(|(family, _)| family == CONTROLS);
