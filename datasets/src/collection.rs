@@ -183,12 +183,19 @@ impl Images {
         self.ids.is_empty()
     }
 
+    /// The box of each fragment of an image, where the dataset says where fragments lie.
+    pub fn boxes_of(&self, image: usize) -> Option<&[[f32; 4]]> {
+        let boxes = self.boxes.as_ref()?;
+        let each = boxes.len() / self.len().max(1);
+        boxes.get(image * each..(image + 1) * each)
+    }
+
     /// The given images in all their representations, in the order of `items`.
     pub fn subset(&self, items: &[usize]) -> Self {
-        let boxes = self.boxes.as_ref().map(|boxes| {
-            let each = boxes.len() / self.len().max(1);
-            items.iter().flat_map(|&item| &boxes[item * each..(item + 1) * each]).copied().collect()
-        });
+        let boxes = self
+            .boxes
+            .as_ref()
+            .map(|_| items.iter().flat_map(|&item| self.boxes_of(item).unwrap_or_default()).copied().collect());
         let pictures = self.pictures.clone().map(|draw| {
             let items = items.to_vec();
             Arc::new(move |position: usize| draw(items[position])) as PictureSource

@@ -20,7 +20,7 @@ use crate::{
     protocol::Protocol,
     record::{Control, Id, Stem, files},
     report::{Figure, attention},
-    retrieval::{Direction, index},
+    retrieval::{Direction, index, looked},
     run::{Experiment, Job, Methods, Profile, deep, device, machine, nearest, plan, validate},
 };
 
@@ -309,14 +309,9 @@ fn figure(
 ) -> Result<Figure> {
     let card = method.card();
     let (image, text) = if args.by == By::Text { (answer.item, query) } else { (query, answer.item) };
-    let maps = match matcher.similarity() {
-        Similarity::Pairwise(scorer) => {
-            let [images, texts] = &answer.codes;
-            scorer.attention(images, image, texts, text)?
-        }
-        // Trained on parts, though one vector is compared.
-        _ => matcher.attention((&dataset.test.images, image), (&dataset.test.texts, text))?,
-    };
+    let test = &dataset.test;
+    let [images, texts] = &answer.codes;
+    let maps = looked(matcher, (&test.images, images, image), (&test.texts, texts, text))?;
     if maps.is_empty() && !matches!(matcher.similarity(), Similarity::Pairwise(_)) {
         bail!(
             "{} compares whole vectors: there is no attention to show; xmbench list methods names those of the families attention and dense, \
@@ -330,14 +325,10 @@ fn figure(
             card.name
         );
     }
-    let test = &dataset.test;
     let tokens = test.texts.tokens.as_ref().map(|tokens| tokens[text].as_slice()).unwrap_or_default();
     let word = |&token: &u32| dataset.words.get(token as usize).cloned().unwrap_or_else(|| format!("word {token}"));
-    let each = test.images.boxes.as_ref().map(|boxes| boxes.len() / test.images.len().max(1));
-    let boxes = match (&test.images.boxes, each) {
-        (Some(boxes), Some(each)) => Ok(boxes[image * each..(image + 1) * each].to_vec()),
-        _ => Err(format!("{} does not say where its regions lie: a matrix stands for the picture", dataset.name)),
-    };
+    let absent = || format!("{} does not say where its regions lie: a matrix stands for the picture", dataset.name);
+    let boxes = test.images.boxes_of(image).map(<[_]>::to_vec).ok_or_else(absent);
     let says = test.texts.raw.as_ref().map_or_else(|| test.texts.ids[text].clone(), |raw| raw[text].clone());
     let total = if args.by == By::Text { test.images.len() } else { test.texts.len() };
     let kind = if args.by == By::Text { "image" } else { "text" };

@@ -133,7 +133,7 @@ pub struct ExperimentNote {
     pub analysis: String,
     /// Metrics that the table shows, in order: `i2t R@1`.
     pub columns: Vec<String>,
-    /// Plots to draw: `recall`, `pr`, `topn`, `radius`, `bits`, `sweep`, `pareto`, `training`, `rerank`.
+    /// Plots to draw, by the names of [`crate::report::plots`].
     pub plots: Vec<String>,
     /// Values that the experiment states in advance.
     pub expected: Vec<Expected>,

@@ -291,7 +291,7 @@ fn manifest() -> Manifest {
         columns: ["i2t R@1", "i2t R@5", "i2t R@10", "t2i R@1", "t2i R@5", "t2i R@10", "rsum"]
             .map(String::from)
             .to_vec(),
-        plots: ["recall", "pareto", "training"].map(String::from).to_vec(),
+        plots: ["recall", "pareto", "years", "training"].map(String::from).to_vec(),
         expected: vec![
             stated("CCA", "i2t R@1", 11.0, Some(2.0), "NumPy re-run", Evidence::Measured),
             stated("CCA", "t2i R@1", 30.0, Some(2.0), "NumPy re-run", Evidence::Measured),
@@ -303,7 +303,7 @@ fn manifest() -> Manifest {
         title: "Hashing on Wikipedia".to_string(),
         analysis: "Does the order of methods survive when ties count as they should?".to_string(),
         columns: ["i2t MAP@all", "t2i MAP@all", "i2t MAP@50", "t2i MAP@50"].map(String::from).to_vec(),
-        plots: ["pr", "topn", "bits", "pareto"].map(String::from).to_vec(),
+        plots: ["pr", "topn", "bits", "pareto", "years"].map(String::from).to_vec(),
         expected: vec![stated("CVH 16 bits", "i2t MAP@all", 0.195, Some(0.02), "Ding et al. 2014", Evidence::Verified)],
         source: String::new(),
     };

@@ -31,6 +31,7 @@ use crate::{
 use overall::Overall;
 use page::Part;
 use plot::Palette;
+pub use plot::names as plots;
 pub(crate) use plot::attention::{self, Figure};
 use reported::Reported;
 use score::Scores;

@@ -255,8 +255,8 @@ fn an_unknown_plot_is_an_error_that_names_the_known_ones() {
     let error = render(&recording, &[], folder.path()).unwrap_err().to_string();
     assert_eq!(
         error,
-        "experiment 01-recall: no plot is called 'recal'; choose from recall, pr, topn, radius, bits, unified, ties, sweep, pareto, training, \
-         rerank"
+        "experiment 01-recall: no plot is called 'recal'; choose from recall, pr, topn, radius, bits, unified, ties, sweep, pareto, years, \
+         training, rerank"
     );
     assert!(!folder.path().join("index.html").exists());
 }

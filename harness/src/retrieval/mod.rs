@@ -20,7 +20,8 @@ mod staged;
 
 use std::ops::Range;
 
-use xmbench_methods::{Codes, Error, Result, Similarity};
+use xmbench_datasets::{Images, Texts};
+use xmbench_methods::{AttentionMap, Codes, Error, Matcher, Result, Similarity};
 
 pub use best::best_of;
 pub use compared::{Compared, Member, Second};
@@ -45,6 +46,23 @@ pub trait Index: Send + Sync {
     /// Whether the gallery is empty.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// What a matcher looked at to compare an image with a text, each given as the items, their codes and a position; nothing where it
+/// compares whole vectors and has nothing to show.
+///
+/// # Errors
+/// The matcher's own.
+pub fn looked(
+    matcher: &dyn Matcher,
+    (images, image_codes, image): (&Images, &Codes, usize),
+    (texts, text_codes, text): (&Texts, &Codes, usize),
+) -> Result<Vec<AttentionMap>> {
+    match matcher.similarity() {
+        Similarity::Pairwise(scorer) => scorer.attention(image_codes, image, text_codes, text),
+        // Trained on parts, though one vector is compared.
+        _ => matcher.attention((images, image), (texts, text)),
     }
 }
 

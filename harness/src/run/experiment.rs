@@ -130,10 +130,6 @@ struct Wire {
     profile: Profiles,
 }
 
-/// What a plot may be called.
-const PLOTS: [&str; 11] =
-    ["recall", "pr", "topn", "radius", "bits", "unified", "ties", "sweep", "pareto", "training", "rerank"];
-
 impl Experiment {
     /// Every built-in experiment, in the order of their numbers.
     ///
@@ -292,8 +288,9 @@ impl Experiment {
         let mut names = entries.chain(labels).chain(made.cloned());
         note.and_then(|()| names.try_for_each(|label| check::name("a label", &label)))
             .map_err(|wrong| anyhow!("expected {}, found {}", wrong.expected, wrong.found))?;
-        if let Some(plot) = self.plots.iter().find(|plot| !PLOTS.contains(&plot.as_str())) {
-            bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
+        let known: Vec<&str> = crate::report::plots().collect();
+        if let Some(plot) = self.plots.iter().find(|plot| !known.contains(&plot.as_str())) {
+            bail!("no plot `{plot}`: expected one of {}{}", known.join(", "), nearest(plot, known.iter().copied()));
         }
         Ok(())
     }
@@ -390,7 +387,7 @@ off = true
         ");
         insta::assert_snapshot!(parse(&TEXT.replace("params.vse ", "params.vsepp ")), @"example.toml: profile.smoke.params names `vsepp`, which is neither a method nor a label here; did you mean `vse`?");
         insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = []")), @"example.toml: `seeds` is empty: an experiment needs at least one");
-        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, radius, bits, unified, ties, sweep, pareto, training, rerank; did you mean `recall`?");
+        insta::assert_snapshot!(parse(&TEXT.replace("seeds = [1, 2]", "seeds = [1]\nplots = [\"recal\"]")), @"example.toml: no plot `recal`: expected one of recall, pr, topn, radius, bits, unified, ties, sweep, pareto, years, training, rerank; did you mean `recall`?");
     }
 
     #[test]

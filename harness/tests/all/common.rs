@@ -210,8 +210,9 @@ pub fn cells(trial: &Trial) -> String {
 }
 
 /// A NumPy file of any type, in C order.
-pub fn npy(descr: &str, shape: [usize; 2], data: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}, {}), }}", shape[0], shape[1]);
+pub fn npy<const N: usize>(descr: &str, shape: [usize; N], data: &[u8]) -> Vec<u8> {
+    let shape = shape.map(|length| length.to_string()).join(", ");
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
     let mut out = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
     out.extend(format!("{header:<117}\n").bytes());
     out.extend(data);

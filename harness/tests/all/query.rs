@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
-use crate::common::{Place, floats};
+use crate::common::{Place, floats, npy};
 use xmbench::{
     protocol::{Direction, Found, Standing},
     record::{Trial, kept, store},
@@ -56,6 +56,28 @@ fn place() -> Place {
         place.write(&format!("data/things/{split}_caps.txt"), &captions);
         std::fs::write(place.path(&format!("data/things/{split}_ims.npy")), floats([values.len() / 11, 11], values))
             .unwrap();
+    }
+    place
+}
+
+/// The same with two parts an image, the colour and the thing, and a row that compares words with parts.
+fn place_of_parts() -> Place {
+    let place = place();
+    let scan = "[[methods]]\nmethod = \"scan\"\nlabel = \"SCAN\"\nembedding = 16\nword = 8\nepochs = 2\nbatch = 20\n";
+    place.write("a.toml", &EXPERIMENT.replace("[[ensembles]]", &format!("{scan}\n[[ensembles]]")));
+    for split in ["train", "dev", "test"] {
+        let images = place.path(&format!("data/things/{split}_ims.npy"));
+        let bytes = std::fs::read(&images).unwrap();
+        std::fs::write(place.path(&format!("data/things/{split}_global.npy")), &bytes).unwrap();
+        let values = bytes[128..].chunks_exact(4).map(|it| f32::from_le_bytes(it.try_into().unwrap()));
+        let values: Vec<f32> = values.collect();
+        let parts = values.chunks_exact(11).flat_map(|image| {
+            let part =
+                |kept: std::ops::Range<usize>| (0..11).map(move |at| if kept.contains(&at) { image[at] } else { 0.0 });
+            part(0..6).chain(part(6..11)).collect::<Vec<f32>>()
+        });
+        let parts: Vec<u8> = parts.flat_map(f32::to_le_bytes).collect();
+        std::fs::write(images, npy("<f4", [values.len() / 11, 2, 11], &parts)).unwrap();
     }
     place
 }
@@ -202,6 +224,55 @@ fn queries_are_answered_from_the_recording() {
     assert!(page.contains("dog blue purple") && !page.contains("<script"), "{page}");
 }
 
+#[test]
+fn words_of_some_captions_are_looked_into() {
+    let place = place_of_parts();
+    place.run(RUN).code(0);
+    let page = std::fs::read_to_string(place.path("reports/explore.html")).unwrap();
+    let (_, rest) = page.split_once("id=\"data\">").unwrap();
+    let data: serde_json::Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
+    let set = &data["sets"][0];
+    let sample = set["sample"].as_array().unwrap();
+    assert_eq!(sample.len(), 12);
+    let recording = place.recording("out");
+    for (row, label) in set["rows"].as_array().unwrap().iter().zip(["CCA", "VSE++, small", "SCAN", "Both"]) {
+        let looks = &row["looks"];
+        if label == "Both" {
+            assert!(looks.is_null(), "it has no matcher of its own");
+            continue;
+        }
+        let found = best(&place.path("out"), of(&recording.trials, label, 3));
+        let mut differ = 0;
+        for (caption, look) in sample.iter().zip(looks["captions"].as_array().unwrap()) {
+            // The score is that of the search.
+            let text = caption["text"].as_u64().unwrap() as u32;
+            let own = found.iter().find(|it| it.direction == Direction::T2i && it.query == text && it.own).unwrap();
+            let score = look["score"].as_f64().unwrap();
+            assert!((score - f64::from(own.score)).abs() < 1e-5, "{label} {text}: {score} for {}", own.score);
+            let words = caption["words"].as_array().unwrap().len();
+            let without = look["without"].as_array().unwrap();
+            assert_eq!(without.len(), words);
+            differ += without.iter().filter(|it| (it.as_f64().unwrap() - score).abs() > 1e-4).count();
+            let maps = look["maps"].as_array().unwrap();
+            assert_eq!(maps.len(), usize::from(label == "SCAN"));
+            for map in maps {
+                // Start and end are words as well; there are two parts.
+                assert_eq!(map["words"].as_array().unwrap().len(), words + 2);
+                assert_eq!(map["regions"], 2);
+            }
+        }
+        assert!(differ >= 24, "{label}: words that no score feels");
+    }
+    // A matcher that is not what it was: its row does without, and says so.
+    let folder = store::matcher(&place.path("out"), &of(&recording.trials, "SCAN", 3).id);
+    for file in std::fs::read_dir(folder).unwrap() {
+        std::fs::write(file.unwrap().path(), "{").unwrap();
+    }
+    place.run("report --recording out --data-dir data --out again").code(0);
+    let page = std::fs::read_to_string(place.path("again/explore.html")).unwrap();
+    assert!(page.contains("\"looks\":{\"absent\":"));
+}
+
 /// A browser without a window, if the machine has one.
 fn browser() -> Option<&'static str> {
     ["chromium", "chromium-browser", "google-chrome"]
@@ -264,8 +335,18 @@ const DRIVE: &str = r#"
       is("another row", by("answer").textContent !== before, true);
       change("filter", "ties");
       is("a row ties with itself", lines().length, 30);
+      change("first", "0");
+      change("filter", "words");
+      is("captions whose words are looked into", lines().length, 12);
+      is("what words do, in both", by("answer").querySelectorAll(".looks").length, 2);
+      is("weights, in one", by("answer").querySelectorAll(".painted").length, 1);
+      by("answer").querySelector(".looks .words").children[1].dispatchEvent(new MouseEvent("mouseenter"));
+      const pressed = [...by("answer").querySelectorAll(".words")].map((it) => [...it.children].findIndex((word) => word.getAttribute("aria-pressed") === "true"));
+      is("pointed at in both", pressed.join(), "1,1");
+      is("painted", Math.max(...[...by("answer").querySelectorAll(".region")].map((it) => Number(it.style.opacity))) > 0, true);
       change("direction", "0");
       change("filter", "all");
+      is("images have no words", by("answer").querySelectorAll(".looks").length, 0);
       is("images ask", lines().length, 30);
       by("plot").querySelectorAll("circle")[3].dispatchEvent(new MouseEvent("click", { bubbles: true }));
       is("a point is a query", lines().filter((line) => line.getAttribute("aria-selected") === "true").length, 1);
@@ -291,7 +372,7 @@ fn the_page_answers_in_a_browser() {
         eprintln!("SKIPPED: no chromium on this machine; the page to explore was not opened");
         return;
     };
-    let place = place();
+    let place = place_of_parts();
     place.run(RUN).code(0);
     let index = std::fs::read_to_string(place.path("reports/index.html")).unwrap();
     assert!(index.contains("href=\"explore.html\""));
@@ -323,6 +404,6 @@ fn the_page_answers_in_a_browser() {
         dom.split_once("<pre id=\"said\">").map(|(_, rest)| rest.split_once("</pre>").map_or(rest, |(said, _)| said));
     let said = said.unwrap_or_else(|| panic!("the page did not run:\n{stderr}"));
     assert!(said.ends_with("THE END") && !said.contains("WRONG") && !said.contains("PROBLEM"), "{said}");
-    assert!(said.lines().filter(|line| line.starts_with("ok ")).count() >= 20, "{said}");
+    assert!(said.lines().filter(|line| line.starts_with("ok ")).count() >= 26, "{said}");
     assert!(!stderr.contains("CONSOLE"), "{stderr}");
 }

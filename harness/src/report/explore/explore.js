@@ -81,6 +81,11 @@
   function classesOf(query) {
     return asked()?.classes[now.direction]?.[query] ?? [];
   }
+  /** The place of a text in the sample of captions whose words are looked into. */
+  function caption(query) {
+    const at = now.direction === IMAGES ? -1 : (set().sample ?? []).findIndex((it) => it.text === query);
+    return at < 0 ? null : at;
+  }
   const show = (rank) => rank === 0 ? "–" : Number.isInteger(rank) ? `${rank}` : rank.toFixed(1);
 
   function passes(query) {
@@ -90,6 +95,7 @@
       case "second": return b < a;
       case "ties": return a === b;
       case "fail": return a > FAIL && b > FAIL;
+      case "words": return caption(query) !== null;
       default: return true;
     }
   }
@@ -212,6 +218,7 @@
 
   function answer() {
     const box = by("answer");
+    painters = [];
     if (listed.length === 0) {
       box.replaceChildren();
       return;
@@ -253,7 +260,84 @@
           element("span", { class: "score" }, element("span", { class: "sign" }, sign), ` score ${it.score.toPrecision(4)}`), bar));
     };
     const label = rank === 0 ? "nothing of its own in the gallery" : `best own item: rank ${show(rank)} of ${gallery}`;
-    return element("section", { "aria-label": row.name }, element("h4", {}, row.name, element("small", {}, label)), element("ol", { class: "found" }, ...found.map(line)));
+    return element("section", { "aria-label": row.name }, element("h4", {}, row.name, element("small", {}, label)), looks(row, query),
+      element("ol", { class: "found" }, ...found.map(line)));
+  }
+
+  // ---- What words do ----
+
+  const LOOKED = 168; // The side of the picture that is painted.
+  let painters = []; // One a row: a word that is pointed at is painted in both.
+
+  /** The words of a caption of the sample: where each looked in the caption's own image, and what the score is without it. */
+  function looks(row, query) {
+    const at = caption(query);
+    if (at === null || !row.looks) return null;
+    if (row.looks.absent) return element("p", { class: "files" }, `Its words were not looked into: ${row.looks.absent}`);
+    const { words, known, boxes, image } = set().sample[at];
+    const { score, without, maps } = row.looks.captions[at];
+    const painted = maps.length > 0 ? canvas(image, boxes, maps[0].regions) : null;
+    const said = element("p", { class: "files", role: "status" });
+    const worth = (word) => score - without[word];
+    let map = 0;
+    let chosen = without.reduce((best, _, word) => worth(word) > worth(best) ? word : best, 0);
+    const buttons = words.map((word, place) => {
+      const sign = worth(place) < 0 ? "−" : worth(place) > 0 ? "+" : "";
+      const button = element("button", { type: "button", class: worth(place) < 0 ? "against" : "for" }, word,
+        element("small", {}, `${sign}${worth(place) === 0 ? 0 : Math.abs(worth(place)).toPrecision(2)}${known[place] ? "" : ", not in training"}`));
+      for (const kind of ["click", "mouseenter", "focus"]) button.addEventListener(kind, () => painters.forEach((paint) => paint(place)));
+      return button;
+    });
+    const paint = (word) => {
+      chosen = word;
+      buttons.forEach((button, place) => button.setAttribute("aria-pressed", `${place === word}`));
+      const weights = maps.length > 0 ? looked(maps[map], word, words.length) : null;
+      const most = weights ? weights.indexOf(Math.max(...weights)) : 0;
+      said.textContent = `“${words[word]}”: ${without[word].toPrecision(4)} without it`
+        + (weights ? `; most at region ${most + 1} of ${weights.length}, weight ${weights[most].toFixed(2)} (full colour: ${maps[map].most.toFixed(2)})` : "");
+      if (painted) painted.fill(weights ?? [], maps[map].most);
+    };
+    const steps = maps.length > 1 ? element("select", { "aria-label": `what ${row.name} looked at` }) : null;
+    if (steps) {
+      options(steps, maps.map((it, place) => [place, it.title]), 0);
+      steps.addEventListener("change", (event) => {
+        map = Number(event.target.value);
+        paint(chosen);
+      });
+    }
+    painters.push(paint);
+    paint(chosen);
+    const how = maps.length > 0 ? (steps ? "" : `${maps[0].title[0].toUpperCase()}${maps[0].title.slice(1)}. `) : row.looks.pairwise
+      ? "It compares words with regions and has no weights to show. " : "It compares whole vectors, in one product. ";
+    return element("div", { class: "looks" },
+      element("p", { class: "files" }, `With the caption's own image: score ${score.toPrecision(4)}. ${how}Below each word what it adds: that score less the one without it.`),
+      steps, painted?.box, element("div", { class: "words" }, ...buttons), said);
+  }
+
+  /** The weights of a word over the regions; nothing where the text has other vectors than words. */
+  function looked(map, word, count) {
+    map.open ??= bytes(map.weights);
+    const rows = map.words.length;
+    const at = rows === count + 2 ? word + 1 : rows === count ? word : rows === 1 ? 0 : null;
+    if (at === null) return null;
+    return Array.from(map.open.subarray(at * map.regions, (at + 1) * map.regions), (it) => it / 255 * map.most);
+  }
+
+  /** The regions of an image: over its picture where their places are known, else side by side. */
+  function canvas(image, boxes, count) {
+    const placed = boxes && boxes.length === count;
+    const regions = Array.from({ length: count }, (_, at) => element("span", { class: "region", title: `region ${at + 1}` }));
+    if (placed) {
+      regions.forEach((region, at) => {
+        const [left, top, right, bottom] = boxes[at].map((it) => 100 * it);
+        Object.assign(region.style, { left: `${left}%`, top: `${top}%`, width: `${right - left}%`, height: `${bottom - top}%` });
+      });
+    }
+    const box = element("div", { class: placed ? "painted" : "painted strip" }, placed ? picture(set().asked, image, LOOKED) : null, ...regions);
+    const fill = (weights, most) => regions.forEach((region, at) => {
+      region.style.opacity = `${most > 0 ? 0.8 * (weights[at] ?? 0) / most : 0}`;
+    });
+    return { box, fill };
   }
 
   // ---- Rank against rank ----
@@ -417,6 +501,7 @@
     options(by("first"), names, now.first);
     options(by("second"), names, now.second);
     by("direction").value = `${now.direction}`;
+    by("filter").querySelector("[value=words]").hidden = now.direction === IMAGES || !set().sample;
     by("filter").value = now.filter;
     by("search").value = now.search;
     const { attribution, caveat, absent } = set();
@@ -478,7 +563,7 @@
     now.first = number("first", set().rows.length, 0);
     now.second = number("second", set().rows.length, Math.min(1, set().rows.length - 1));
     now.query = number("query", set().queries[now.direction], 0);
-    now.filter = ["first", "second", "fail", "ties"].includes(state.get("filter")) ? state.get("filter") : "all";
+    now.filter = ["first", "second", "fail", "ties", "words"].includes(state.get("filter")) ? state.get("filter") : "all";
     now.search = state.get("search") ?? "";
   }
 

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod items;
+mod looks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,9 +20,10 @@ use sha2::{Digest, Sha256};
 use xmbench_datasets::{Collection, Dataset, Labels, Split};
 use xmbench_methods::card::Card;
 
+use self::looks::Sample;
 use super::export::escape;
 use crate::{
-    output::plain,
+    output::{plain, short},
     protocol::{Direction, Found, Standing, Task},
     record::{Control, Outcome, Recording, Trial, kept, words},
 };
@@ -79,6 +81,10 @@ pub fn page(recording: &Recording, source: Source<'_>) -> Result<Option<String>>
         let (queries, gallery) = sizes(recording, first, dataset);
         let asked = collections.add(first, first.protocol.split, dataset)?;
         let searched = collections.add(first, first.protocol.gallery(), dataset)?;
+        let pairs = matches!(first.protocol.task, Task::Pairs { .. });
+        let asking = dataset.and_then(|dataset| Some((dataset, dataset.split(first.protocol.split)?)));
+        let sample = asking.filter(|_| pairs).and_then(|(dataset, asked)| Sample::of(dataset, asked));
+        used += sample.as_ref().map_or(0, |sample| sample.value().to_string().len());
         let mut rows = Vec::new();
         let mut own = Value::Null;
         for trial in &set.trials {
@@ -89,9 +95,14 @@ pub fn page(recording: &Recording, source: Source<'_>) -> Result<Option<String>>
                 (it.query as usize) < queries[side] && (it.item as usize) < gallery[1 - side]
             };
             let found: Vec<Found> = found.into_iter().filter(within).collect();
-            let pairs = matches!(trial.protocol.task, Task::Pairs { .. });
             let belongs = own_items(&found, queries);
-            let row = row(trial, &found, pairs.then_some(&belongs), (queries, gallery));
+            let mut row = row(trial, &found, pairs.then_some(&belongs), (queries, gallery));
+            row["looks"] = match sample.as_ref().map(|sample| sample.row(trial, source.folder)) {
+                Some(Ok(Some(looks))) => looks,
+                // A stranger's recording, or one of another version: the rest of the page does without.
+                Some(Err(reason)) => json!({ "absent": short(&plain(&format!("{reason:#}")), 300) }),
+                Some(Ok(None)) | None => Value::Null,
+            };
             let size = row.to_string().len();
             if used + collections.bytes + size > MOST {
                 left_out.push(format!("{} ({}, {})", words::row(trial), trial.experiment, trial.dataset));
@@ -118,7 +129,8 @@ pub fn page(recording: &Recording, source: Source<'_>) -> Result<Option<String>>
             "attribution": data.map(|note| plain(&note.attribution)),
             "caveat": data.map(|note| plain(&note.caveat)),
             "classes": dataset.map(|dataset| dataset.classes.iter().map(|name| plain(name).into_owned()).collect::<Vec<_>>()).unwrap_or_default(),
-            "task": if matches!(first.protocol.task, Task::Pairs { .. }) { "pairs" } else { "category" },
+            "task": if pairs { "pairs" } else { "category" },
+            "sample": sample.as_ref().map(Sample::value),
             "asked": asked, "searched": searched,
             "queries": queries, "gallery": gallery, "own": own, "rows": rows,
         }));

@@ -35,17 +35,20 @@ const HEAT: Colour = Colour(0xd5, 0x5e, 0x00, 1.0);
 const HEADING: Type = Type { size: 14.0, bold: true, colour: INK };
 
 /// A map with a row for each word and a column for each region, whichever asked.
-struct Grid {
-    heading: String,
+pub struct Grid {
+    /// Which step, and who asked.
+    pub heading: String,
     /// Names of the rows.
-    words: Vec<String>,
-    regions: usize,
+    pub words: Vec<String>,
+    /// Columns.
+    pub regions: usize,
     /// `words * regions`.
-    weights: Vec<f32>,
+    pub weights: Vec<f32>,
 }
 
 impl Grid {
-    fn of(map: &AttentionMap, words: &[String]) -> Self {
+    /// Of a map of a text with these words; a row has a number where the text has other vectors than words.
+    pub fn of(map: &AttentionMap, words: &[String]) -> Self {
         let asked = map.weights.len() / map.answers.max(1);
         let (rows, regions) = match map.asks {
             Direction::T2i => (asked, map.answers),
@@ -76,7 +79,8 @@ impl Grid {
         Self { heading, words: names, regions, weights }
     }
 
-    fn most(&self) -> f32 {
+    /// The largest weight, 0 where there is none.
+    pub fn most(&self) -> f32 {
         self.weights.iter().copied().fold(0.0, f32::max)
     }
 

@@ -45,6 +45,19 @@ impl Axis {
         Self { label: label.into(), range: (first * step, last * step), scale: Scale::Linear, ticks, names: Vec::new() }
     }
 
+    /// A linear axis of whole numbers with room at both ends; nothing where all values are one.
+    pub fn whole(label: &str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let (low, high) = span(values);
+        if high - low < 1.0 {
+            return None;
+        }
+        let step = ((high - low) / 8.0).ceil();
+        let ticks = (0..).map(|i| low + step * f64::from(i)).take_while(|tick| *tick <= high).collect();
+        let room = 0.08 * (high - low);
+        let range = (low - room, high + room);
+        Some(Self { label: label.into(), range, scale: Scale::Linear, ticks, names: Vec::new() })
+    }
+
     /// A logarithmic axis that holds all values, with ticks at 1, 2 and 5 of each decade or at decades alone.
     pub fn log(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = span(values.into_iter().filter(|value| *value > 0.0));
@@ -356,6 +369,15 @@ fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_axis_of_years_has_whole_years() {
+        let axis = Axis::whole("year", [2018.0, 2004.0, 2021.0]).unwrap();
+        assert_eq!(axis.ticks, [2004.0, 2007.0, 2010.0, 2013.0, 2016.0, 2019.0]);
+        assert_eq!(axis.tick(2007.0), "2007");
+        assert_eq!(Axis::whole("year", [2018.0, 2019.0]).unwrap().ticks, [2018.0, 2019.0]);
+        assert!(Axis::whole("year", [2018.0, 2018.0]).is_none());
+    }
 
     #[test]
     fn a_mean_says_what_it_is() {

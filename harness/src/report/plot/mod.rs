@@ -70,7 +70,7 @@ enum Draw {
 }
 
 /// Every plot: its name in an experiment, what it shows, how it is drawn.
-const PLOTS: [(&str, &str, Draw); 11] = [
+const PLOTS: [(&str, &str, Draw); 12] = [
     ("recall", "recall at K", Draw::One(recall::draw)),
     ("pr", "precision and recall", Draw::One(curves::precision_recall)),
     ("topn", "precision of the first N", Draw::One(curves::top_n)),
@@ -80,9 +80,15 @@ const PLOTS: [(&str, &str, Draw); 11] = [
     ("ties", "what the order of ties moves", Draw::One(bits::ties)),
     ("sweep", "by", Draw::Each(sweep::draw)),
     ("pareto", "accuracy against query time", Draw::One(pareto::draw)),
+    ("years", "accuracy by year of publication", Draw::One(pareto::years)),
     ("training", "training", Draw::One(training::draw)),
     ("rerank", "by size of the shortlist", Draw::One(rerank::draw)),
 ];
+
+/// What a plot may be called in an experiment.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PLOTS.iter().map(|(name, _, _)| *name)
+}
 
 /// The plots that the experiment asks for and that the section has data for.
 ///
@@ -92,7 +98,7 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
     let mut pictures = Vec::new();
     for name in &section.note.plots {
         let Some((_, what, draw)) = PLOTS.iter().find(|(known, _, _)| known == name) else {
-            let known = PLOTS.map(|(known, _, _)| known).join(", ");
+            let known = names().collect::<Vec<_>>().join(", ");
             bail!("experiment {}: no plot is called '{name}'; choose from {known}", section.experiment);
         };
         let mut scene = Scene { section, scores, palette };

@@ -1,4 +1,4 @@
-//! Accuracy, with its interval, against the time of one query, and the line of rows for whose accuracy more time is the price.
+//! Accuracy, with its interval, against what it cost or when it was published, and the line of rows that are better than all before them.
 
 use super::Scene;
 use super::canvas::{Align, BODY, Canvas, GREY, Point, Type, measure};
@@ -11,59 +11,108 @@ use crate::stats::{self, metric::Metric, time};
 /// Lettering of the rows' names.
 const NAME: Type = Type { size: 11.5, ..BODY };
 
-/// Draws the plot; `None` where fewer than two rows have both numbers.
+/// A row with where it stands.
+struct Placed<'a> {
+    row: usize,
+    x: f64,
+    score: &'a Score,
+}
+
+/// Against the time of a query; `None` where fewer than two rows have both numbers.
 pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let rows = &scene.section.rows;
     let columns: Vec<Metric> = scene.section.columns().iter().map(|name| Metric::parse(name)).collect();
     // Queries are clocked in one direction: the accuracy is that of the same one.
     let metric = columns.iter().find(|metric| metric.direction == Some(Direction::T2i) && !metric.less_is_better())?;
     let scores = scene.scores.of(metric).to_vec();
-    let mut points: Vec<(usize, f64, &Score)> = Vec::new();
-    // A control's accuracy is no reason to wait for it.
-    for row in (0..rows.len()).filter(|row| rows[*row].control == Control::None) {
-        let time = time::queries(&rows[row].trials);
-        let time = stats::quantile(&time, 0.5).filter(|time| *time > 0.0);
-        if let (Some(score), Some(time)) = (&scores[row], time) {
-            points.push((row, time, score));
-        }
-    }
+    let points = placed(scene, &scores, |row| {
+        stats::quantile(&time::queries(&rows[row].trials), 0.5).filter(|time| *time > 0.0)
+    });
+    let x = Axis::log(
+        "median time of a text that asks for images, ms, its encoding apart (less is better)",
+        points.iter().map(|point| point.x),
+    );
+    scatter(
+        scene,
+        title,
+        (x, metric),
+        &points,
+        "Dashed: each row that is better than every faster one by more than chance tells",
+        |time| format!("{time:.3} ms a text"),
+    )
+}
+
+/// Against the year of the paper; `None` where fewer than two years are known.
+pub fn years(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
+    let rows = &scene.section.rows;
+    let columns: Vec<Metric> = scene.section.columns().iter().map(|name| Metric::parse(name)).collect();
+    let headline = |metric: &&Metric| metric.name == "rsum";
+    let contested = |metric: &&Metric| metric.is_contested() && !metric.less_is_better();
+    let metric = columns.iter().find(headline).or_else(|| columns.iter().find(contested))?;
+    let scores = scene.scores.of(metric).to_vec();
+    let points = placed(scene, &scores, |row| {
+        let method = xmbench_methods::registry::find(&rows[row].trials.first()?.method)?;
+        Some(f64::from(method.card().year))
+    });
+    let x = Axis::whole("year of the paper that a method is from", points.iter().map(|point| point.x))?;
+    scatter(
+        scene,
+        title,
+        (x, metric),
+        &points,
+        "All rows have the data, the encoders and the training that the table states, which are not those of their papers. Dashed: each row \
+         that is better than every older one by more than chance tells",
+        |year| format!("{year:.0}"),
+    )
+}
+
+/// Rows with a score and a place; a control's accuracy is no reason to wait for it.
+fn placed<'a>(scene: &Scene<'_, '_>, scores: &'a [Option<Score>], x: impl Fn(usize) -> Option<f64>) -> Vec<Placed<'a>> {
+    let rows = &scene.section.rows;
+    let learned = (0..rows.len()).filter(|row| rows[*row].control == Control::None);
+    learned.filter_map(|row| Some(Placed { row, x: x(row)?, score: scores[row].as_ref()? })).collect()
+}
+
+/// Points with whiskers and names, and the line of those that nothing to their left comes up to.
+fn scatter(
+    scene: &Scene<'_, '_>,
+    title: &str,
+    (x, metric): (Axis, &Metric),
+    points: &[Placed<'_>],
+    line: &str,
+    words: impl Fn(f64) -> String,
+) -> Option<Canvas> {
     if points.len() < 2 {
         return None;
     }
-    let x = Axis::log(
-        "median time of a text that asks for images, ms, its encoding apart (less is better)",
-        points.iter().map(|point| point.1),
-    );
+    let rows = &scene.section.rows;
     // Room for the names of the highest and the lowest.
     let ends = |score: &Score| score.interval.map_or([score.mean; 2], |interval| [interval.low, interval.high]);
     let (low, high) = points.iter().fold((f64::MAX, f64::MIN), |(low, high), point| {
-        let [bottom, top] = ends(point.2);
+        let [bottom, top] = ends(point.score);
         (low.min(bottom), high.max(top))
     });
     let room = 0.08 * (high - low);
     let y = Axis::linear(&metric.name, [low - room, high + room], false);
     let figure = Figure {
         title,
-        footer: &scene.footer(
-            "Whiskers: 95 % interval over images and seeds. Dashed: each row that is better than every faster one by more than chance tells \
-             (95 % interval of the paired difference, each by itself); rows selected on the test split (†) aside.",
-        ),
+        footer: &scene.footer(&format!(
+            "Whiskers: 95 % interval over images and seeds. {line} (95 % interval of the paired difference, each by itself); rows selected \
+             on the test split (†) aside.",
+        )),
         panels: vec![(String::new(), x, y)],
         stacked: false,
         legend: Vec::new(),
     };
     let (mut canvas, frames) = figure.frame();
     let panel = &frames[0];
-    let fair = |point: &&(usize, f64, &Score)| !rows[point.0].dagger || rows.iter().all(|row| row.dagger);
-    let front = front(
-        points.iter().filter(fair).map(|(_, time, score)| (*time, *score)),
-        |score| score.mean,
-        indistinguishable,
-    );
+    let fair = |point: &&Placed<'_>| !rows[point.row].dagger || rows.iter().all(|row| row.dagger);
+    let front =
+        front(points.iter().filter(fair).map(|point| (point.x, point.score)), |score| score.mean, indistinguishable);
     let [left, _, width, _] = panel.field;
     let mut steps: Vec<Point> = Vec::new();
-    for (time, score) in &front {
-        let place = panel.at(*time, score.mean);
+    for (x, score) in &front {
+        let place = panel.at(*x, score.mean);
         if let Some((_, y)) = steps.last().copied() {
             steps.push((place.0, y));
         }
@@ -73,18 +122,18 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
         steps.push((left + width, y));
     }
     canvas.dashed(&steps, GREY, 1.4, (5.0, 4.0));
-    for (_, time, score) in &points {
-        let [bottom, top] = ends(score).map(|end| panel.clamp(*time, end));
+    for Placed { x, score, .. } in points {
+        let [bottom, top] = ends(score).map(|end| panel.clamp(*x, end));
         canvas.line(&[bottom, top], GREY.alpha(0.45), 1.0);
     }
-    let places: Vec<Point> = points.iter().map(|(_, time, score)| panel.at(*time, score.mean)).collect();
-    for ((row, time, score), place) in points.iter().zip(&places) {
+    let places: Vec<Point> = points.iter().map(|point| panel.at(point.x, point.score.mean)).collect();
+    for (Placed { row, x, score }, place) in points.iter().zip(&places) {
         scene.palette.plain(rows[*row].label).marker(&mut canvas, *place, 5.0);
-        let of = format!("{}, {time:.3} ms a text, {}", rows[*row].name, metric.name);
+        let of = format!("{}, {}, {}", rows[*row].name, words(*x), metric.name);
         canvas.note(*place, 8.0, &said(&of, (score.mean, score.interval)));
     }
-    let names: Vec<String> =
-        points.iter().map(|(row, _, _)| rows[*row].name.clone() + if rows[*row].dagger { "†" } else { "" }).collect();
+    let name = |point: &Placed<'_>| rows[point.row].name.clone() + if rows[point.row].dagger { "†" } else { "" };
+    let names: Vec<String> = points.iter().map(name).collect();
     write_names(&mut canvas, panel, (&places, &names), &steps);
     Some(canvas)
 }
