@@ -94,6 +94,28 @@ fn the_shell_example_gives_the_row_of_its_files_and_sees_no_pairs() {
     }
 }
 
+/// A program that finds every pair equal: the row of that matrix through `given`, clock and all.
+#[test]
+fn a_program_that_scores_pairs_gives_the_row_of_its_matrix() {
+    let place = place(
+        LINEAR,
+        &[
+            "method = 'command'\nlabel = 'program'\npairs = true\nsource = 'p.sh'\ncommand = 'sh \"$XMBENCH_SOURCE\"'",
+            "method = 'given'\nlabel = 'files'\nscores = 's.npy'",
+        ],
+    );
+    place.write("p.sh", "echo $XMBENCH_PHASE >> phases; test $XMBENCH_PHASE = fit || cp s.npy $XMBENCH_OUT");
+    fs::write(place.path("s.npy"), floats([30, 30], vec![0.5; 900])).unwrap();
+    place.run(RUN).code(0);
+    let recording = place.recording("out");
+    let row = |label: &str| recording.trials.iter().find(|trial| trial.label == label).unwrap();
+    assert_eq!(cells(row("program")), cells(row("files")));
+    assert!((row("program").metrics["i2t R@1"] - 100.0 / 30.0).abs() < 1e-9);
+    // Fitted once; scored once for the numbers and once for the clock, which loads the matcher again.
+    let phases = fs::read_to_string(place.path("phases")).unwrap();
+    assert_eq!(phases.split_whitespace().collect::<Vec<_>>(), ["fit", "pairs", "pairs"]);
+}
+
 #[test]
 fn programs_run_only_where_the_command_line_allows_it() {
     let place = place(LINEAR, &["method = 'command'\ncommand = 'touch ran'"]);

@@ -20,10 +20,13 @@
 //! 3. `images`: `$XMBENCH_IN` holds `images.npy` and `fragments.npy` of what is to be encoded; a row for each, in this order, goes into
 //!    `$XMBENCH_OUT`, a `.npy` file.
 //! 4. `texts`: likewise with `texts.npy` and `texts.jsonl`.
-//! 5. `$XMBENCH_SEED` is the trial's seed, `$XMBENCH_OPTIONS` the parameter `options`.
+//! 5. With `pairs = true` the program scores pairs in the place of steps 3 and 4: in phase `pairs`, `$XMBENCH_IN/images` and
+//!    `$XMBENCH_IN/texts` hold both sides, and the scores, `[images, texts]` and higher for what belongs together, go into `$XMBENCH_OUT`.
+//!    It runs once for all pairs of a split; no time of encoding or of a query has that call in it, which a remark says.
+//! 6. `$XMBENCH_SEED` is the trial's seed, `$XMBENCH_OPTIONS` the parameter `options`.
 //!
-//! **What it never sees** is which image and text of an encoded split belong together: the two sides come in calls of their own, without
-//! ids, each in a random order of its own. A program that means to cheat can read the dataset's files where it finds them; this
+//! **What it never sees** is which image and text of an encoded split belong together: the two sides come without ids, each in a
+//! random order of its own. A program that means to cheat can read the dataset's files where it finds them; this
 //! contract keeps honest ones from doing so by accident.
 //!
 //! What is written is read as that of the method `given`: its similarities, codes and checks are those. The clock starts with the
@@ -32,14 +35,18 @@
 //! command line allows it (`--allow-commands`), because an experiment may come from anybody. Ctrl-C ends a program that fits; one
 //! that encodes is waited for, and goes on by itself where a second Ctrl-C ends xmbench at once.
 
+mod pairs;
 mod process;
 mod view;
 
+pub(super) use self::pairs::EXACT;
+
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     sync::{
-        Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -49,9 +56,9 @@ use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Features, Images, Matrix, Texts, arrays::Array, random::Seed};
 
-use self::process::Call;
+use self::{pairs::Pairs, process::Call};
 use super::given::{Compare, binary, real};
-use crate::{Codes, Error, Matcher, Method, Result, Run, Similarity, Training, card::Card, params};
+use crate::{Codes, Error, Matcher, Method, PairScorer, Result, Run, Similarity, Training, card::Card, params};
 
 /// The method.
 pub struct Command;
@@ -65,6 +72,8 @@ pub struct Params {
     pub source: String,
     /// Seconds a phase.
     pub time_limit: f64,
+    /// Whether the program scores pairs; else it encodes either side by itself.
+    pub pairs: bool,
     /// How codes are compared.
     pub similarity: Compare,
     /// Bits of a packed code; 0 for all.
@@ -79,6 +88,7 @@ impl Default for Params {
             command: String::new(),
             source: String::new(),
             time_limit: 3600.0,
+            pairs: false,
             similarity: Compare::Cosine,
             code_bits: 0,
             options: String::new(),
@@ -101,6 +111,9 @@ impl Params {
         }
         if !(self.time_limit > 0.0 && Duration::try_from_secs_f64(self.time_limit).is_ok()) {
             return Err(params::out_of_range(NAME, "time_limit", "seconds above 0", self.time_limit));
+        }
+        if self.pairs && self.similarity != Compare::default() {
+            return Err(params::out_of_range(NAME, "similarity", "the default beside `pairs`", "another"));
         }
         if self.code_bits != 0 && self.similarity != Compare::Hamming {
             return Err(params::out_of_range(NAME, "code_bits", "0 unless `similarity` is hamming", self.code_bits));
@@ -136,7 +149,7 @@ impl Method for Command {
             view::texts(&folder, &split.texts, None)?;
             view::pairs(&folder, &split.pairs)?;
         }
-        let fitted = Fitted { params, seed: run.seed, place, calls: Mutex::default() };
+        let fitted = Fitted { params, seed: run.seed, place, asked: Mutex::default() };
         fitted.call("fit", None, Some(run.stop))?;
         run.check_stop()?;
         Ok(Box::new(fitted))
@@ -153,12 +166,17 @@ impl Method for Command {
             toml::from_slice(&xmbench_datasets::files::read(&path)?).map_err(|error| wrong(error.to_string()))?;
         saved.params.check()?;
         let place = Place { root: absolute(from)?, own: false };
-        Ok(Box::new(Fitted { params: saved.params, seed: Seed(saved.seed), place, calls: Mutex::default() }))
+        Ok(Box::new(Fitted { params: saved.params, seed: Seed(saved.seed), place, asked: Mutex::default() }))
     }
 
     fn remark(&self, params: &toml::Table) -> Option<String> {
         let command = params.get("command")?.as_str()?;
-        Some(format!("by the program `{command}`, whose start is in the times of fitting and encoding"))
+        Some(match params.get("pairs").and_then(toml::Value::as_bool) {
+            Some(true) => format!(
+                "by the program `{command}`, whose start is in the time of fitting; it scores all pairs in one call, which no time here has in it"
+            ),
+            _ => format!("by the program `{command}`, whose start is in the times of fitting and encoding"),
+        })
     }
 }
 
@@ -222,8 +240,8 @@ struct Fitted {
     params: Params,
     seed: Seed,
     place: Place,
-    /// Held while the program runs: calls share a folder.
-    calls: Mutex<()>,
+    /// What was asked in pairs; held while the program runs, as calls share a folder.
+    asked: Mutex<Pairs>,
 }
 
 impl Fitted {
@@ -259,30 +277,68 @@ impl Fitted {
         items: usize,
         write: impl FnOnce(&Path, &[usize]) -> Result<()>,
     ) -> Result<Codes> {
-        let _alone = self.calls.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut asked = self.alone();
         let order = self.seed.stream(&[NAME, side, &items.to_string()]).permutation(items);
+        if self.params.pairs {
+            let folder = self.place.clear(&asked.next(side))?;
+            write(&folder, &order)?;
+            return asked.number(side, folder, &order);
+        }
         let input = self.place.clear("in")?;
         write(&input, &order)?;
-        let out = self.place.root.join(format!("{side}.npy"));
+        let array = self.answer(side, side, order.len(), &format!("{side}.npy"))?;
+        self.codes(array, &order)
+    }
+
+    /// Nobody else runs the program meanwhile.
+    fn alone(&self) -> MutexGuard<'_, Pairs> {
+        self.asked.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What the program writes into this file in a phase: a row for each of so many images or texts.
+    fn answer(&self, phase: &str, side: &str, rows: usize, file: &str) -> Result<Array> {
+        let out = self.place.root.join(file);
         if out.exists() {
             fs::remove_file(&out).map_err(Error::io(&out))?;
         }
-        self.call(side, Some(&out), None)?;
-        self.read(&out, side, &order)
+        self.call(phase, Some(&out), None)?;
+        if !out.exists() {
+            let next = format!("write a row for each of the {side} to $XMBENCH_OUT in phase `{phase}`");
+            return Err(xmbench_datasets::Error::content(&out, "", "what the program wrote", "nothing", next).into());
+        }
+        let array = Array::open(&out.to_string_lossy())?;
+        if array.rows() != rows {
+            let (expected, found) = (format!("{rows} rows, one for each of the {side}"), array.rows());
+            let next = "write one for each row of the input, in its order";
+            return Err(xmbench_datasets::Error::content(&out, "", expected, format!("{found} rows"), next).into());
+        }
+        Ok(array)
+    }
+
+    /// The scores of all pairs of those who were asked for at these places; the program makes them if it has not before.
+    fn scored(&self, asked: &mut Pairs, places: (usize, usize)) -> Result<Arc<Array>> {
+        if let Some(array) = asked.scored.get(&places) {
+            return Ok(array.clone());
+        }
+        let (images, texts) = (asked.at("images", places.0), asked.at("texts", places.1));
+        let input = self.place.clear("in")?;
+        for (side, from) in [("images", images), ("texts", texts)] {
+            copy(&from.folder, &input.join(side))?;
+        }
+        let file = format!("pairs-{}-{}.npy", places.0, places.1);
+        let array = real(self.answer("pairs", "images", images.rows.len(), &file)?, "scores")?;
+        if array.cols() != texts.rows.len() {
+            let (expected, found) = (format!("{} columns, one for each of the texts", texts.rows.len()), array.cols());
+            let next = "write one for each row of texts, in their order";
+            return Err(xmbench_datasets::Error::content(array.path(), "", expected, found.to_string(), next).into());
+        }
+        let array = Arc::new(array);
+        asked.scored.insert(places, array.clone());
+        Ok(array)
     }
 
     /// What the program wrote, with item `order[k]` in row `k`, in the order of the items.
-    fn read(&self, out: &Path, side: &str, order: &[usize]) -> Result<Codes> {
-        if !out.exists() {
-            let next = format!("write a row for each of the {side} to $XMBENCH_OUT in phase `{side}`");
-            return Err(xmbench_datasets::Error::content(out, "", "what the program wrote", "nothing", next).into());
-        }
-        let array = Array::open(&out.to_string_lossy())?;
-        if array.rows() != order.len() {
-            let (expected, found) = (format!("{} rows, one for each of the {side}", order.len()), array.rows());
-            let next = "write one for each row of the input, in its order";
-            return Err(xmbench_datasets::Error::content(out, "", expected, format!("{found} rows"), next).into());
-        }
+    fn codes(&self, array: Array, order: &[usize]) -> Result<Codes> {
         let mut rows = vec![0; order.len()];
         order.iter().enumerate().for_each(|(row, &item)| rows[item] = row);
         if self.params.similarity == Compare::Hamming {
@@ -305,7 +361,10 @@ impl Matcher for Fitted {
     }
 
     fn similarity(&self) -> Similarity<'_> {
-        self.params.similarity.of_codes()
+        match self.params.pairs {
+            true => Similarity::Pairwise(self),
+            false => self.params.similarity.of_codes(),
+        }
     }
 
     fn save(&self, to: &Path) -> Result<()> {
@@ -314,6 +373,37 @@ impl Matcher for Fitted {
         let text = toml::to_string(&saved).expect("parameters are plain values");
         fs::write(&path, text).map_err(Error::io(path))?;
         copy(&self.place.root.join(MODEL), &to.join(MODEL))
+    }
+}
+
+impl PairScorer for Fitted {
+    fn score(
+        &self,
+        images: &Codes,
+        rows: Range<usize>,
+        texts: &Codes,
+        columns: Range<usize>,
+        out: &mut [f32],
+    ) -> Result<()> {
+        if rows.len() * columns.len() != out.len() {
+            let room = format!("room for {} times {} scores", rows.len(), columns.len());
+            return Err(Error::Numeric(format!("command: expected {room}, found {}", out.len())));
+        }
+        if out.is_empty() {
+            return Ok(());
+        }
+        let (array, rows, columns) = {
+            let mut asked = self.alone();
+            let ((image, rows), (text, columns)) =
+                (asked.rows("images", images, rows)?, asked.rows("texts", texts, columns)?);
+            (self.scored(&mut asked, (image, text))?, rows, columns)
+        };
+        for (row, out) in rows.into_iter().zip(out.chunks_exact_mut(columns.len())) {
+            for (column, out) in columns.iter().zip(out) {
+                array.values(row, *column, std::slice::from_mut(out))?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -51,6 +51,7 @@ use xmbench_datasets::{
 
 pub(super) use self::codes::binary;
 use self::rows::{Asked, Side};
+use super::command::EXACT;
 use crate::{
     Codes, Error, Fragments, Matcher, Method, PairScorer, Result, Run, Similarity, Training, card::Card,
     linalg::distance::Distance, params,
@@ -104,9 +105,6 @@ impl Compare {
         }
     }
 }
-
-/// The largest number up to which every whole number is an f32.
-const EXACT: usize = 1 << 24;
 
 impl Params {
     /// Completed and checked parameters; an empty table gives the defaults, which name no file.

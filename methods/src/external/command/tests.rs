@@ -66,6 +66,58 @@ fn what_it_hands_back_comes_back_in_the_order_of_the_items_saved_or_not() {
 }
 
 #[test]
+fn scores_of_pairs_are_those_of_the_items_that_were_asked_for() {
+    let dataset = planted();
+    let folder = tempfile::tempdir().unwrap();
+    // A hundred times the row and the column, as the program counts them.
+    let mut matrix = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    matrix.extend(format!("{:<117}\n", "{'descr': '<f4', 'fortran_order': False, 'shape': (10, 10), }").bytes());
+    let values = (0..10).flat_map(|row| (0..10).map(move |column| 100.0 * row as f32 + column as f32));
+    matrix.extend(values.flat_map(f32::to_le_bytes));
+    fs::write(folder.path().join("matrix.npy"), matrix).unwrap();
+    let command = format!(
+        "cd {0}; case $XMBENCH_PHASE in fit) ;; pairs) test -s $XMBENCH_IN/images/images.npy && test -s $XMBENCH_IN/texts/texts.npy && \
+         echo x >> calls && cp matrix.npy $XMBENCH_OUT;; *) exit 9;; esac",
+        folder.path().display()
+    );
+    let mut table = table(&command);
+    table.insert("pairs".into(), true.into());
+    let (mut silent, stop) = (Silent, never());
+    let mut run = Run::new(Seed(7), &mut silent, &stop);
+    let matcher = Command.fit(&Training::of(&dataset), &table, &mut run).unwrap();
+    let Similarity::Pairwise(scorer) = matcher.similarity() else { panic!("pairs") };
+    // Other items before, so that numbers do not begin at 0.
+    let val = dataset.val.as_ref().unwrap();
+    let few = [matcher.encode_images(&val.images), matcher.encode_texts(&val.texts)].map(Result::unwrap);
+    let place = |side: &str| {
+        let order = Seed(7).stream(&[NAME, side, "10"]).permutation(10);
+        (0..10).map(|item| order.iter().position(|&it| it == item).unwrap()).collect::<Vec<_>>()
+    };
+    let (rows, columns) = (place("images"), place("texts"));
+    // Asked for again, to the byte: the same numbers, and no second call.
+    for _ in 0..2 {
+        let images = matcher.encode_images(&dataset.test.images).unwrap();
+        let texts = matcher.encode_texts(&dataset.test.texts).unwrap();
+        let mut out = vec![0.0; 12];
+        scorer.score(&images, 2..5, &texts, 4..8, &mut out).unwrap();
+        let expected = (2..5).flat_map(|image| (4..8).map(move |text| (image, text)));
+        let expected: Vec<f32> =
+            expected.map(|(image, text)| 100.0 * rows[image] as f32 + columns[text] as f32).collect();
+        assert_eq!(out, expected);
+    }
+    assert_eq!(fs::read_to_string(folder.path().join("calls")).unwrap().lines().count(), 1);
+    // Five items have no matrix of ten.
+    let error = scorer.score(&few[0], 0..1, &few[1], 0..1, &mut [0.0]).unwrap_err().to_string();
+    assert!(error.contains("pairs-0-0.npy: expected 5 rows, one for each of the images, found 10 rows"), "{error}");
+    let error = scorer.score(&Codes::Dense(Matrix::zeros(3, 2)), 0..1, &few[1], 0..1, &mut [0.0]).unwrap_err();
+    assert!(error.to_string().contains("expected codes of this matcher"), "{error}");
+    let remark = Command.remark(&table).unwrap();
+    assert!(remark.ends_with("in one call, which no time here has in it"), "{remark}");
+    table.insert("similarity".into(), "dot".into());
+    assert!(Command.resolve(&table).unwrap_err().to_string().contains("the default beside `pairs`"));
+}
+
+#[test]
 fn a_program_is_told_of_as_it_ends() {
     let dataset = planted();
     let said = |command: &str| fit(command, &dataset, &never()).err().unwrap().to_string();
