@@ -49,3 +49,44 @@ for (const frame of document.querySelectorAll(".filtered")) {
   filter();
   frame.prepend(label);
 }
+
+// Rows can be left out of a plot; its axes stay as they are.
+for (const figure of document.querySelectorAll("figure.plot")) {
+  const parts = [...figure.querySelectorAll("[data-row]")];
+  const names = [...new Set(parts.map((part) => part.getAttribute("data-row")))];
+  if (names.length < 2) continue;
+  const frame = document.createElement("details");
+  const summary = document.createElement("summary");
+  frame.className = "choice";
+  summary.textContent = `Rows of this plot (${names.length})`;
+  const boxes = names.map((name) => {
+    const box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = true;
+    box.value = name;
+    return box;
+  });
+  const draw = () => {
+    const shown = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+    for (const part of parts) part.style.display = shown.has(part.getAttribute("data-row")) ? "" : "none";
+    summary.textContent = `Rows of this plot (${shown.size} of ${names.length})`;
+  };
+  const set = (text, value) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = text;
+    button.addEventListener("click", () => {
+      for (const box of boxes) box.checked = value;
+      draw();
+    });
+    return button;
+  };
+  const labels = boxes.map((box) => {
+    const label = document.createElement("label");
+    label.append(box, ` ${box.value}`);
+    box.addEventListener("change", draw);
+    return label;
+  });
+  frame.append(summary, set("all", true), set("none", false), ...labels);
+  figure.append(frame);
+}

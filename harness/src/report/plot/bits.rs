@@ -137,6 +137,7 @@ fn plot(scene: &mut Scene<'_, '_>, title: &str, shown: Shown) -> Option<Canvas> 
         for (row, mean) in levels {
             let [left, _, width, _] = panel.field;
             let (_, y) = panel.at(lengths[0], *mean);
+            canvas.row(Some(&rows[*row].name));
             level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
         for (i, line) in data.iter().enumerate() {
@@ -145,6 +146,7 @@ fn plot(scene: &mut Scene<'_, '_>, title: &str, shown: Shown) -> Option<Canvas> 
                 value: (mean, interval),
                 of: format!("{}, {bits} bits", lines[i].0),
             };
+            canvas.row(Some(&lines[i].0));
             panel.means(&mut canvas, &look(i), true, &line.iter().map(mean).collect::<Vec<_>>());
         }
     }

@@ -104,23 +104,42 @@ enum Shape {
     Note { at: Point, radius: f64, text: String },
 }
 
+/// What is played beside shapes.
+#[derive(Clone, Copy)]
+struct Draws {
+    /// The white below everything.
+    paper: bool,
+    pictures: bool,
+}
+
 /// A picture in the making.
 #[derive(Debug)]
 pub struct Canvas {
     size: Point,
-    shapes: Vec<Shape>,
+    /// Each with the row of the table that it belongs to.
+    shapes: Vec<(Option<Arc<str>>, Shape)>,
+    row: Option<Arc<str>>,
 }
 
 impl Canvas {
     /// An empty canvas of so many points.
     pub fn new(width: f64, height: f64) -> Self {
-        Self { size: (width, height), shapes: Vec::new() }
+        Self { size: (width, height), shapes: Vec::new(), row: None }
+    }
+
+    /// What is drawn from here on belongs to this row of the table, or to none: a reader of the page may leave rows out.
+    pub fn row(&mut self, name: Option<&str>) {
+        self.row = name.map(|name| plain(name).into());
+    }
+
+    fn push(&mut self, shape: Shape) {
+        self.shapes.push((self.row.clone(), shape));
     }
 
     /// A line through points.
     pub fn line(&mut self, points: &[Point], colour: Colour, width: f64) {
         if points.len() > 1 {
-            self.shapes.push(Shape::Line { points: points.to_vec(), colour, width });
+            self.push(Shape::Line { points: points.to_vec(), colour, width });
         }
     }
 
@@ -156,7 +175,7 @@ impl Canvas {
 
     /// A filled polygon.
     pub fn fill(&mut self, points: &[Point], colour: Colour) {
-        self.shapes.push(Shape::Fill { points: points.to_vec(), colour });
+        self.push(Shape::Fill { points: points.to_vec(), colour });
     }
 
     /// A filled rectangle between two corners.
@@ -166,48 +185,58 @@ impl Canvas {
 
     /// A filled circle.
     pub fn disc(&mut self, centre: Point, radius: f64, colour: Colour) {
-        self.shapes.push(Shape::Disc { centre, radius, colour });
+        self.push(Shape::Disc { centre, radius, colour });
     }
 
     /// A picture, its pixels as squares of a rectangle from its upper left corner.
     pub fn picture(&mut self, corner: Point, size: Point, picture: Picture) {
-        self.shapes.push(Shape::Picture { corner, size, picture });
+        self.push(Shape::Picture { corner, size, picture });
     }
 
     /// What a reader sees who points at this place of the SVG, so many points around it.
     pub fn note(&mut self, at: Point, radius: f64, text: &str) {
-        self.shapes.push(Shape::Note { at, radius, text: plain(text).into_owned() });
+        self.push(Shape::Note { at, radius, text: plain(text).into_owned() });
     }
 
     /// A text, centred on the height of its place. Plotters escapes what is special to XML, and not what XML forbids.
     pub fn text(&mut self, at: Point, text: &str, lettering: Type, align: Align) {
         if !text.is_empty() {
-            self.shapes.push(Shape::Text { at, text: plain(text).into_owned(), lettering, align });
+            self.push(Shape::Text { at, text: plain(text).into_owned(), lettering, align });
         }
     }
 
-    /// The picture as SVG of its size in points, described by `title` to those who do not see it.
+    /// The picture as SVG of its size in points, described by `title` to those who do not see it. What belongs to a row of the table
+    /// is a group whose `data-row` names it.
     pub fn svg(&self, title: &str) -> Result<String> {
-        let mut text = String::new();
         let (width, height) = (self.size.0 * FINE, self.size.1 * FINE);
-        self.play(SVGBackend::with_string(&mut text, (width as u32, height as u32)), FINE, 0.0, false)?;
+        let played = |shapes: &[(Option<Arc<str>>, Shape)], paper: bool| -> Result<(String, String)> {
+            let mut text = String::new();
+            let backend = SVGBackend::with_string(&mut text, (width as u32, height as u32));
+            self.play(shapes, backend, FINE, 0.0, Draws { paper, pictures: false })?;
+            let (head, rest) = text.split_once(">\n").context("plotters wrote no SVG")?;
+            let (body, _) = rest.rsplit_once("</svg>").context("plotters ended no SVG")?;
+            Ok((head.to_string(), body.to_string()))
+        };
+        let (head, paper) = played(&[], true)?;
         let (was, is) = (
             format!("<svg width=\"{width}\" height=\"{height}\""),
             format!("<svg role=\"img\" width=\"{}\" height=\"{}\"", self.size.0, self.size.1),
         );
-        let head = text.find(">\n").context("plotters wrote no SVG")?;
-        // Under everything else but the paper, which is the first rectangle.
-        let paper = text[head..].find("<rect").and_then(|at| text[head + at..].find('\n').map(|end| head + at + end));
-        let pictures = self.embedded()?;
-        if !pictures.is_empty() {
-            text.insert_str(paper.context("plotters drew no paper")?, &pictures);
+        let title = crate::report::export::escape(title);
+        let mut out = format!("{}>\n<title>{title}</title>\n{paper}", head.replacen(&was, &is, 1));
+        // Under everything else.
+        out += &self.embedded()?;
+        for run in self.shapes.chunk_by(|(a, _), (b, _)| a == b) {
+            let (_, body) = played(run, false)?;
+            match &run[0].0 {
+                Some(row) if !body.is_empty() => {
+                    out += &format!("<g data-row=\"{}\">\n{body}</g>\n", crate::report::export::escape(row));
+                }
+                _ => out += &body,
+            }
         }
-        let title = format!("\n<title>{}</title>", crate::report::export::escape(title));
-        text.insert_str(head + 1, &title);
         // Above everything else, or the pointer would not reach them.
-        let end = text.rfind("</svg>").context("plotters ended no SVG")?;
-        text.insert_str(end, &self.notes());
-        Ok(text.replacen(&was, &is, 1))
+        Ok(out + &self.notes() + "</svg>\n")
     }
 
     /// An SVG of it as a page of PDF of its size, its text as text.
@@ -228,12 +257,14 @@ impl Canvas {
     }
 
     fn notes(&self) -> String {
-        let note = |shape: &Shape| {
+        let note = |(row, shape): &(Option<Arc<str>>, Shape)| {
             let Shape::Note { at, radius, text } = shape else { return None };
+            let row = row.as_ref().map(|row| format!(" data-row=\"{}\"", crate::report::export::escape(row)));
+            let row = row.unwrap_or_default();
             let [x, y, radius] = [at.0, at.1, *radius].map(|points| points * FINE);
             let text = crate::report::export::escape(text);
             Some(format!(
-                "<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"{radius:.0}\" fill-opacity=\"0\"><title>{text}</title></circle>\n"
+                "<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"{radius:.0}\" fill-opacity=\"0\"{row}><title>{text}</title></circle>\n"
             ))
         };
         self.shapes.iter().filter_map(note).collect()
@@ -242,14 +273,14 @@ impl Canvas {
     /// The pictures on it as elements of an SVG; plotters would draw a rectangle a pixel.
     fn embedded(&self) -> Result<String> {
         let mut text = String::new();
-        for shape in &self.shapes {
+        for (_, shape) in &self.shapes {
             let Shape::Picture { corner, size, picture } = shape else { continue };
             let [x, y, width, height] = [corner.0, corner.1, size.0, size.1].map(|points| points * FINE);
             let bytes = encoded(picture.width, picture.height, picture.rgb.clone())?;
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
             text += &format!(
-                "\n<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" preserveAspectRatio=\"none\" \
-                 image-rendering=\"pixelated\" href=\"data:image/png;base64,{data}\"/>"
+                "<image x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" preserveAspectRatio=\"none\" \
+                 image-rendering=\"pixelated\" href=\"data:image/png;base64,{data}\"/>\n"
             );
         }
         Ok(text)
@@ -260,7 +291,8 @@ impl Canvas {
         let scale = FINE as usize;
         let (width, height) = (self.size.0 as usize * scale, self.size.1 as usize * scale);
         let mut fine = vec![255; width * height * 3];
-        self.play(BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32)), FINE, DROP, true)?;
+        let backend = BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32));
+        self.play(&self.shapes, backend, FINE, DROP, Draws { paper: true, pictures: true })?;
         // The mean over squares of pixels smooths the edges that the backend leaves jagged.
         let side = scale / SHARP;
         let (columns, rows) = (width / side, height / side);
@@ -274,7 +306,14 @@ impl Canvas {
         encoded(columns, rows, coarse)
     }
 
-    fn play<B: DrawingBackend>(&self, mut backend: B, scale: f64, drop: f64, pictures: bool) -> Result<()> {
+    fn play<B: DrawingBackend>(
+        &self,
+        shapes: &[(Option<Arc<str>>, Shape)],
+        mut backend: B,
+        scale: f64,
+        drop: f64,
+        draws: Draws,
+    ) -> Result<()> {
         fonts();
         // A loss that ran away lies far outside: a backend walks along a line pixel by pixel, also where nobody sees it.
         let far = 4.0 * self.size.0.max(self.size.1) * scale;
@@ -287,8 +326,10 @@ impl Canvas {
         };
         backend.ensure_prepared().map_err(failed)?;
         let corner = (self.size.0, self.size.1);
-        backend.draw_rect((0, 0), place(corner), &stroke(WHITE, 0.0), true).map_err(failed)?;
-        for shape in &self.shapes {
+        if draws.paper {
+            backend.draw_rect((0, 0), place(corner), &stroke(WHITE, 0.0), true).map_err(failed)?;
+        }
+        for (_, shape) in shapes {
             match shape {
                 Shape::Line { points, colour, width } => {
                     backend
@@ -304,7 +345,7 @@ impl Canvas {
                     let radius = (radius * scale).round() as u32;
                     backend.draw_circle(place(*centre), radius, &stroke(*colour, 0.0), true).map_err(failed)?;
                 }
-                Shape::Picture { .. } if !pictures => {}
+                Shape::Picture { .. } if !draws.pictures => {}
                 Shape::Note { .. } => {}
                 Shape::Picture { corner, size, picture } => {
                     let ((left, top), (width, height)) = (place(*corner), place(*size));

@@ -103,6 +103,7 @@ fn draw(
     for ((_, lines), panel) in panels.zip(&frames) {
         for (i, (row, points)) in lines.iter().enumerate() {
             let places: Vec<Point> = points.iter().map(|(x, y)| panel.at(*x, *y)).collect();
+            canvas.row(Some(&rows[*row].name));
             look(*row).line(&mut canvas, &places, 2.0);
             if kind(*row) == Kind::Line {
                 // Markers of different lines stand at different places along the axis.

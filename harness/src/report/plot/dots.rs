@@ -72,7 +72,7 @@ impl Dots<'_> {
         let labelled = self.panels.iter().any(|(title, _)| !title.is_empty());
         let top = head(self.title) + if labelled { 26.0 } else { 8.0 };
         let height = PITCH * self.lines.len() as f64;
-        let mut canvas = foot(self.title, self.footer, &self.legend, top + height + 44.0);
+        let mut canvas = foot(self.title, self.footer, (&self.legend, false), top + height + 44.0);
         let left = MARGIN + names + 14.0;
         let pane = (WIDTH - MARGIN - left) / self.panels.len().max(1) as f64;
         for (i, line) in self.lines.iter().enumerate() {
@@ -81,12 +81,14 @@ impl Dots<'_> {
                 Line::Heading(text) => canvas.text((MARGIN, y), text, Type { bold: true, ..BODY }, Align::Left),
                 Line::Row { name, control } => {
                     let colour = if *control { GREY } else { INK };
+                    canvas.row(Some(name));
                     canvas.text(
                         (MARGIN + 10.0, y),
                         &clipped(name, BODY, names - 10.0),
                         Type { colour, ..BODY },
                         Align::Left,
                     );
+                    canvas.row(None);
                 }
             }
         }

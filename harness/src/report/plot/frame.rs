@@ -288,7 +288,7 @@ impl Figure<'_> {
         let labelled = self.panels.iter().any(|(_, x, _)| !x.label.is_empty());
         let pitch = height + if labelled { 46.0 } else { 26.0 } + if titled { 32.0 } else { 12.0 };
         let below = top + pitch * rows as f64 - if titled { 22.0 } else { 4.0 };
-        let mut canvas = foot(self.title, self.footer, &self.legend, below);
+        let mut canvas = foot(self.title, self.footer, (&self.legend, true), below);
         let pane = inner / columns as f64;
         let mut panels = Vec::new();
         for (i, (title, x, y)) in self.panels.iter().enumerate() {
@@ -307,8 +307,9 @@ pub fn head(title: &str) -> f64 {
     MARGIN + 24.0 * wrap(title, TITLE, WIDTH - 2.0 * MARGIN).len() as f64
 }
 
-/// A canvas with a title, room for panels down to `below`, a legend there, which so covers no data, and a footer.
-pub fn foot(title: &str, footer: &str, legend: &[Entry], below: f64) -> Canvas {
+/// A canvas with a title, room for panels down to `below`, a legend there, which so covers no data, and a footer. An entry of the
+/// legend is a row of the table, or it stands for something that all rows have.
+pub fn foot(title: &str, footer: &str, (legend, of_rows): (&[Entry], bool), below: f64) -> Canvas {
     let inner = WIDTH - 2.0 * MARGIN;
     let footer = wrap(footer, SMALL, inner);
     let legend = legend_lines(legend, inner);
@@ -323,10 +324,12 @@ pub fn foot(title: &str, footer: &str, legend: &[Entry], below: f64) -> Canvas {
     for (i, line) in legend.iter().enumerate() {
         let mut x = MARGIN + (inner - widest).max(0.0) / 2.0;
         for entry in line {
+            canvas.row(of_rows.then_some(entry.text.as_str()));
             key(&mut canvas, (x, below + LINE * (i as f64 + 0.5)), entry);
             x += entry_width(entry);
         }
     }
+    canvas.row(None);
     canvas.line(&[(MARGIN, start - 8.0), (WIDTH - MARGIN, start - 8.0)], FAINT, 1.0);
     for (i, line) in footer.iter().enumerate() {
         canvas.text((MARGIN, start + 4.0 + 14.0 * i as f64), line, SMALL, Align::Left);

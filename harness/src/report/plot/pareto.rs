@@ -122,18 +122,20 @@ fn scatter(
         steps.push((left + width, y));
     }
     canvas.dashed(&steps, GREY, 1.4, (5.0, 4.0));
-    for Placed { x, score, .. } in points {
+    for Placed { row, x, score } in points {
         let [bottom, top] = ends(score).map(|end| panel.clamp(*x, end));
+        canvas.row(Some(&rows[*row].name));
         canvas.line(&[bottom, top], GREY.alpha(0.45), 1.0);
     }
     let places: Vec<Point> = points.iter().map(|point| panel.at(point.x, point.score.mean)).collect();
     for (Placed { row, x, score }, place) in points.iter().zip(&places) {
+        canvas.row(Some(&rows[*row].name));
         scene.palette.plain(rows[*row].label).marker(&mut canvas, *place, 5.0);
         let of = format!("{}, {}, {}", rows[*row].name, words(*x), metric.name);
         canvas.note(*place, 8.0, &said(&of, (score.mean, score.interval)));
     }
-    let name = |point: &Placed<'_>| rows[point.row].name.clone() + if rows[point.row].dagger { "†" } else { "" };
-    let names: Vec<String> = points.iter().map(name).collect();
+    let name = |point: &Placed<'_>| (rows[point.row].name.as_str(), if rows[point.row].dagger { "†" } else { "" });
+    let names: Vec<(&str, &str)> = points.iter().map(name).collect();
     write_names(&mut canvas, panel, (&places, &names), &steps);
     Some(canvas)
 }
@@ -165,7 +167,7 @@ fn overlap(a: &Bounds, b: &Bounds) -> f64 {
 }
 
 /// Writes each name at the free place nearest to its point, with a thin line where that is not right beside it.
-fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[String]), line: &[Point]) {
+fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[(&str, &str)]), line: &[Point]) {
     let [left, top, width, height] = panel.field;
     let mut taken: Vec<Bounds> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
     // The line is thin: a name across it is worse than a name farther away, and better than one on a name.
@@ -173,7 +175,9 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
         let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
         [x.min(to_x) - 1.5, y.min(to_y) - 1.5, x.max(to_x) + 1.5, y.max(to_y) + 1.5]
     }));
-    for ((x, y), name) in places.iter().zip(names) {
+    for ((x, y), (row, sign)) in places.iter().zip(names) {
+        let name = &format!("{row}{sign}");
+        canvas.row(Some(row));
         // Browsers letter an SVG in a font of their own, which may run wider.
         let (wide, half) = (measure(name, NAME) * 1.05, 8.0);
         let place = |radius: f64, angle: f64| -> (Point, Bounds) {

@@ -72,6 +72,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
             let offset = SPREAD * (at as f64 - (groups.len() as f64 - 1.0) / 2.0);
             for (row, line) in &places {
                 let Some(score) = &group[*row] else { continue };
+                canvas.row(Some(&rows[*row].name));
                 if let Some(interval) = score.interval {
                     panel.whisker(&mut canvas, interval, (*line, offset));
                 }

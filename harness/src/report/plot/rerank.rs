@@ -107,8 +107,9 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let (mut canvas, frames) = figure.frame();
     for (panel, frame) in panels.iter().zip(&frames) {
         let [left, _, width, _] = frame.field;
-        for (level, look) in panel.levels.iter().zip(&alone) {
+        for ((level, look), stage) in panel.levels.iter().zip(&alone).zip(&stages) {
             let Some(mean) = level else { continue };
+            canvas.row(Some(&rows[*stage].name));
             let (_, y) = frame.at(sizes[0], *mean);
             look.line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
@@ -118,6 +119,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
                 value: (mean, interval),
                 of: format!("{}, {size} items a query", lines[i].label),
             };
+            canvas.row(Some(lines[i].label));
             frame.means(&mut canvas, look, true, &line.iter().map(mean).collect::<Vec<_>>());
         }
     }

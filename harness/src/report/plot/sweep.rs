@@ -16,6 +16,9 @@ use crate::record::{
 };
 use crate::stats::{Interval, metric::Metric};
 
+/// What the marks of values are called that the experiment states in advance.
+const STATED: &str = "stated by the paper";
+
 /// A point of a line: place on the axis, value, interval.
 type Value = (usize, f64, Option<Interval>);
 
@@ -115,7 +118,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
         .chain(flat.iter().map(|row| Entry { text: rows[*row].name.clone(), look: level(*row), kind: Kind::Plain }))
         .collect();
     if panels.iter().any(|panel| !panel.stated.is_empty()) {
-        legend.push(Entry { text: "stated by the paper".into(), look: Look::stated(), kind: Kind::Mark });
+        legend.push(Entry { text: STATED.into(), look: Look::stated(), kind: Kind::Mark });
     }
     let dagger =
         if lines.iter().any(|(name, _)| name.ends_with('†')) { " † selected on the test split." } else { "" };
@@ -131,6 +134,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
         for (row, mean) in &panel.levels {
             let [left, _, width, _] = frame.field;
             let (_, y) = frame.at(0.0, *mean);
+            canvas.row(Some(&rows[*row].name));
             level(*row).line(&mut canvas, &[(left, y), (left + width, y)], 1.8);
         }
         // Whiskers of different lines at one value stand side by side.
@@ -142,10 +146,12 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<C
                 value: (mean, interval),
                 of: format!("{}, {} {}", lines[i].0, parameter.replace('_', " "), places[place]),
             };
+            canvas.row(Some(&lines[i].0));
             frame.means(&mut canvas, &look(i), !words, &line.iter().map(mean).collect::<Vec<_>>());
         }
         for (line, place, value) in &panel.stated {
             let (x, y) = frame.at(x(*line, *place), *value);
+            canvas.row(Some(STATED));
             Look::stated().marker(&mut canvas, (x + 9.0, y), 3.2);
         }
     }

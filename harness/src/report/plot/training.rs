@@ -77,10 +77,12 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let alpha = if shown.len() > 5 { 0.09 } else { 0.16 };
     for ((label, lines), panel) in panels.iter().zip(&frames) {
         for (row, spans) in lines {
+            canvas.row(Some(&rows[*row].name));
             band(&mut canvas, panel, spans, look(*row).colour.alpha(alpha));
         }
         for (i, (row, spans)) in lines.iter().enumerate() {
             let places: Vec<Point> = spans.iter().map(|(x, mean, _, _)| panel.at(*x, *mean)).collect();
+            canvas.row(Some(&rows[*row].name));
             look(*row).line(&mut canvas, &places, 2.0);
             let every = (places.len() / 5).max(1);
             places.iter().skip(i % every).step_by(every).for_each(|place| look(*row).marker(&mut canvas, *place, 3.6));
