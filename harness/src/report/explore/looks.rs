@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use candle_core::Device;
 use serde_json::{Value, json};
@@ -106,6 +106,7 @@ impl Sample {
         let one = |(place, caption): (usize, &Caption)| -> Result<Value> {
             let range = caption.start..caption.start + caption.words.len() + 1;
             let scores = scores(matcher.similarity(), (&images, place), &texts, range)?;
+            ensure!(scores.iter().all(|score| score.is_finite()), "a score is not a number");
             let maps = looked(&*matcher, (&self.images, &images, place), (&self.texts, &texts, caption.start))?;
             // Start and end are words to the methods.
             let names = std::iter::once("‹start›").chain(caption.words.iter().map(String::as_str)).chain(["‹end›"]);
