@@ -90,3 +90,19 @@ for (const figure of document.querySelectorAll("figure.plot")) {
   frame.append(summary, set("all", true), set("none", false), ...labels);
   figure.append(frame);
 }
+
+// Axes that may have either scale.
+for (const figure of document.querySelectorAll("figure.plot")) {
+  const scales = [...figure.querySelectorAll("[data-scale]")];
+  if (scales.length < 2) continue;
+  const button = document.createElement("button");
+  const other = () => scales.find((scale) => scale.hidden);
+  button.type = "button";
+  button.className = "scale";
+  button.textContent = `${other().dataset.scale} axis`;
+  button.addEventListener("click", () => {
+    for (const scale of scales) scale.hidden = !scale.hidden;
+    button.textContent = `${other().dataset.scale} axis`;
+  });
+  figure.append(button);
+}

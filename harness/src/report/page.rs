@@ -162,11 +162,22 @@ fn results(part: &Part<'_>) -> String {
         part.claims.iter().for_each(|table| out += &words_table(table, "These verdicts"));
     }
     for picture in &part.pictures {
-        out += &format!("<figure class=\"plot\">\n{}</figure>\n", picture.svg);
+        out += &format!("<figure class=\"plot\">\n{}</figure>\n", scales(picture));
         let links = Picture::ENDINGS.map(|ending| link(&picture.stem.file(ending), ending));
         out += &format!("<p class=\"files\">{} as {}</p>\n", escape(&picture.title), links.join(", "));
     }
     out + "</section>\n"
+}
+
+/// A plot, and where it has two, both, the second of which a button shows.
+fn scales(picture: &Picture) -> String {
+    match &picture.linear {
+        None => picture.svg.clone(),
+        Some(linear) => format!(
+            "<div data-scale=\"logarithmic\">\n{}</div>\n<div data-scale=\"linear\" hidden>\n{linear}</div>\n",
+            picture.svg
+        ),
+    }
 }
 
 /// A table of numbers with its files.

@@ -391,6 +391,13 @@ const CHOOSE: &str = r#"
       is("none", hidden().length, figure.querySelectorAll("[data-row]").length);
       all.click();
       is("all again", hidden().length, 0);
+      const scaled = [...document.querySelectorAll("figure.plot")].find((it) => it.querySelector("[data-scale]"));
+      const shown = () => [...scaled.querySelectorAll("[data-scale]")].filter((it) => !it.hidden).map((it) => it.dataset.scale).join();
+      is("logarithmic", shown(), "logarithmic");
+      is("the other", scaled.querySelector("button.scale").textContent, "linear axis");
+      scaled.querySelector("button.scale").click();
+      is("linear", shown(), "linear");
+      is("and back", scaled.querySelector("button.scale").textContent, "logarithmic axis");
       is("axes stay", figure.querySelectorAll("svg > text").length > 4, true);
 "#;
 
@@ -448,9 +455,9 @@ fn the_page_answers_in_a_browser() {
 fn rows_can_be_left_out_of_a_plot() {
     let place = place_of_parts();
     let experiment = std::fs::read_to_string(place.path("a.toml")).unwrap();
-    place.write("a.toml", &experiment.replace("seeds =", "plots = [\"recall\"]\nseeds ="));
+    place.write("a.toml", &experiment.replace("seeds =", "plots = [\"recall\", \"pareto\"]\nseeds ="));
     place.run(RUN).code(0);
     if let Some(found) = driven(&place, "reports/index.html", CHOOSE) {
-        assert!(found.len() >= 9, "{found:?}");
+        assert!(found.len() >= 13, "{found:?}");
     }
 }

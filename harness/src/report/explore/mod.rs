@@ -61,26 +61,24 @@ pub fn page(recording: &Recording, source: Source<'_>) -> Result<Option<String>>
     }
     let mut collections = Collections::default();
     // All captions and pictures first, so that rows fill what is left.
+    let mut shown = Vec::new();
     for set in &sets {
         let first = set.trials[0];
         let opened = collections.dataset(recording, first, source.data);
-        for split in [first.protocol.split, first.protocol.gallery()] {
-            collections.add(first, split, opened.as_ref().as_ref().ok())?;
-        }
+        let mut add = |split: Split| collections.add(first, split, opened.as_ref().as_ref().ok());
+        let places = [add(first.protocol.split)?, add(first.protocol.gallery())?];
+        shown.push((opened, places));
     }
     let mut out = Vec::new();
     let mut used = 0;
     let mut left_out = Vec::new();
-    for set in &sets {
+    for (set, (opened, [asked, searched])) in sets.iter().zip(&shown) {
         let first = set.trials[0];
-        let opened = collections.dataset(recording, first, source.data);
-        let (dataset, absent) = match &*opened {
+        let (dataset, absent) = match &**opened {
             Ok(dataset) => (Some(dataset), None),
             Err(reason) => (None, Some(reason.as_str())),
         };
         let (queries, gallery) = sizes(recording, first, dataset);
-        let asked = collections.add(first, first.protocol.split, dataset)?;
-        let searched = collections.add(first, first.protocol.gallery(), dataset)?;
         let pairs = matches!(first.protocol.task, Task::Pairs { .. });
         let asking = dataset.and_then(|dataset| Some((dataset, dataset.split(first.protocol.split)?)));
         let sample = asking.filter(|_| pairs).and_then(|(dataset, asked)| Sample::of(dataset, asked));

@@ -21,6 +21,7 @@ use crate::{
     stats,
 };
 use canvas::Canvas;
+use frame::Scale;
 pub use palette::Palette;
 
 /// A plot in every format.
@@ -36,6 +37,8 @@ pub struct Picture {
     pub png: Vec<u8>,
     /// PDF.
     pub pdf: Vec<u8>,
+    /// As SVG with a linear axis where the picture's is logarithmic, for the page, where a reader may choose.
+    pub linear: Option<String>,
 }
 
 impl Picture {
@@ -44,7 +47,7 @@ impl Picture {
 
     fn of(canvas: &Canvas, stem: Stem, title: String) -> Result<Self> {
         let svg = canvas.svg(&title)?;
-        Ok(Self { stem, png: canvas.png()?, pdf: Canvas::pdf(&svg)?, svg, title })
+        Ok(Self { stem, png: canvas.png()?, pdf: Canvas::pdf(&svg)?, svg, title, linear: None })
     }
 
     /// Its files: name and content.
@@ -65,6 +68,8 @@ struct Scene<'a, 'b> {
 enum Draw {
     /// One plot.
     One(fn(&mut Scene<'_, '_>, title: &str) -> Option<Canvas>),
+    /// One plot, whose axis may have either scale; files have the logarithmic one.
+    Scaled(fn(&mut Scene<'_, '_>, title: &str, scale: Scale) -> Option<Canvas>),
     /// One plot for each parameter that the section sweeps.
     Each(fn(&mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<Canvas>),
 }
@@ -79,7 +84,7 @@ const PLOTS: [(&str, &str, Draw); 12] = [
     ("unified", "unified codes and others", Draw::One(bits::unified)),
     ("ties", "what the order of ties moves", Draw::One(bits::ties)),
     ("sweep", "by", Draw::Each(sweep::draw)),
-    ("pareto", "accuracy against query time", Draw::One(pareto::draw)),
+    ("pareto", "accuracy against query time", Draw::Scaled(pareto::draw)),
     ("years", "accuracy by year of publication", Draw::One(pareto::years)),
     ("training", "training", Draw::One(training::draw)),
     ("rerank", "by size of the shortlist", Draw::One(rerank::draw)),
@@ -103,8 +108,13 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
         };
         let mut scene = Scene { section, scores, palette };
         let head = format!("{} ({}): {what}", section.title(), section.dataset);
+        let mut linear = None;
         let drawn: Vec<(String, String, Option<Canvas>)> = match draw {
             Draw::One(draw) => vec![(name.clone(), head.clone(), draw(&mut scene, &head))],
+            Draw::Scaled(draw) => {
+                linear = draw(&mut scene, &head, Scale::Linear);
+                vec![(name.clone(), head.clone(), draw(&mut scene, &head, Scale::Log))]
+            }
             Draw::Each(draw) => sweep::parameters(section)
                 .into_iter()
                 .map(|parameter| {
@@ -117,7 +127,8 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
         for (name, title, canvas) in drawn {
             if let Some(canvas) = canvas {
                 let stem = section.stem.with(&name);
-                pictures.push(Picture::of(&canvas, stem, title)?);
+                let linear = linear.as_ref().map(|linear: &Canvas| linear.svg(&title)).transpose()?;
+                pictures.push(Picture { linear, ..Picture::of(&canvas, stem, title)? });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Scene;
 use super::canvas::{Align, BODY, Canvas, GREY, Point, Type, measure};
-use super::frame::{Axis, Figure, Panel, said};
+use super::frame::{Axis, Figure, Panel, Scale, said};
 use crate::protocol::Direction;
 use crate::record::Control;
 use crate::report::score::{Score, indistinguishable};
@@ -19,7 +19,7 @@ struct Placed<'a> {
 }
 
 /// Against the time of a query; `None` where fewer than two rows have both numbers.
-pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
+pub fn draw(scene: &mut Scene<'_, '_>, title: &str, scale: Scale) -> Option<Canvas> {
     let rows = &scene.section.rows;
     let columns: Vec<Metric> = scene.section.columns().iter().map(|name| Metric::parse(name)).collect();
     // Queries are clocked in one direction: the accuracy is that of the same one.
@@ -28,10 +28,12 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let points = placed(scene, &scores, |row| {
         stats::quantile(&time::queries(&rows[row].trials), 0.5).filter(|time| *time > 0.0)
     });
-    let x = Axis::log(
-        "median time of a text that asks for images, ms, its encoding apart (less is better)",
-        points.iter().map(|point| point.x),
-    );
+    let label = "median time of a text that asks for images, ms, its encoding apart (less is better)";
+    let times = points.iter().map(|point| point.x);
+    let x = match scale {
+        Scale::Log => Axis::log(label, times),
+        Scale::Linear => Axis::linear(label, times, true),
+    };
     scatter(
         scene,
         title,
