@@ -6,8 +6,9 @@
 //!
 //! What a parameter is, from the weakest word to the strongest: the method's default, `common`, what a profile says of the row, the tuned
 //! value, what the row's own entry says. The last is what makes a row what it is, as `direction` or an ablation's `lambda = 0`; a
-//! card can mark a parameter that no row is made of, as a learning rate, and then the tuned value wins over the entry, too. An entry
-//! with `tuned = false` keeps all that is typed: it is not tuned.
+//! card can mark a parameter that no row is made of, as a learning rate, and then the tuned value wins over the entry, too. Of a
+//! parameter that both a profile and the entry name, the profile's value counts. An entry with `tuned = false` keeps all that is
+//! typed: it is not tuned.
 
 use std::{collections::BTreeMap, path::Path};
 
