@@ -31,8 +31,8 @@ use crate::{
 use overall::Overall;
 use page::Part;
 use plot::Palette;
-pub use plot::names as plots;
 pub(crate) use plot::attention::{self, Figure};
+pub use plot::names as plots;
 use reported::Reported;
 use score::Scores;
 
