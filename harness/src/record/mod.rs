@@ -41,6 +41,10 @@ use crate::protocol::{Protocol, Query};
 /// The curve of a trial that selected among settings: the position of each, from 1, and its validation score.
 pub const SELECTION: &str = "selection by setting";
 
+/// What a plot may be called in an experiment.
+pub const PLOTS: [&str; 12] =
+    ["recall", "pr", "topn", "radius", "bits", "unified", "ties", "sweep", "pareto", "years", "training", "rerank"];
+
 /// The method of a trial that is the mean of the scores of others.
 pub const ENSEMBLE: &str = "ensemble";
 
@@ -133,7 +137,7 @@ pub struct ExperimentNote {
     pub analysis: String,
     /// Metrics that the table shows, in order: `i2t R@1`.
     pub columns: Vec<String>,
-    /// Plots to draw, by the names of [`crate::report::plots`].
+    /// Plots to draw, of [`PLOTS`].
     pub plots: Vec<String>,
     /// Values that the experiment states in advance.
     pub expected: Vec<Expected>,

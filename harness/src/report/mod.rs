@@ -32,7 +32,6 @@ use overall::Overall;
 use page::Part;
 use plot::Palette;
 pub(crate) use plot::attention::{self, Figure};
-pub use plot::names as plots;
 use reported::Reported;
 use score::Scores;
 

@@ -53,7 +53,7 @@ use super::{
 };
 use crate::{
     protocol::Protocol,
-    record::{Expected, ExperimentNote, check},
+    record::{Expected, ExperimentNote, PLOTS, check},
 };
 
 /// An experiment under one profile.
@@ -288,9 +288,8 @@ impl Experiment {
         let mut names = entries.chain(labels).chain(made.cloned());
         note.and_then(|()| names.try_for_each(|label| check::name("a label", &label)))
             .map_err(|wrong| anyhow!("expected {}, found {}", wrong.expected, wrong.found))?;
-        let known: Vec<&str> = crate::report::plots().collect();
-        if let Some(plot) = self.plots.iter().find(|plot| !known.contains(&plot.as_str())) {
-            bail!("no plot `{plot}`: expected one of {}{}", known.join(", "), nearest(plot, known.iter().copied()));
+        if let Some(plot) = self.plots.iter().find(|plot| !PLOTS.contains(&plot.as_str())) {
+            bail!("no plot `{plot}`: expected one of {}{}", PLOTS.join(", "), nearest(plot, PLOTS));
         }
         Ok(())
     }

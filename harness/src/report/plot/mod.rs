@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 
 use super::score::Scores;
 use crate::{
-    record::{Stem, section::Section, words},
+    record::{PLOTS, Stem, section::Section, words},
     stats,
 };
 use canvas::Canvas;
@@ -74,25 +74,23 @@ enum Draw {
     Each(fn(&mut Scene<'_, '_>, title: &str, parameter: &str) -> Option<Canvas>),
 }
 
-/// Every plot: its name in an experiment, what it shows, how it is drawn.
-const PLOTS: [(&str, &str, Draw); 12] = [
-    ("recall", "recall at K", Draw::One(recall::draw)),
-    ("pr", "precision and recall", Draw::One(curves::precision_recall)),
-    ("topn", "precision of the first N", Draw::One(curves::top_n)),
-    ("radius", "precision and recall within a Hamming radius", Draw::One(curves::radius)),
-    ("bits", "MAP by code length", Draw::One(bits::draw)),
-    ("unified", "unified codes and others", Draw::One(bits::unified)),
-    ("ties", "what the order of ties moves", Draw::One(bits::ties)),
-    ("sweep", "by", Draw::Each(sweep::draw)),
-    ("pareto", "accuracy against query time", Draw::Scaled(pareto::draw)),
-    ("years", "accuracy by year of publication", Draw::One(pareto::years)),
-    ("training", "training", Draw::One(training::draw)),
-    ("rerank", "by size of the shortlist", Draw::One(rerank::draw)),
-];
-
-/// What a plot may be called in an experiment.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    PLOTS.iter().map(|(name, _, _)| *name)
+/// What a plot of [`PLOTS`] shows, and how it is drawn.
+fn plot(name: &str) -> Option<(&'static str, Draw)> {
+    Some(match name {
+        "recall" => ("recall at K", Draw::One(recall::draw)),
+        "pr" => ("precision and recall", Draw::One(curves::precision_recall)),
+        "topn" => ("precision of the first N", Draw::One(curves::top_n)),
+        "radius" => ("precision and recall within a Hamming radius", Draw::One(curves::radius)),
+        "bits" => ("MAP by code length", Draw::One(bits::draw)),
+        "unified" => ("unified codes and others", Draw::One(bits::unified)),
+        "ties" => ("what the order of ties moves", Draw::One(bits::ties)),
+        "sweep" => ("by", Draw::Each(sweep::draw)),
+        "pareto" => ("accuracy against query time", Draw::Scaled(pareto::draw)),
+        "years" => ("accuracy by year of publication", Draw::One(pareto::years)),
+        "training" => ("training", Draw::One(training::draw)),
+        "rerank" => ("by size of the shortlist", Draw::One(rerank::draw)),
+        _ => return None,
+    })
 }
 
 /// The plots that the experiment asks for and that the section has data for.
@@ -102,8 +100,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: &'a Palette) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     for name in &section.note.plots {
-        let Some((_, what, draw)) = PLOTS.iter().find(|(known, _, _)| known == name) else {
-            let known = names().collect::<Vec<_>>().join(", ");
+        let Some((what, draw)) = plot(name) else {
+            let known = PLOTS.join(", ");
             bail!("experiment {}: no plot is called '{name}'; choose from {known}", section.experiment);
         };
         let mut scene = Scene { section, scores, palette };
@@ -170,6 +168,12 @@ fn interpolate(curve: &[[f64; 2]], x: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_plot_that_an_experiment_may_ask_for_is_drawn() {
+        assert!(PLOTS.iter().all(|name| plot(name).is_some()));
+        assert!(plot("recal").is_none());
+    }
 
     #[test]
     fn curves_are_averaged_where_the_first_has_points() {
