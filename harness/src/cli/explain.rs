@@ -12,6 +12,7 @@ use xmbench_datasets::{Collection, Dataset, random::Seed};
 use xmbench_methods::{
     Codes, Matcher, Method, Run, Similarity, Training,
     method::{Epoch, Judge, Observer},
+    train::apart::apart,
 };
 
 use super::{Status, shared::Means};
@@ -21,7 +22,7 @@ use crate::{
     record::{Control, Id, Stem, files},
     report::{Figure, attention},
     retrieval::{Direction, index, looked},
-    run::{Experiment, Job, Methods, Profile, deep, device, machine, nearest, plan, validate},
+    run::{Experiment, Job, Methods, Profile, device, machine, nearest, plan, validate},
 };
 
 #[derive(clap::Args)]
@@ -248,7 +249,7 @@ fn fitted(
         let mut run = Run { device: device.clone(), judge, ..Run::new(Seed(args.seed), &mut epochs, stop) };
         method.fit(&Training::of(dataset), &row.params, &mut run)
     };
-    let matcher = match deep("explain", fit).map_err(|reason| anyhow!(reason))? {
+    let matcher = match apart("explain", rayon::current_num_threads(), fit).map_err(|reason| anyhow!(reason))? {
         Ok(matcher) => matcher,
         Err(_) if stop.load(Ordering::Relaxed) => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -146,11 +146,12 @@ fn run_table(
         clock: Clocking::Never,
         allow_commands: false,
         lean: true,
+        jobs: args.shared.jobs(profile, device),
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
-    let mut shown = Progress::new(trials, false);
-    let outcome = sweep(&work, &settings, &mut store, &mut shown, stop);
+    let shown = Progress::new(trials, false);
+    let outcome = sweep(&work, &settings, &mut store, &shown, stop);
     shown.finish();
     // Whatever happened, what is done is kept; the first error is the one to tell.
     let sealed = store.seal();

@@ -75,6 +75,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         // Whoever made the recording wrote its experiments.
         allow_commands: false,
         lean: true,
+        jobs: 1,
     };
     let manifest = Manifest {
         command: command_line(),
@@ -97,8 +98,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
             trials.iter().any(|it| (it.position, it.label.as_str(), &it.swept, it.control, it.seed) == at)
         };
         let plan = only(&whole, key);
-        let mut shown = Progress::new(plan.len() + 1, args.json);
-        let outcome = sweep(&[(&experiment, plan.as_slice())], &settings, &mut store, &mut shown, &stop);
+        let shown = Progress::new(plan.len() + 1, args.json);
+        let outcome = sweep(&[(&experiment, plan.as_slice())], &settings, &mut store, &shown, &stop);
         shown.finish();
         if outcome?.interrupted {
             return Ok(Status::Interrupted);

@@ -162,6 +162,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let stop = watch_for_interrupt()?;
     let settings = Settings {
         profile: args.profile,
+        jobs: args.shared.jobs(args.profile, &device),
         device,
         data: args.shared.means.data(),
         require_data: !args.all,
@@ -171,8 +172,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
-    let mut shown = Progress::new(trials, false);
-    let outcome = sweep(&work, &settings, &mut store, &mut shown, &stop);
+    let shown = Progress::new(trials, false);
+    let outcome = sweep(&work, &settings, &mut store, &shown, &stop);
     shown.finish();
     // Whatever happened, what is done is kept; the first error is the one to tell.
     let sealed = store.seal();
@@ -198,7 +199,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     })
 }
 
-/// The first Ctrl-C (or SIGTERM) stops after the current step; the second leaves at once, which loses only the trial in flight.
+/// The first Ctrl-C (or SIGTERM) stops after the current step; the second leaves at once, which loses only the trials in flight.
 pub fn watch_for_interrupt() -> Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();

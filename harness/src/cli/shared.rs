@@ -2,7 +2,9 @@
 
 use std::{num::NonZeroUsize, path::PathBuf};
 
-use crate::run::device;
+use candle_core::Device;
+
+use crate::run::{Profile, device, side_by_side};
 
 /// What a command computes on, and with which data.
 #[derive(clap::Args)]
@@ -36,12 +38,23 @@ pub struct Shared {
     /// Memory that a trial may take, 8GiB or 500MB, by an estimate before it starts; what the machine has when absent
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_memory: Option<u64>,
+    /// Trials that are fitted side by side and share threads and memory: one a thread and at most 4 in the profiles smoke and quick,
+    /// and 1 in the others, when absent
+    #[arg(long, value_name = "N", value_parser = threads)]
+    jobs: Option<NonZeroUsize>,
     /// Remove what the folder has recorded and begin anew
     #[arg(long)]
     pub fresh: bool,
     /// Print one JSON object on stdout
     #[arg(long)]
     pub json: bool,
+}
+
+impl Shared {
+    /// Trials that are fitted side by side.
+    pub fn jobs(&self, profile: Profile, device: &Device) -> usize {
+        self.jobs.map_or_else(|| side_by_side(profile, device), NonZeroUsize::get)
+    }
 }
 
 /// The most threads that make sense: eight a core, so that any machine can be asked what another one's number of threads gives, and

@@ -113,8 +113,8 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     if let Some(before) = &before {
         same_budget(&out, before, &request.header())?;
     }
-    let mut shown = Progress::new(tune::fits(&experiment, methods, &args.rows, args.trials.get())?, args.json);
-    let found = tune::tune(&request, &mut shown);
+    let shown = Progress::new(tune::fits(&experiment, methods, &args.rows, args.trials.get())?, args.json);
+    let found = tune::tune(&request, &shown);
     shown.finish();
     let mut found = found?;
     let whole = merged(before, &mut found);

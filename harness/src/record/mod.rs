@@ -236,7 +236,7 @@ pub struct Trial {
     pub history: Vec<Epoch>,
     /// Raw timing samples.
     pub timings: Vec<Timing>,
-    /// Peak resident memory of the process by the end of the trial, bytes.
+    /// The most that the trial held on the heap, bytes; 0 where nobody counts.
     pub peak_memory: u64,
     /// Bytes of one image code and one text code.
     pub bytes_per_item: [f64; 2],

@@ -32,6 +32,9 @@ pub struct Origin {
     /// hundredths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load: Option<[u32; 2]>,
+    /// Threads of the fit, where others were fitted beside it; otherwise it had all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fit_threads: Option<usize>,
 }
 
 impl Origin {
@@ -50,10 +53,11 @@ impl Origin {
             threads: manifest.threads,
             device: manifest.device.clone(),
             load: None,
+            fit_threads: None,
         }
     }
 
-    /// Every text with what it is, but for the time and the load, in which trials of one run differ.
+    /// Every text with what it is, but for the time, the load and what a fit had, in which trials of one run differ.
     pub fn parts(&self) -> [(&'static str, String); 9] {
         [
             ("command", self.command.clone()),

@@ -1,8 +1,8 @@
 //! A recording folder: `manifest.json`, Parquet tables, what stands first for each query, fitted matchers, and while a run is under
 //! way a journal and checkpoints.
 //!
-//! A finished trial is in the journal before the next one begins; sealing merges the journal into the tables. Reading takes
-//! both, the journal's word over the tables', so that a process that is killed at any moment loses only the trial in flight.
+//! A finished trial is in the journal before another one begins; sealing merges the journal into the tables. Reading takes
+//! both, the journal's word over the tables', so that a process that is killed at any moment loses only the trials in flight.
 //!
 //! The manifest has the SHA-256 of every table. While a seal replaces them one by one it has two of each, of the old one and of the
 //! new one: at every moment each table is one that the manifest knows.
@@ -41,8 +41,10 @@ pub struct Store {
     folder: PathBuf,
     manifest: Manifest,
     trials: BTreeMap<String, Trial>,
-    /// The trial that the last run did not end.
+    /// The trials that the last run did not end.
     left: Option<Running>,
+    /// Those of this run that have begun and not ended.
+    under_way: Vec<Id>,
     lock: Lock,
 }
 
@@ -79,7 +81,14 @@ impl Store {
             manifest.tables = found.tables;
         }
         let trials = trials(folder, &manifest)?;
-        let store = Self { folder: folder.into(), manifest, trials, left: Running::left_in(folder), lock };
+        let store = Self {
+            folder: folder.into(),
+            manifest,
+            trials,
+            left: Running::left_in(folder),
+            under_way: Vec::new(),
+            lock,
+        };
         store.write_manifest()?;
         Ok(store)
     }
@@ -94,7 +103,7 @@ impl Store {
         }
         let _lock = Lock::take(folder)?;
         files::sweep(folder)?;
-        Running::ends(folder)?;
+        Running::are(folder, &[])?;
         Journal::of(folder).remove()?;
         for kept in [CHECKPOINTS, MATCHERS, kept::FOLDER].map(|name| folder.join(name)) {
             files::no_link(&kept)?;
@@ -142,23 +151,30 @@ impl Store {
         self.trials.values().filter(move |trial| trial.experiment == experiment)
     }
 
+    /// Whether the last run in this folder was ended for want of memory while several trials were under way. That is told once.
+    pub fn had_too_many(&mut self) -> bool {
+        self.left.take_if(|left| left.were_too_many()).is_some()
+    }
+
     /// Notes that a trial begins; whether the last run in this folder was ended for want of memory while this same trial was under
-    /// way. That is told once: the run after this one may try again.
+    /// way alone. That is told once: the run after this one may try again.
     ///
     /// # Errors
     /// If the note cannot be written.
     pub fn begin(&mut self, id: &Id) -> Result<bool> {
         let too_large = self.left.take_if(|left| left.was_too_large(id)).is_some();
-        Running::begins(&self.folder, id)?;
+        self.under_way.push(id.clone());
+        Running::are(&self.folder, &self.under_way)?;
         Ok(too_large)
     }
 
-    /// Notes that no trial is under way.
+    /// Notes that a trial is not under way any more.
     ///
     /// # Errors
-    /// If the note cannot be removed.
-    pub fn rest(&self) -> Result<()> {
-        Running::ends(&self.folder)
+    /// If the note cannot be written.
+    pub fn rest(&mut self, id: &Id) -> Result<()> {
+        self.under_way.retain(|other| other != id);
+        Running::are(&self.folder, &self.under_way)
     }
 
     /// Records a trial; it is on the disk when this returns.
@@ -171,8 +187,9 @@ impl Store {
         if checkpoints.is_dir() {
             fs::remove_dir_all(&checkpoints).map_err(Error::io("remove", &checkpoints))?;
         }
+        let id = trial.id.clone();
         self.trials.insert(trial.key(), trial);
-        self.rest()
+        self.rest(&id)
     }
 
     /// Where the trial of this identity keeps its checkpoints until it is recorded.

@@ -1,5 +1,7 @@
 //! The table of cost: time by phase, memory, size of a code.
 
+use std::collections::BTreeSet;
+
 use super::results;
 use super::table::{Cell, Column, Mark, Note, Raw, Row, RowKind, Table};
 use crate::record::{
@@ -75,7 +77,8 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
             ),
             Note::word(
                 "Memory added",
-                "to that of the process before, at its highest, by fitting, encoding and scoring; on a GPU that of the host alone",
+                "the most that the trial held on the heap while it was fitted, encoded and scored, beside the dataset; on a GPU that of \
+                 the host alone",
             ),
             Note::word("Made by", results::made_by(manifest)),
         ],
@@ -94,6 +97,9 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         }
         table.notes.push(Note::word("Made of others", text));
     }
+    if let Some(company) = company(section) {
+        table.notes.push(Note::word("Fits", company));
+    }
     if let Some(load) = load(section) {
         table.notes.push(Note::word("Load", load));
     }
@@ -102,6 +108,24 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
         "not timed, or too few samples: p95 asks for 20 and p99 for 100; where a measurement failed, a remark of the row says why",
     ));
     (any && !table.rows.is_empty()).then_some(table)
+}
+
+/// Which fits shared the machine with others.
+fn company(section: &Section<'_>) -> Option<String> {
+    let fitted = section.rows.iter().filter(|row| row.control == Control::None).flat_map(|row| &row.trials);
+    let fitted = fitted.filter(|trial| !trial.is_made_of_others());
+    let fitted: Vec<Option<[usize; 2]>> = fitted
+        .map(|trial| trial.origin.as_ref().and_then(|origin| Some([origin.fit_threads?, origin.threads])))
+        .collect();
+    let shared: BTreeSet<[usize; 2]> = fitted.iter().flatten().copied().collect();
+    let shares: Vec<String> = shared.iter().map(|[of, all]| format!("{of} of {all} threads")).collect();
+    let alone = if fitted.contains(&None) { "; the others, one after another, had all of them" } else { "" };
+    (!shares.is_empty()).then(|| {
+        format!(
+            "a fit had {}, and others beside it, which its time and that of a step are with{alone}; `run --jobs 1` fits one after another",
+            shares.join(" or ")
+        )
+    })
 }
 
 /// How busy the machine was while the clock ran.

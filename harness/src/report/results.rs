@@ -425,7 +425,10 @@ fn origins(section: &Section<'_>) -> Option<String> {
     let trials = section.rows.iter().flat_map(|row| &row.trials);
     let known = trials.filter_map(|trial| trial.origin.as_ref());
     let origins: BTreeSet<Origin> = known
-        .map(|origin| Origin { time: String::new(), command: String::new(), load: None, ..origin.clone() })
+        .map(|origin| {
+            let (time, command) = (String::new(), String::new());
+            Origin { time, command, load: None, fit_threads: None, ..origin.clone() }
+        })
         .collect();
     let first = origins.first()?;
     let differences: BTreeSet<String> = origins.iter().skip(1).flat_map(|other| first.differences(other)).collect();

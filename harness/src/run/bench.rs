@@ -1,4 +1,4 @@
-//! One experiment on one dataset: which of its trials are recorded, and running those that are not.
+//! One experiment on one dataset: which of its trials are recorded, and recording those that are not.
 
 use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, sync::atomic::AtomicBool};
 
@@ -11,6 +11,7 @@ use super::{
     execute::{self, Failure, Numbers, Setting},
     machine,
     plan::{Job, TRAINING_IMAGES},
+    progress::Task,
     trial::Identity,
 };
 use crate::{
@@ -33,6 +34,16 @@ pub enum End {
     Interrupted,
 }
 
+/// A trial that is under way.
+pub struct Begun {
+    /// Without numbers.
+    pub trial: Trial,
+    /// What is shown of it.
+    pub task: Task,
+    /// Threads of its fit, where others are fitted beside it.
+    pub threads: Option<usize>,
+}
+
 /// One experiment on one dataset.
 pub struct Bench<'a> {
     pub experiment: &'a Experiment,
@@ -40,96 +51,97 @@ pub struct Bench<'a> {
     pub dataset: &'a Dataset,
     pub settings: &'a Settings,
     pub store: &'a mut Store,
-    pub progress: &'a mut Progress,
+    pub progress: &'a Progress,
     pub stop: &'a AtomicBool,
 }
 
 impl<'a> Bench<'a> {
-    /// Runs what is not recorded yet.
+    /// A trial to be run, without numbers; none if they are there already, be it from another experiment.
     ///
     /// # Errors
-    /// If the recording cannot be written, or the protocol does not give what the table shows.
-    pub fn run(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
-        self.chance(plan, summary)?;
-        for planned in plan {
-            let mut trial = self.head(plan, planned);
-            self.progress.begin(&name(&trial));
-            if self.is_recorded(&trial)? {
-                summary.recorded += 1;
-                self.progress.skip(1);
-                continue;
-            }
-            let too_large = self.store.begin(&trial.id)?;
-            let outcome = match &planned.job {
-                _ if too_large => Err(Failure::Reason(TOO_LARGE.into())),
-                Job::Combine(combined) => self.combine(plan, planned, combined),
-                Job::Fit { .. } => {
-                    // For the clock, and for rows that are made of it; a control is neither's.
-                    let keep = (planned.control == Control::None).then(|| self.store.matcher(&trial.id));
-                    let best = self.best(planned);
-                    let setting = Setting { keep, best, ..self.setting(self.store.checkpoints(&trial.id)) };
-                    self.data(planned).and_then(|dataset| {
-                        execute::execute(planned, &Setting { dataset: &dataset, ..setting }, self.progress)
-                    })
-                }
-            };
-            // What would not read back is a failure now and no surprise later.
-            let outcome = outcome.and_then(|mut numbers| {
-                let found = std::mem::take(&mut numbers.found);
-                let mut filled = filled(trial.clone(), numbers);
-                if !found.is_empty() {
-                    let kept = self.store.keep(&trial.id, &found);
-                    filled.kept = Some(kept.map_err(|error| Failure::Reason(error.to_string()))?);
-                }
-                filled
-                    .check()
-                    .map_err(|it| Failure::Reason(format!("expected {}, found {}", it.expected, it.found)))?;
-                Ok(filled)
-            });
-            match outcome {
-                Ok(filled) => {
-                    self.progress.end(&match planned.scored {
-                        true => headline(&self.experiment.columns, &filled.metrics),
-                        false => "fitted for shortlists".into(),
-                    });
-                    trial = filled;
-                    summary.done += 1;
-                }
-                Err(Failure::Interrupted) => {
-                    self.store.rest()?;
-                    return Ok(End::Interrupted);
-                }
-                Err(Failure::Reason(reason)) => {
-                    self.progress.end(&format!("failed: {reason}"));
-                    summary.failed.push((trial.key(), reason.clone()));
-                    trial.outcome = Outcome::failed(&reason);
-                }
-            }
-            self.add(trial)?;
+    /// If the recording cannot be written.
+    pub fn waits(&mut self, plan: &[Planned], planned: &Planned, summary: &mut Summary) -> Result<Option<Trial>> {
+        let trial = self.head(plan, planned);
+        if self.is_recorded(&trial)? {
+            summary.recorded += 1;
+            self.progress.skip(1);
+            return Ok(None);
         }
-        self.forget_stale(plan);
+        Ok(Some(trial))
+    }
+
+    /// Runs the trials that are made of others.
+    ///
+    /// # Errors
+    /// If the recording cannot be written.
+    pub fn combine_all(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
+        for planned in plan {
+            let Job::Combine(combined) = &planned.job else { continue };
+            let Some(trial) = self.waits(plan, planned, summary)? else { continue };
+            let (begun, too_large) = self.begin(trial, None)?;
+            let outcome = too_large.map_or_else(|| self.combine(plan, planned, combined), Err);
+            if self.record(planned, begun, outcome, summary)? == End::Interrupted {
+                return Ok(End::Interrupted);
+            }
+        }
         Ok(End::Done)
     }
 
-    /// What a trial is fitted and scored on.
+    /// Notes that a trial begins; also why it is passed over, if it is. Its fit has so many threads, all of the run's when not said.
     ///
     /// # Errors
-    /// More training images than there are.
-    pub fn data(&self, planned: &Planned) -> Result<Cow<'a, Dataset>, Failure> {
-        let all = self.dataset.train.images.len();
-        let data = match planned.images {
-            None => Cow::Borrowed(self.dataset),
-            Some(images) if images <= all => Cow::Owned(controls::fewer(self.dataset, images, Seed(planned.seed))),
-            Some(images) => {
-                let wrong =
-                    format!("{TRAINING_IMAGES}: expected at most {all}, which the training split has, found {images}");
-                return Err(Failure::Reason(wrong));
+    /// If the recording cannot be written.
+    pub fn begin(&mut self, trial: Trial, threads: Option<usize>) -> Result<(Begun, Option<Failure>)> {
+        let task = self.progress.begin(&name(&trial));
+        let too_large = self.store.begin(&trial.id)?.then(|| Failure::Reason(TOO_LARGE.into()));
+        Ok((Begun { trial, task, threads }, too_large))
+    }
+
+    /// Records what came of a trial.
+    ///
+    /// # Errors
+    /// If the recording cannot be written.
+    pub fn record(
+        &mut self,
+        planned: &Planned,
+        begun: Begun,
+        outcome: Result<Numbers, Failure>,
+        summary: &mut Summary,
+    ) -> Result<End> {
+        let Begun { mut trial, task, threads } = begun;
+        // What would not read back is a failure now and no surprise later.
+        let outcome = outcome.and_then(|mut numbers| {
+            let found = std::mem::take(&mut numbers.found);
+            let mut filled = filled(trial.clone(), numbers);
+            if !found.is_empty() {
+                let kept = self.store.keep(&trial.id, &found);
+                filled.kept = Some(kept.map_err(|error| Failure::Reason(error.to_string()))?);
             }
-        };
-        Ok(match planned.control {
-            Control::Shuffled => Cow::Owned(controls::shuffled(&data, Seed(planned.seed))),
-            Control::None | Control::Chance => data,
-        })
+            filled.check().map_err(|it| Failure::Reason(format!("expected {}, found {}", it.expected, it.found)))?;
+            Ok(filled)
+        });
+        match outcome {
+            Ok(filled) => {
+                let said = match planned.scored {
+                    true => headline(&self.experiment.columns, &filled.metrics),
+                    false => "fitted for shortlists".into(),
+                };
+                self.progress.end(&task, &said);
+                trial = filled;
+                summary.done += 1;
+            }
+            Err(Failure::Interrupted) => {
+                self.store.rest(&trial.id)?;
+                return Ok(End::Interrupted);
+            }
+            Err(Failure::Memory(reason) | Failure::Reason(reason)) => {
+                self.progress.end(&task, &format!("failed: {reason}"));
+                summary.failed.push((trial.key(), reason.clone()));
+                trial.outcome = Outcome::failed(&reason);
+            }
+        }
+        self.add(trial, threads)?;
+        Ok(End::Done)
     }
 
     /// Whether somebody may look at the row query by query: with one seed of it, unless the run keeps nothing but numbers.
@@ -172,6 +184,7 @@ impl<'a> Bench<'a> {
             dataset: self.dataset,
             protocol: &self.experiment.protocol,
             device: &self.settings.device,
+            threads: rayon::current_num_threads(),
             checkpoints,
             keep: None,
             best: 0,
@@ -180,10 +193,10 @@ impl<'a> Bench<'a> {
     }
 
     /// Records the expectation of a random order, and makes sure that the protocol gives what the table shows.
-    fn chance(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<()> {
+    pub fn chance(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<()> {
         let mut trial = self.row("chance", "chance", json!({}), 0, Control::Chance);
         trial.position = behind(plan);
-        self.progress.begin(&name(&trial));
+        let task = self.progress.begin(&name(&trial));
         if self.is_recorded(&trial)? {
             let recorded = self.store.get(&trial.key());
             recorded.map_or(Ok(()), |trial| self.columns_are_known(plan, &trial.metrics))?;
@@ -194,23 +207,23 @@ impl<'a> Bench<'a> {
         match execute::chance(&self.experiment.protocol, self.dataset) {
             Ok(numbers) => {
                 self.columns_are_known(plan, &numbers.metrics)?;
-                self.progress.end(&headline(&self.experiment.columns, &numbers.metrics));
+                self.progress.end(&task, &headline(&self.experiment.columns, &numbers.metrics));
                 trial = filled(trial, numbers);
                 summary.done += 1;
             }
             Err(failure) => {
                 let reason = failure.to_string();
-                self.progress.end(&format!("failed: {reason}"));
+                self.progress.end(&task, &format!("failed: {reason}"));
                 summary.failed.push((trial.key(), reason.clone()));
                 trial.outcome = Outcome::failed(&reason);
             }
         }
-        self.add(trial)
+        self.add(trial, None)
     }
 
     /// Records a trial that was run now.
-    fn add(&mut self, mut trial: Trial) -> Result<()> {
-        trial.origin = Some(Origin::of(self.store.manifest(), machine::now()));
+    fn add(&mut self, mut trial: Trial, fit_threads: Option<usize>) -> Result<()> {
+        trial.origin = Some(Origin { fit_threads, ..Origin::of(self.store.manifest(), machine::now()) });
         Ok(self.store.add(trial)?)
     }
 
@@ -253,7 +266,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Drops what the recording holds of this experiment and dataset and the experiment, as it is now, would not give.
-    fn forget_stale(&mut self, plan: &[Planned]) {
+    pub fn forget_stale(&mut self, plan: &[Planned]) {
         let wanted = |found: &Trial| {
             let same = |planned: &&Planned| {
                 (planned.position, &planned.label, &planned.swept, planned.control)
@@ -355,6 +368,27 @@ impl<'a> Bench<'a> {
             kept: None,
         }
     }
+}
+
+/// What a trial is fitted and scored on, of a dataset.
+///
+/// # Errors
+/// More training images than there are.
+pub fn data<'a>(whole: &'a Dataset, planned: &Planned) -> Result<Cow<'a, Dataset>, Failure> {
+    let all = whole.train.images.len();
+    let data = match planned.images {
+        None => Cow::Borrowed(whole),
+        Some(images) if images <= all => Cow::Owned(controls::fewer(whole, images, Seed(planned.seed))),
+        Some(images) => {
+            let wrong =
+                format!("{TRAINING_IMAGES}: expected at most {all}, which the training split has, found {images}");
+            return Err(Failure::Reason(wrong));
+        }
+    };
+    Ok(match planned.control {
+        Control::Shuffled => Cow::Owned(controls::shuffled(&data, Seed(planned.seed))),
+        Control::None | Control::Chance => data,
+    })
 }
 
 /// The position behind all rows, which is that of chance.

@@ -90,7 +90,7 @@ impl Bench<'_> {
                     return Ok(End::Interrupted);
                 }
                 let start = Instant::now();
-                match execute::apart(&row.planned.label, || row.round(&clock, &setting)) {
+                match execute::apart(&row.planned.label, setting.threads, || row.round(&clock, &setting)) {
                     Ok(timings) => {
                         row.add(timings);
                         if start.elapsed() > clock.patience {
@@ -98,7 +98,7 @@ impl Bench<'_> {
                         }
                     }
                     Err(Failure::Interrupted) => return Ok(End::Interrupted),
-                    Err(Failure::Reason(reason)) => row.state = State::Failed(reason),
+                    Err(Failure::Memory(reason) | Failure::Reason(reason)) => row.state = State::Failed(reason),
                 }
             }
         }

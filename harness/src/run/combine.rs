@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use xmbench_methods::{Matcher, Method, Similarity};
+use xmbench_methods::{Matcher, Method, Similarity, train::heap};
 
 use super::{
     Planned,
-    bench::{Bench, name},
+    bench::{Bench, data, name},
     execute::{self, Failure, Numbers, Setting},
-    machine,
     plan::{Combined, Job},
     score::Encoded,
 };
@@ -97,7 +96,7 @@ impl Bench<'_> {
         let parts = combined.members().into_iter().map(|place| Ok((place, self.part(plan, planned, place)?)));
         let parts: Vec<(usize, Part)> = parts.collect::<Result<_, Failure>>()?;
         let setting = Setting { best: self.best(planned), ..self.setting(PathBuf::new()) };
-        execute::apart(&planned.label, || measure(&parts, combined, &setting))
+        execute::apart(&planned.label, setting.threads, || measure(&parts, combined, &setting))
     }
 
     /// A row that takes part, fitted again if its matcher is not there.
@@ -120,16 +119,19 @@ impl Bench<'_> {
             );
             self.progress.say(&line);
             let checkpoints = self.store.checkpoints_again(&id);
-            let dataset = &*self.data(&member)?;
+            let dataset = &*data(self.dataset, &member)?;
             let setting = Setting { dataset, keep: Some(folder.clone()), ..self.setting(checkpoints.clone()) };
-            let fitted = execute::fit_again(&member, &setting, self.progress);
+            let mut task = self.progress.begin(&name(&head));
+            let fitted = execute::fit_again(&member, &setting, &mut self.progress.of(&mut task));
             if !matches!(fitted, Err(Failure::Interrupted)) {
                 // What is left of them costs room and nothing else.
                 let _ = std::fs::remove_dir_all(&checkpoints);
             }
             fitted.map_err(|failure| match failure {
                 Failure::Interrupted => Failure::Interrupted,
-                Failure::Reason(reason) => wrong(format!("could not be fitted again: {reason}")),
+                Failure::Memory(reason) | Failure::Reason(reason) => {
+                    wrong(format!("could not be fitted again: {reason}"))
+                }
             })?;
         }
         Ok(Part { name: row(&member), method, folder })
@@ -142,10 +144,9 @@ fn row(planned: &Planned) -> String {
 }
 
 fn measure(parts: &[(usize, Part)], combined: &Combined, setting: &Setting<'_>) -> Result<Numbers, Failure> {
-    let before = machine::forget_peak();
     together(parts, combined, setting, |encoded, compared| {
         let evaluation = encoded.evaluate(setting.protocol, compared, setting.best)?;
-        let peak_memory = machine::peak_memory().saturating_sub(before);
+        let peak_memory = heap::most();
         let (bytes_per_item, unified) = (encoded.bytes_per_item(), encoded.unified());
         Ok(Numbers { peak_memory, bytes_per_item, unified, ..Numbers::from(evaluation) })
     })
@@ -166,7 +167,9 @@ pub fn together<T>(
     for (_, part) in parts {
         let wrong = |error: xmbench_methods::Error| match Failure::from(error) {
             Failure::Interrupted => Failure::Interrupted,
-            Failure::Reason(reason) => Failure::Reason(format!("row `{}`, which it is made of: {reason}", part.name)),
+            Failure::Memory(reason) | Failure::Reason(reason) => {
+                Failure::Reason(format!("row `{}`, which it is made of: {reason}", part.name))
+            }
         };
         let matcher = part.method.load(&part.folder, setting.device).map_err(wrong)?;
         encoded.add(&*matcher).map_err(wrong)?;

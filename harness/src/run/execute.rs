@@ -1,5 +1,5 @@
-//! One trial: fit, encode, score; what retrieval takes is measured later (`clock`). In a thread of its own with a large stack (autograd walks its graph recursively),
-//! so that a panic inside a method ends the trial and not the run.
+//! One trial: fit, encode, score; what retrieval takes is measured later (`clock`). On threads of its own, so that others find room
+//! beside it, and that a panic inside a method ends the trial and not the run.
 
 use std::{
     collections::BTreeMap,
@@ -13,10 +13,11 @@ use xmbench_datasets::{Dataset, random::Seed};
 use xmbench_methods::{
     Error, Matcher, Method, Run, Training,
     method::{Epoch, Observer},
+    train,
 };
 
 use super::{
-    Planned, deep, machine,
+    Planned,
     plan::Job,
     score::{Encoded, split, validate},
 };
@@ -33,6 +34,8 @@ pub struct Setting<'a> {
     pub protocol: &'a Protocol,
     /// Where tensors live.
     pub device: &'a Device,
+    /// Threads that it has.
+    pub threads: usize,
     /// Where checkpoints go and are looked for.
     pub checkpoints: PathBuf,
     /// Where the fitted matcher is kept, if it is needed later.
@@ -77,6 +80,8 @@ pub struct Numbers {
 pub enum Failure {
     /// The run was stopped from outside.
     Interrupted,
+    /// It asks for more memory than there is for it.
+    Memory(String),
     /// The reason as it is printed.
     Reason(String),
 }
@@ -85,7 +90,7 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Interrupted => "interrupted",
-            Self::Reason(reason) => reason,
+            Self::Memory(reason) | Self::Reason(reason) => reason,
         })
     }
 }
@@ -94,6 +99,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::Interrupted => Self::Interrupted,
+            error @ Error::Memory { .. } => Self::Memory(error.to_string()),
             other => Self::Reason(other.to_string()),
         }
     }
@@ -108,7 +114,7 @@ pub fn execute(
     setting: &Setting<'_>,
     observer: &mut (dyn Observer + Send),
 ) -> Result<Numbers, Failure> {
-    apart(&planned.label, || measure(planned, setting, observer))
+    apart(&planned.label, setting.threads, || measure(planned, setting, observer))
 }
 
 /// Fits the method of a trial once more and keeps the matcher where the setting says; nothing is scored or timed.
@@ -120,23 +126,26 @@ pub fn fit_again(
     setting: &Setting<'_>,
     observer: &mut (dyn Observer + Send),
 ) -> Result<(), Failure> {
-    apart(&planned.label, || {
+    apart(&planned.label, setting.threads, || {
         let chosen = fitted(planned, setting, observer)?;
         setting.keep.as_deref().map_or(Ok(()), |folder| keep(&*chosen.fit.matcher, folder))
     })
 }
 
-/// Works in a thread of its own; a panic is a failure.
+/// Works on so many threads of its own; a panic is a failure.
 ///
 /// # Errors
 /// The work's own.
-pub fn apart<T: Send>(name: &str, work: impl FnOnce() -> Result<T, Failure> + Send) -> Result<T, Failure> {
-    deep(name, work).unwrap_or_else(|reason| Err(Failure::Reason(reason)))
+pub fn apart<T: Send>(
+    name: &str,
+    threads: usize,
+    work: impl FnOnce() -> Result<T, Failure> + Send,
+) -> Result<T, Failure> {
+    train::apart::apart(name, threads, work).unwrap_or_else(|reason| Err(Failure::Reason(reason)))
 }
 
 fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observer + Send)) -> Result<Numbers, Failure> {
     let Setting { dataset, protocol, .. } = setting;
-    let before = machine::forget_peak();
     let Chosen { fit: Fit { matcher, seconds, history }, rejected, selected, scores } =
         fitted(planned, setting, observer)?;
     let mut encoded = Encoded::of(dataset, protocol)?;
@@ -149,7 +158,7 @@ fn measure(planned: &Planned, setting: &Setting<'_>, observer: &mut (dyn Observe
     if !scores.is_empty() {
         evaluation.curves.insert(SELECTION.into(), scores);
     }
-    let peak_memory = machine::peak_memory().saturating_sub(before);
+    let peak_memory = train::heap::most();
     setting.goes_on()?;
     let fit = |phase: &str, seconds: f64| {
         let items = dataset.train.pairs.all().len();

@@ -45,20 +45,6 @@ pub fn circumstances() -> Manifest {
     }
 }
 
-/// Peak resident memory of this process since the last [`forget_peak`], bytes; 0 where the system does not say.
-pub fn peak_memory() -> u64 {
-    kibibytes("/proc/self/status", "VmHWM:") * 1024
-}
-
-/// Starts the peak anew from what is in use now, where the system allows it, and says how much that is: what a trial adds is its peak
-/// beyond it.
-pub fn forget_peak() -> u64 {
-    xmbench_methods::train::memory::release();
-    // Without it the peak is that of the whole process, which still bounds the trial's.
-    let _ = fs::write("/proc/self/clear_refs", "5");
-    kibibytes("/proc/self/status", "VmRSS:") * 1024
-}
-
 /// Processes that run or wait for a processor, the mean of the last minute, in hundredths; where the system says it.
 pub fn load() -> Option<u32> {
     let text = fs::read_to_string("/proc/loadavg").ok()?;
@@ -120,13 +106,5 @@ mod tests {
         ] {
             assert_eq!(utc(seconds), wanted);
         }
-    }
-
-    #[test]
-    fn a_peak_is_at_least_what_is_touched() {
-        let before = peak_memory();
-        let touched = vec![1u8; 64 << 20];
-        assert!(touched.iter().map(|&byte| u64::from(byte)).sum::<u64>() == 64 << 20);
-        assert!(before == 0 || peak_memory() >= 64 << 20);
     }
 }

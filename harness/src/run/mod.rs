@@ -1,20 +1,21 @@
 //! From experiments to recorded trials.
 //!
 //! [`Experiment`] reads the TOML, [`plan()`] multiplies its grids out and checks every parameter, [`sweep()`] opens each dataset
-//! once and runs what is not recorded yet, [`execute`] fits, encodes, scores and times one trial. Rows that are made of fitted rows
-//! are planned in `stages` and run in `combine`.
+//! once and runs what is not recorded yet: `fits` has so many trials under way at a time, each of which [`execute`] fits, encodes and
+//! scores, and `clock` measures them when all are through. Rows that are made of fitted rows are planned in `stages` and run in
+//! `combine`.
 
 mod bench;
 pub mod builtin;
 mod clock;
 mod combine;
-mod deep;
 pub mod device;
 pub mod entry;
 pub mod execute;
 pub mod experiment;
 mod explain;
 mod files;
+mod fits;
 pub mod machine;
 mod methods;
 pub mod plan;
@@ -30,10 +31,10 @@ pub mod tune;
 pub mod tuned;
 
 pub use bench::name;
-pub use deep::deep;
 pub use experiment::Experiment;
 pub use explain::explain;
 pub use files::Places;
+pub use fits::side_by_side;
 pub use methods::Methods;
 pub use plan::{Combined, Job, Planned, plan};
 pub use profile::Profile;

@@ -18,9 +18,19 @@ pub struct Progress {
     bar: ProgressBar,
     plain: bool,
     total: u64,
-    current: String,
+}
+
+/// A trial that is under way.
+pub struct Task {
+    label: String,
     began: Instant,
     last: Instant,
+}
+
+/// Hears of one trial and shows it.
+pub struct Heard<'a> {
+    progress: &'a Progress,
+    task: &'a mut Task,
 }
 
 impl Progress {
@@ -34,26 +44,31 @@ impl Progress {
             bar.set_style(ProgressStyle::with_template(style).expect("the template is well-formed"));
             bar.enable_steady_tick(Duration::from_millis(500));
         }
-        let now = Instant::now();
-        Self { bar, plain: !terminal && !quiet, total: total as u64, current: String::new(), began: now, last: now }
+        Self { bar, plain: !terminal && !quiet, total: total as u64 }
     }
 
     /// A trial begins.
-    pub fn begin(&mut self, label: &str) {
-        self.current = output::plain(label).into_owned();
-        (self.began, self.last) = (Instant::now(), Instant::now());
-        self.bar.set_message(self.current.clone());
+    pub fn begin(&self, label: &str) -> Task {
+        let label = output::plain(label).into_owned();
+        self.bar.set_message(label.clone());
+        let now = Instant::now();
+        Task { label, began: now, last: now }
+    }
+
+    /// What hears of a trial.
+    pub fn of<'a>(&'a self, task: &'a mut Task) -> Heard<'a> {
+        Heard { progress: self, task }
     }
 
     /// A trial is over; `outcome` is what is worth saying of it.
-    pub fn end(&mut self, outcome: &str) {
+    pub fn end(&self, task: &Task, outcome: &str) {
         self.bar.inc(1);
-        let seconds = self.began.elapsed().as_secs_f64();
-        self.say(&format!("[{}/{}] {}: {outcome} ({seconds:.1} s)", self.bar.position(), self.total, self.current));
+        let seconds = task.began.elapsed().as_secs_f64();
+        self.say(&format!("[{}/{}] {}: {outcome} ({seconds:.1} s)", self.bar.position(), self.total, task.label));
     }
 
     /// Trials need not run.
-    pub fn skip(&mut self, trials: usize) {
+    pub fn skip(&self, trials: usize) {
         self.bar.inc(trials as u64);
     }
 
@@ -70,17 +85,20 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
 
+impl Heard<'_> {
     fn within(&mut self, message: &str) {
-        if self.plain && self.last.elapsed() >= BETWEEN {
-            self.last = Instant::now();
-            output::progress(&format!("        {}: {message}", self.current));
+        let Self { progress, task } = self;
+        if progress.plain && task.last.elapsed() >= BETWEEN {
+            task.last = Instant::now();
+            output::progress(&format!("        {}: {message}", task.label));
         }
-        self.bar.set_message(format!("{}: {message}", self.current));
+        progress.bar.set_message(format!("{}: {message}", task.label));
     }
 }
 
-impl Observer for Progress {
+impl Observer for Heard<'_> {
     fn step(&mut self, done: usize, total: usize, loss: f64) {
         self.within(&format!("step {done} of {total}, loss {loss:.4}"));
     }

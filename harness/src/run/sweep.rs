@@ -10,6 +10,7 @@ use super::{
     Experiment, Planned, Profile, Progress,
     bench::{Bench, End},
     entry::DatasetEntry,
+    fits::{User, fit_all},
     plan::Job,
     stated::stated,
 };
@@ -34,6 +35,34 @@ pub struct Settings {
     pub allow_commands: bool,
     /// Whether nothing but numbers is kept: neither what stands first for each query nor matchers.
     pub lean: bool,
+    /// Trials that are fitted side by side, which share the threads.
+    pub jobs: usize,
+}
+
+/// What the experiments on a dataset share.
+pub struct Desk<'a> {
+    /// What they call the dataset.
+    pub label: &'a str,
+    /// The dataset.
+    pub dataset: &'a Dataset,
+    /// What holds for every trial.
+    pub settings: &'a Settings,
+    /// Where trials are recorded.
+    pub store: &'a mut Store,
+    /// Where they are shown.
+    pub progress: &'a Progress,
+    /// Set from outside to stop.
+    pub stop: &'a AtomicBool,
+    /// Trials that are fitted side by side.
+    pub jobs: usize,
+}
+
+impl Desk<'_> {
+    /// One of them.
+    pub fn bench<'b>(&'b mut self, experiment: &'b Experiment) -> Bench<'b> {
+        let Self { label, dataset, settings, store, progress, stop, jobs: _ } = self;
+        Bench { experiment, label: label.to_string(), dataset, settings, store, progress, stop }
+    }
 }
 
 /// When what encoding and search take is measured.
@@ -74,7 +103,7 @@ pub fn sweep(
     work: &[Work<'_>],
     settings: &Settings,
     store: &mut Store,
-    progress: &mut Progress,
+    progress: &Progress,
     stop: &AtomicBool,
 ) -> Result<Summary> {
     let mut summary = Summary::default();
@@ -96,11 +125,19 @@ pub fn sweep(
             entries.push(entry);
         }
     }
+    let mut jobs = settings.jobs;
+    if store.had_too_many() {
+        progress.say(
+            "the system ended the last run for want of memory while several trials were fitted side by side; this one fits them one \
+             after another",
+        );
+        jobs = 1;
+    }
     for entry in entries {
         let users = work.iter().filter(|(experiment, _)| experiment.datasets.contains(entry));
         let label = entry.label();
         let on = |plan: &[Planned]| -> Vec<Planned> { plan.iter().map(|planned| planned.on(&label)).collect() };
-        let users: Vec<(&Experiment, Vec<Planned>)> = users.map(|(experiment, plan)| (*experiment, on(plan))).collect();
+        let users: Vec<User<'_>> = users.map(|(experiment, plan)| (*experiment, on(plan))).collect();
         let dataset = match open(entry, settings) {
             Ok(dataset) => dataset,
             Err(error) if settings.require_data => {
@@ -127,30 +164,44 @@ pub fn sweep(
         store.note(|manifest| {
             manifest.datasets.insert(entry.label(), note_of_dataset(&dataset));
         })?;
-        let mut ended = End::Done;
-        // What one experiment fits another may be made of: nothing is forgotten before all are through.
-        for (clocks, (experiment, plan)) in
-            [false, true].into_iter().flat_map(|clocks| users.iter().map(move |it| (clocks, it)))
-        {
-            if ended == End::Interrupted || (clocks && settings.clock != Clocking::Now) {
-                continue;
-            }
-            let (label, dataset) = (entry.label(), &dataset);
-            let mut bench = Bench { experiment, label, dataset, settings, store, progress, stop };
-            ended = if clocks { bench.clock(plan)? } else { bench.run(plan, &mut summary)? };
-        }
-        if ended == End::Interrupted {
+        let mut desk = Desk { label: &label, dataset: &dataset, settings, store, progress, stop, jobs };
+        if on_dataset(&mut desk, &users, &mut summary)? == End::Interrupted {
             summary.interrupted = true;
             return Ok(summary);
         }
-        if settings.clock != Clocking::Later {
-            for (experiment, plan) in &users {
-                let (label, dataset) = (entry.label(), &dataset);
-                Bench { experiment, label, dataset, settings, store, progress, stop }.forget_matchers(plan)?;
+    }
+    Ok(summary)
+}
+
+/// Everything on one dataset. What one experiment fits another may be made of: all are fitted before anything is made of them, and nothing
+/// is forgotten before all are through.
+fn on_dataset(desk: &mut Desk<'_>, users: &[User<'_>], summary: &mut Summary) -> Result<End> {
+    for (experiment, plan) in users {
+        desk.bench(experiment).chance(plan, summary)?;
+    }
+    if fit_all(desk, users, summary)? == End::Interrupted {
+        return Ok(End::Interrupted);
+    }
+    for (experiment, plan) in users {
+        let mut bench = desk.bench(experiment);
+        if bench.combine_all(plan, summary)? == End::Interrupted {
+            return Ok(End::Interrupted);
+        }
+        bench.forget_stale(plan);
+    }
+    if desk.settings.clock == Clocking::Now {
+        for (experiment, plan) in users {
+            if desk.bench(experiment).clock(plan)? == End::Interrupted {
+                return Ok(End::Interrupted);
             }
         }
     }
-    Ok(summary)
+    if desk.settings.clock != Clocking::Later {
+        for (experiment, plan) in users {
+            desk.bench(experiment).forget_matchers(plan)?;
+        }
+    }
+    Ok(End::Done)
 }
 
 /// Refuses an experiment that runs programs: it may come from anybody.
@@ -220,6 +271,7 @@ mod tests {
             clock: Clocking::Never,
             allow_commands: false,
             lean: true,
+            jobs: 1,
         };
         for name in ["precomp", "wiki", "mnist-halves", "mfeat"] {
             assert!(is_absent(&open(&entry(name), &settings(None)).unwrap_err()));

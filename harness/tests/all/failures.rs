@@ -125,11 +125,11 @@ fn a_failure_is_a_row_with_its_reason_and_the_run_goes_on() {
         clock: Clocking::Now,
         allow_commands: false,
         lean: true,
+        jobs: 2,
     };
     let stop = AtomicBool::new(false);
-    let run = |store: &mut Store| {
-        sweep(&[(&experiment, &trials)], &settings, store, &mut Progress::new(0, true), &stop).unwrap()
-    };
+    let run =
+        |store: &mut Store| sweep(&[(&experiment, &trials)], &settings, store, &Progress::new(0, true), &stop).unwrap();
     let summary = run(&mut store);
     assert_eq!((summary.done, summary.failed.len()), (3, 7));
     store.seal().unwrap();

@@ -1,5 +1,6 @@
 //! The tests of the whole crate: one program, so that it is linked once.
 
+mod beside;
 mod cli;
 #[cfg(unix)]
 mod command;

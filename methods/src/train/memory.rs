@@ -33,6 +33,23 @@ pub fn limit() -> u64 {
     }
 }
 
+/// A limit for each of so many that work side by side, until this is dropped.
+#[must_use]
+pub struct Shared(u64);
+
+/// Shares the limit among so many.
+pub fn shared(among: usize) -> Shared {
+    let whole = limit();
+    set_limit(whole / among.max(1) as u64);
+    Shared(whole)
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        set_limit(self.0);
+    }
+}
+
 /// Memory of the machine, or what its control group leaves of it; none where the system does not say.
 fn machine() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();

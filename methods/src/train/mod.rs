@@ -4,8 +4,10 @@
 //! several, each a loss and a move of the weights that it is given. The end of an epoch is validated, written down and, if the run
 //! keeps checkpoints, saved so that an interrupted training goes on to the same bits.
 
+pub mod apart;
 mod checkpoint;
 mod collapse;
+pub mod heap;
 pub mod memory;
 mod optimiser;
 mod phase;
@@ -28,9 +30,6 @@ use crate::{
     method::Epoch,
     nn::{Weights, backward},
 };
-
-/// Stack of the training thread: candle walks the graph of a loss by recursion.
-const STACK: usize = 256 << 20;
 
 /// Where in the training a step stands.
 pub struct Step {
@@ -137,14 +136,7 @@ pub fn train(
 ) -> Result<()> {
     schedule.check("training")?;
     memory::keep();
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("training".into())
-            .stack_size(STACK)
-            .spawn_scoped(scope, || train_here(model, training, schedule, run))
-            .map_err(Error::io("the training thread"))?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    apart::deep(|| train_here(model, training, schedule, run))
 }
 
 fn train_here(model: &mut dyn Model, training: &Training<'_>, schedule: &Schedule, run: &mut Run<'_>) -> Result<()> {

@@ -85,7 +85,7 @@ impl Fit<'_> {
         rungs: &[usize],
         observer: &mut (dyn Observer + Send),
     ) -> Result<(Judged, f64), Failure> {
-        apart("tuning", || self.judge_here(epochs, rungs, observer))
+        apart("tuning", rayon::current_num_threads(), || self.judge_here(epochs, rungs, observer))
     }
 
     fn judge_here(

@@ -124,7 +124,7 @@ struct Row<'a> {
 /// # Errors
 /// An experiment that cannot be planned, rows that it does not have, or a journal that cannot be read or written. A row that cannot be
 /// tuned is no error: it is told with its reason.
-pub fn tune(request: &Request<'_>, progress: &mut Progress) -> Result<Found> {
+pub fn tune(request: &Request<'_>, progress: &Progress) -> Result<Found> {
     let experiment = Experiment { tuned: None, seeds: vec![request.seed], ..request.experiment.clone() };
     let plan = plan(&experiment, request.methods)?;
     let (rows, meant) = rows(request, &experiment, &plan)?;

@@ -39,7 +39,7 @@ impl From<Failure> for Left {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Interrupted => Self::Stopped,
-            Failure::Reason(reason) => Self::Reason(reason),
+            Failure::Memory(reason) | Failure::Reason(reason) => Self::Reason(reason),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Search<'_> {
     ///
     /// # Errors
     /// A journal that cannot be written. Why the row is not tuned, if it is not, is the inner one.
-    pub fn row(&mut self, row: &Row<'_>, progress: &mut Progress) -> Result<Result<TunedRow, Left>> {
+    pub fn row(&mut self, row: &Row<'_>, progress: &Progress) -> Result<Result<TunedRow, Left>> {
         let varied: Vec<&str> = row.planned.swept.keys().map(String::as_str).collect();
         let ranges = draw::ranges(row.method, row.entry, &varied, row.present);
         if ranges.is_empty() {
@@ -142,12 +142,12 @@ impl Search<'_> {
         ranges: &BTreeMap<String, Domain>,
         [setting, rung]: [usize; 2],
         stops: &[usize],
-        progress: &mut Progress,
+        progress: &Progress,
     ) -> Result<Result<Line, Left>> {
         let epochs = stops[rung];
         let name = row.planned.row();
         let trials = self.request.trials;
-        progress.begin(&format!(
+        let mut task = progress.begin(&format!(
             "{} {}: {name}, setting {} of {trials}, {epochs} epochs",
             self.experiment.name,
             self.entry.label(),
@@ -174,11 +174,11 @@ impl Search<'_> {
             checkpoints: self.checkpoints(row, params),
             stop: self.request.stop,
         };
-        let (judged, seconds) = match fit.judge(epochs, stops, progress) {
+        let (judged, seconds) = match fit.judge(epochs, stops, &mut progress.of(&mut task)) {
             Ok(judged) => judged,
             Err(failure) => {
-                if let Failure::Reason(reason) = &failure {
-                    progress.end(&format!("failed: {reason}"));
+                if let Failure::Memory(reason) | Failure::Reason(reason) = &failure {
+                    progress.end(&task, &format!("failed: {reason}"));
                 }
                 return Ok(Err(failure.into()));
             }
@@ -187,10 +187,11 @@ impl Search<'_> {
             Judged::Score(score) => (Some(score), None),
             Judged::Failed(reason) => (None, Some(reason)),
         };
-        progress.end(&match (&validation, &failed) {
+        let said = match (&validation, &failed) {
             (Some(score), _) => format!("validation {score:.3}"),
             (None, reason) => format!("cannot be fitted: {}", reason.as_deref().unwrap_or_default()),
-        });
+        };
+        progress.end(&task, &said);
         let line = Line {
             id,
             row: name,
