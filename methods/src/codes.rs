@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::{D, DType, Tensor};
 use xmbench_datasets::Matrix;
 
-use crate::{Result, nn::cross::Direction};
+use crate::{Error, Result, nn::cross::Direction};
 
 /// The codes of a list of items.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +81,17 @@ pub trait PairScorer: Send + Sync {
     fn attention(&self, _images: &Codes, _image: usize, _texts: &Codes, _text: usize) -> Result<Vec<AttentionMap>> {
         Ok(Vec::new())
     }
+}
+
+/// Checks that there is room for the scores of so many images and texts.
+///
+/// # Errors
+/// If there is not.
+pub fn has_room(out: &[f32], images: usize, texts: usize) -> Result<()> {
+    if out.len() == images * texts {
+        return Ok(());
+    }
+    Err(Error::Numeric(format!("expected room for {images} times {texts} scores, found {}", out.len())))
 }
 
 /// How much each vector of one side saw of each of the other, for one image and one text.
@@ -170,6 +181,16 @@ impl Bits {
 }
 
 impl Fragments {
+    /// The largest number that [`Fragments::numbers`] takes: up to it every whole number is an f32.
+    pub const LARGEST: usize = 1 << 24;
+
+    /// Items that are numbers: fragments of width 1, one an item; none if a number is larger than [`Fragments::LARGEST`].
+    pub fn numbers(numbers: impl IntoIterator<Item = usize>) -> Option<Self> {
+        let exact = |number: usize| (number <= Self::LARGEST).then_some(number as f32);
+        let data: Vec<f32> = numbers.into_iter().map(exact).collect::<Option<_>>()?;
+        Some(Self { dim: 1, offsets: (0..=data.len()).collect(), data })
+    }
+
     /// Number of items.
     pub fn len(&self) -> usize {
         self.offsets.len() - 1

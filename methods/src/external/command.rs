@@ -39,8 +39,6 @@ mod pairs;
 mod process;
 mod view;
 
-pub(super) use self::pairs::EXACT;
-
 use std::{
     fs,
     ops::Range,
@@ -58,7 +56,9 @@ use xmbench_datasets::{Features, Images, Matrix, Texts, arrays::Array, random::S
 
 use self::{pairs::Pairs, process::Call};
 use super::given::{Compare, binary, real};
-use crate::{Codes, Error, Matcher, Method, PairScorer, Result, Run, Similarity, Training, card::Card, params};
+use crate::{
+    Codes, Error, Matcher, Method, PairScorer, Result, Run, Similarity, Training, card::Card, codes::has_room, params,
+};
 
 /// The method.
 pub struct Command;
@@ -339,8 +339,7 @@ impl Fitted {
 
     /// What the program wrote, with item `order[k]` in row `k`, in the order of the items.
     fn codes(&self, array: Array, order: &[usize]) -> Result<Codes> {
-        let mut rows = vec![0; order.len()];
-        order.iter().enumerate().for_each(|(row, &item)| rows[item] = row);
+        let rows = view::rows(order);
         if self.params.similarity == Compare::Hamming {
             return Ok(Codes::Binary(binary(&array, &rows, self.params.code_bits)?));
         }
@@ -385,10 +384,7 @@ impl PairScorer for Fitted {
         columns: Range<usize>,
         out: &mut [f32],
     ) -> Result<()> {
-        if rows.len() * columns.len() != out.len() {
-            let room = format!("room for {} times {} scores", rows.len(), columns.len());
-            return Err(Error::Numeric(format!("command: expected {room}, found {}", out.len())));
-        }
+        has_room(out, rows.len(), columns.len())?;
         if out.is_empty() {
             return Ok(());
         }

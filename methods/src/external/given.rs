@@ -51,10 +51,9 @@ use xmbench_datasets::{
 
 pub(super) use self::codes::binary;
 use self::rows::{Asked, Side};
-use super::command::EXACT;
 use crate::{
     Codes, Error, Fragments, Matcher, Method, PairScorer, Result, Run, Similarity, Training, card::Card,
-    linalg::distance::Distance, params,
+    codes::has_room, linalg::distance::Distance, params,
 };
 
 /// The method.
@@ -285,13 +284,13 @@ pub(super) fn real(array: Array, what: &str) -> Result<Array> {
     Err(xmbench_datasets::Error::content(array.path(), "", expected, found, next).into())
 }
 
-/// Numbers as fragments of width 1, one an item.
+/// Row or column numbers as codes.
 fn numbers(rows: &[usize]) -> Result<Codes> {
-    if let Some(row) = rows.iter().find(|&&row| row > EXACT) {
-        return Err(Error::Numeric(format!("given: expected row and column numbers up to {EXACT}, found {row}")));
-    }
-    let data = rows.iter().map(|&row| row as f32).collect();
-    Ok(Codes::Fragments(Fragments { dim: 1, offsets: (0..=rows.len()).collect(), data }))
+    let wrong = || {
+        let (most, largest) = (Fragments::LARGEST, rows.iter().max().unwrap_or(&0));
+        Error::Numeric(format!("given: expected row and column numbers up to {most}, found {largest}"))
+    };
+    Fragments::numbers(rows.iter().copied()).map(Codes::Fragments).ok_or_else(wrong)
 }
 
 impl Matcher for Fitted {
@@ -332,14 +331,7 @@ impl PairScorer for Scores {
     ) -> Result<()> {
         let Self(array) = self;
         let (rows, columns) = (places(images, rows, array.rows())?, places(texts, columns, array.cols())?);
-        if out.len() != rows.len() * columns.len() {
-            return Err(Error::Numeric(format!(
-                "given: expected room for {} times {} scores, found {}",
-                rows.len(),
-                columns.len(),
-                out.len()
-            )));
-        }
+        has_room(out, rows.len(), columns.len())?;
         let Some(&first) = columns.first() else { return Ok(()) };
         // In the dataset's order, which is the usual one, a row of the shard lies in one piece.
         let whole = columns.iter().zip(first..).all(|(&column, next)| column == next);

@@ -10,10 +10,8 @@ use std::{
 
 use xmbench_datasets::{Checksum, Hasher, arrays::Array, files};
 
+use super::view::rows;
 use crate::{Codes, Error, Fragments, Result};
-
-/// The largest number up to which every whole number is an f32.
-pub const EXACT: usize = 1 << 24;
 
 /// Items of one side that a program was given to read.
 pub struct Asked {
@@ -56,18 +54,14 @@ impl Pairs {
             }
             None => {
                 let start = known.last().map_or(0, |asked| asked.start + asked.rows.len());
-                let mut rows = vec![0; order.len()];
-                order.iter().enumerate().for_each(|(row, &item)| rows[item] = row);
-                known.push(Asked { folder, content, start, rows });
+                known.push(Asked { folder, content, start, rows: rows(order) });
                 start
             }
         };
         let end = start + order.len();
-        if end > EXACT {
-            return Err(Error::Numeric(format!("command: expected at most {EXACT} {side} to score, found {end}")));
-        }
-        let data = (start..end).map(|number| number as f32).collect();
-        Ok(Codes::Fragments(Fragments { dim: 1, offsets: (0..=order.len()).collect(), data }))
+        let most = Fragments::LARGEST;
+        let wrong = || Error::Numeric(format!("command: expected at most {most} {side} to score, found {end}"));
+        Fragments::numbers(start..end).map(Codes::Fragments).ok_or_else(wrong)
     }
 
     /// The place of those among whom the given items are, and their rows in the view.

@@ -11,6 +11,13 @@ use xmbench_datasets::{Features, Images, Pairs, Texts};
 
 use crate::{Error, Result};
 
+/// The row that each item has where row `k` is item `order[k]`.
+pub fn rows(order: &[usize]) -> Vec<usize> {
+    let mut rows = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(row, &item)| rows[item] = row);
+    rows
+}
+
 /// `images.npy` and `fragments.npy`, in the given order of items.
 pub fn images(folder: &Path, images: &Images, order: Option<&[usize]>) -> Result<()> {
     let order = of(order, images.len());

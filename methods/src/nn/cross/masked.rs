@@ -22,13 +22,14 @@ use super::{
     Aggregation, Attention, Block, Contexts, Direction, Interaction, Padded, Pairing, Real, Relevance, Side, Stack,
     fragments, keep,
     kernel::{Tile, grams, tiles},
-    pairs::{has_room, padded, turn},
+    pairs::{padded, turn},
     panel::{Context, Panel, Scratch, aggregate, dot, larger, normalise, project, relate, sum_squares},
     real::vectorised,
     relevance_from_grams, similarities, soften,
 };
 use crate::{
     AttentionMap, Codes, Error, PairScorer, Result,
+    codes::has_room,
     linalg::gemm::{Mat, MatMut, gemm_serial},
 };
 

@@ -18,6 +18,7 @@ use rayon::prelude::*;
 use super::{Direction, Padded};
 use crate::{
     AttentionMap, Codes, Error, Fragments, PairScorer, Result,
+    codes::has_room,
     nn::{Lengths, lengths::index},
 };
 
@@ -351,17 +352,6 @@ pub fn fragments<'a>(images: &'a Codes, texts: &'a Codes) -> Result<(&'a Fragmen
         (Codes::Fragments(images), Codes::Fragments(texts)) => Ok((images, texts)),
         _ => Err(Error::Numeric("fragments are compared with fragments; encode both sides with this matcher".into())),
     }
-}
-
-/// Checks that there is room for the scores of so many images and texts.
-///
-/// # Errors
-/// If there is not.
-pub(super) fn has_room(out: &[f32], images: usize, texts: usize) -> Result<()> {
-    if out.len() == images * texts {
-        return Ok(());
-    }
-    Err(Error::Numeric(format!("expected room for {images} times {texts} scores, found {}", out.len())))
 }
 
 /// Writes scores `[contexts, queries]` as `[images, texts]`.

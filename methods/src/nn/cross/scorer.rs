@@ -2,12 +2,8 @@
 
 use std::ops::Range;
 
-use super::{
-    Contexts, CrossAttention, Direction, Stack, attention, fragments,
-    pairs::{has_room, turn},
-    scores,
-};
-use crate::{AttentionMap, Codes, Error, PairScorer, Result};
+use super::{Contexts, CrossAttention, Direction, Stack, attention, fragments, pairs::turn, scores};
+use crate::{AttentionMap, Codes, Error, PairScorer, Result, codes::has_room};
 
 /// Compares fragments of images with fragments of texts by stacked cross attention.
 #[derive(Debug, Clone, Copy)]
