@@ -5,6 +5,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         atomic::Ordering,
         mpsc::{Sender, channel},
@@ -25,7 +26,10 @@ use super::{
     plan::Job,
     sweep::{Desk, Summary},
 };
-use crate::record::{Control, Trial};
+use crate::{
+    output::of_panic,
+    record::{Control, Trial},
+};
 
 /// Most fits side by side when not said: with more of them memory, which they share, is what they wait for.
 const MOST: usize = 4;
@@ -151,9 +155,13 @@ fn round(
                     }
                     let fit = move || {
                         let mut voice = voice;
-                        let outcome = data(dataset, planned).and_then(|dataset| {
+                        let work = AssertUnwindSafe(|| {
+                            let dataset = data(dataset, planned)?;
                             execute::execute(planned, &Setting { dataset: &dataset, ..setting }, &mut voice)
                         });
+                        // A panic of ours: who waits for a word gets one.
+                        let outcome = catch_unwind(work)
+                            .unwrap_or_else(|payload| Err(Failure::Reason(of_panic(payload.as_ref()))));
                         voice.say(Said::Over(Box::new(outcome)));
                     };
                     let thread = std::thread::Builder::new().name("trial".into());
