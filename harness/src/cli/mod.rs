@@ -120,11 +120,11 @@ pub fn main_with(extra: &[&'static dyn Method]) -> ExitCode {
         match &cli.command {
             Command::Run(run::Args { shared, .. }) | Command::Repro(repro::Args { shared, .. }) => {
                 run::set_threads(shared.means.threads)?;
-                shared.max_memory.into_iter().for_each(memory::set_limit);
+                shared.fits.max_memory.into_iter().for_each(memory::set_limit);
             }
             Command::Tune(args) => {
                 run::set_threads(args.means.threads)?;
-                args.max_memory.into_iter().for_each(memory::set_limit);
+                args.fits.max_memory.into_iter().for_each(memory::set_limit);
             }
             Command::BenchDevice(args) => run::set_threads(args.threads)?,
             Command::Query(_) => run::set_threads(None)?,

@@ -146,7 +146,7 @@ fn run_table(
         clock: Clocking::Never,
         allow_commands: false,
         lean: true,
-        jobs: args.shared.jobs(profile, device),
+        jobs: args.shared.fits.jobs(profile, device),
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
     let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();

@@ -162,7 +162,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
     let stop = watch_for_interrupt()?;
     let settings = Settings {
         profile: args.profile,
-        jobs: args.shared.jobs(args.profile, &device),
+        jobs: args.shared.fits.jobs(args.profile, &device),
         device,
         data: args.shared.means.data(),
         require_data: !args.all,

@@ -35,13 +35,8 @@ pub struct Shared {
     /// Where tables and plots go
     #[arg(long, value_name = "DIR", default_value = "reports")]
     pub reports: PathBuf,
-    /// Memory that a trial may take, 8GiB or 500MB, by an estimate before it starts; what the machine has when absent
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub max_memory: Option<u64>,
-    /// Trials that are fitted side by side and share threads and memory: one a thread and at most 4 in the profiles smoke and quick,
-    /// and 1 in the others, when absent
-    #[arg(long, value_name = "N", value_parser = threads)]
-    jobs: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub fits: Fits,
     /// Remove what the folder has recorded and begin anew
     #[arg(long)]
     pub fresh: bool,
@@ -50,8 +45,20 @@ pub struct Shared {
     pub json: bool,
 }
 
-impl Shared {
-    /// Trials that are fitted side by side.
+/// Options of whatever fits.
+#[derive(clap::Args)]
+pub struct Fits {
+    /// Memory that a fit may take, 8GiB or 500MB, by an estimate before it starts; what the machine has when absent
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_memory: Option<u64>,
+    /// Fits side by side, which share threads and memory: one a thread and at most 4 in the profiles smoke and quick, and 1 in the
+    /// others, when absent
+    #[arg(long, value_name = "N", value_parser = threads)]
+    jobs: Option<NonZeroUsize>,
+}
+
+impl Fits {
+    /// Fits side by side.
     pub fn jobs(&self, profile: Profile, device: &Device) -> usize {
         self.jobs.map_or_else(|| side_by_side(profile, device), NonZeroUsize::get)
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{
     Status,
     run::watch_for_interrupt,
-    shared::{Means, size},
+    shared::{Fits, Means},
     table,
 };
 use crate::{
@@ -55,9 +55,8 @@ pub struct Args {
     time_limit: Option<f64>,
     #[command(flatten)]
     pub means: Means,
-    /// Memory that a fit may take, 8GiB or 500MB, by an estimate before it starts; what the machine has when absent
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub max_memory: Option<u64>,
+    #[command(flatten)]
+    pub fits: Fits,
     /// Remove what was found and fitted before, and begin anew
     #[arg(long)]
     fresh: bool,
@@ -107,6 +106,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         data: data.as_deref(),
         journal: &journal,
         scratch: &scratch,
+        jobs: args.fits.jobs(args.profile, &device),
         deadline,
         stop: &stop,
     };

@@ -3,6 +3,8 @@
 
 use std::{any::Any, panic, sync::Mutex};
 
+use xmbench_methods::train::apart::last_words;
+
 /// Where the last panic was.
 static PLACE: Mutex<String> = Mutex::new(String::new());
 
@@ -20,8 +22,7 @@ pub fn hush() {
 
 /// What to say of a panic that was caught.
 pub fn of_panic(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or("no message".into());
+    let text = last_words(payload);
     let place = PLACE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
     match place.is_empty() {
         true => format!("xmbench broke: {text}; please report it with the command line"),

@@ -119,10 +119,10 @@ fn company(section: &Section<'_>) -> Option<String> {
         .collect();
     let shared: BTreeSet<[usize; 2]> = fitted.iter().flatten().copied().collect();
     let shares: Vec<String> = shared.iter().map(|[of, all]| format!("{of} of {all} threads")).collect();
-    let alone = if fitted.contains(&None) { "; the others, one after another, had all of them" } else { "" };
+    let alone = if fitted.contains(&None) { "; those of the other rows of all, one after another" } else { "" };
     (!shares.is_empty()).then(|| {
         format!(
-            "a fit had {}, and others beside it, which its time and that of a step are with{alone}; `run --jobs 1` fits one after another",
+            "the times of a fit and of a step are of {}, while other fits ran beside{alone}; `run --jobs 1` fits one after another",
             shares.join(" or ")
         )
     })

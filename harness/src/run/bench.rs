@@ -56,18 +56,17 @@ pub struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// A trial to be run, without numbers; none if they are there already, be it from another experiment.
+    /// Whether a trial is to be run: its numbers may be there already, be it from another experiment.
     ///
     /// # Errors
     /// If the recording cannot be written.
-    pub fn waits(&mut self, plan: &[Planned], planned: &Planned, summary: &mut Summary) -> Result<Option<Trial>> {
-        let trial = self.head(plan, planned);
-        if self.is_recorded(&trial)? {
+    pub fn waits(&mut self, trial: &Trial, summary: &mut Summary) -> Result<bool> {
+        let recorded = self.is_recorded(trial)?;
+        if recorded {
             summary.recorded += 1;
             self.progress.skip(1);
-            return Ok(None);
         }
-        Ok(Some(trial))
+        Ok(!recorded)
     }
 
     /// Runs the trials that are made of others.
@@ -77,7 +76,10 @@ impl<'a> Bench<'a> {
     pub fn combine_all(&mut self, plan: &[Planned], summary: &mut Summary) -> Result<End> {
         for planned in plan {
             let Job::Combine(combined) = &planned.job else { continue };
-            let Some(trial) = self.waits(plan, planned, summary)? else { continue };
+            let trial = self.head(plan, planned);
+            if !self.waits(&trial, summary)? {
+                continue;
+            }
             let (begun, too_large) = self.begin(trial, None)?;
             let outcome = too_large.map_or_else(|| self.combine(plan, planned, combined), Err);
             if self.record(planned, begun, outcome, summary)? == End::Interrupted {

@@ -50,17 +50,29 @@ pub fn side_by_side(profile: Profile, device: &Device) -> usize {
 /// An experiment with its trials on the dataset.
 pub type User<'a> = (&'a Experiment, Vec<Planned>);
 
-/// A trial that waits: its experiment and place among the users' plans.
-struct Waiting {
+/// Where a trial stands: its experiment among the users, and its place in the plan.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Place {
     user: usize,
-    place: usize,
+    planned: usize,
+}
+
+impl Place {
+    fn of<'a>(self, users: &'a [User<'_>]) -> (&'a Experiment, &'a Planned) {
+        let (experiment, plan) = &users[self.user];
+        (experiment, &plan[self.planned])
+    }
+}
+
+/// A trial that waits.
+struct Waiting {
+    place: Place,
     trial: Trial,
 }
 
 /// A trial that is being fitted.
 struct Fitting {
-    user: usize,
-    place: usize,
+    place: Place,
     begun: Begun,
 }
 
@@ -71,10 +83,10 @@ enum Said {
     Over(Box<Result<Numbers, Failure>>),
 }
 
-/// Tells how far the fit is of a user's place.
+/// Tells how far a fit is.
 struct Voice {
-    place: (usize, usize),
-    to: Sender<((usize, usize), Said)>,
+    place: Place,
+    to: Sender<(Place, Said)>,
 }
 
 impl Voice {
@@ -103,7 +115,9 @@ pub fn fit_all(desk: &mut Desk<'_>, users: &[User<'_>], summary: &mut Summary) -
     for (user, (experiment, plan)) in users.iter().enumerate() {
         let bench = desk.bench(experiment);
         let fits = plan.iter().enumerate().filter(|(_, planned)| matches!(planned.job, Job::Fit { .. }));
-        waiting.extend(fits.map(|(place, planned)| Waiting { user, place, trial: bench.head(plan, planned) }));
+        waiting.extend(
+            fits.map(|(at, planned)| Waiting { place: Place { user, planned: at }, trial: bench.head(plan, planned) }),
+        );
     }
     let jobs = desk.jobs.min(waiting.len()).max(1);
     match round(desk, users, waiting, jobs, summary)? {
@@ -130,10 +144,12 @@ fn round(
         let mut fit = || -> Result<()> {
             loop {
                 while under_way.len() < jobs && ended == End::Done {
-                    let Some(Waiting { user, place, .. }) = next(&mut waiting, &under_way) else { break };
-                    let (experiment, plan) = &users[user];
-                    let (planned, mut bench) = (&plan[place], desk.bench(experiment));
-                    let Some(trial) = bench.waits(plan, planned, summary)? else { continue };
+                    let Some(Waiting { place, trial }) = next(&mut waiting, &under_way) else { break };
+                    let (experiment, planned) = place.of(users);
+                    let mut bench = desk.bench(experiment);
+                    if !bench.waits(&trial, summary)? {
+                        continue;
+                    }
                     let (begun, too_large) = bench.begin(trial, (jobs > 1).then_some(threads))?;
                     let id = begun.trial.id.clone();
                     let setting = Setting {
@@ -147,8 +163,8 @@ fn round(
                         best: bench.best(planned),
                         stop,
                     };
-                    let voice = Voice { place: (user, place), to: to.clone() };
-                    under_way.push(Fitting { user, place, begun });
+                    let voice = Voice { place, to: to.clone() };
+                    under_way.push(Fitting { place, begun });
                     if let Some(too_large) = too_large {
                         voice.say(Said::Over(Box::new(Err(too_large))));
                         continue;
@@ -171,7 +187,7 @@ fn round(
                     return Ok(());
                 }
                 let (place, said) = from.recv().context("a trial ended without a word")?;
-                let at = under_way.iter().position(|it| (it.user, it.place) == place);
+                let at = under_way.iter().position(|it| it.place == place);
                 let at = at.context("a trial spoke that is not under way")?;
                 match said {
                     Said::Step(done, total, loss) => {
@@ -179,13 +195,13 @@ fn round(
                     }
                     Said::Epoch(epoch) => desk.progress.of(&mut under_way[at].begun.task).epoch(&epoch),
                     Said::Over(outcome) => {
-                        let Fitting { user, place, begun } = under_way.swap_remove(at);
-                        let (experiment, plan) = &users[user];
+                        let Fitting { place, begun } = under_way.swap_remove(at);
+                        let (experiment, planned) = place.of(users);
                         memory::release();
                         if jobs > 1 && matches!(*outcome, Err(Failure::Memory(_))) {
                             desk.store.rest(&begun.trial.id)?;
-                            too_little.push_back(Waiting { user, place, trial: begun.trial });
-                        } else if desk.bench(experiment).record(&plan[place], begun, *outcome, summary)? != End::Done {
+                            too_little.push_back(Waiting { place, trial: begun.trial });
+                        } else if desk.bench(experiment).record(planned, begun, *outcome, summary)? != End::Done {
                             ended = End::Interrupted;
                         }
                     }

@@ -30,7 +30,11 @@ fn side_by_side_gives_the_bits_of_one_after_another() {
         let mut tables = files.filter(|path| path.to_string_lossy().ends_with("cost.md"));
         std::fs::read_to_string(tables.next().expect("a table of cost")).unwrap()
     };
-    assert!(cost("reports3").contains("a fit had 1 of 3 threads, and others beside it"), "{}", cost("reports3"));
+    assert!(
+        cost("reports3").contains("of a step are of 1 of 3 threads, while other fits ran beside"),
+        "{}",
+        cost("reports3")
+    );
     assert!(!cost("reports1").contains("a fit had"));
 }
 

@@ -76,7 +76,9 @@ fn an_absurd_rate_is_found_out_with_the_same_budget_for_every_row() {
     assert_eq!(keys(&rows[1]), ["learning_rate", "weight_decay"]);
     // Rows are tried with the same values of what they share.
     let journal = fs::read_to_string(place.path("tuned/a.tune.jsonl")).unwrap();
-    let lines: Vec<serde_json::Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut lines: Vec<serde_json::Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // They stand in the order in which they were finished.
+    lines.sort_by_key(|line| line["setting"].as_u64());
     let rates = |row: &str| -> Vec<f64> {
         let first = lines.iter().filter(|line| line["row"] == row && line["rung"] == 0);
         first.map(|line| line["params"]["learning_rate"].as_f64().unwrap()).collect()
@@ -113,7 +115,8 @@ fn the_same_seed_finds_the_same_and_so_does_a_call_that_goes_on() {
     for place in [&whole, &killed, &cut] {
         place.write("a.toml", &EXPERIMENT.replace("epochs = 9", "epochs = 60"));
     }
-    whole.run(command).code(0);
+    // Side by side or one after another.
+    whole.run(&format!("{command} --threads 3 --jobs 3")).code(0);
     let wanted = found(&whole, "tuned/a.toml");
     // Killed in the middle, wherever that is.
     let journal = killed.path("tuned/a.tune.jsonl");
@@ -122,7 +125,7 @@ fn the_same_seed_finds_the_same_and_so_does_a_call_that_goes_on() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!killed.path("tuned/a.toml").exists());
-    killed.run(command).code(0);
+    killed.run(&format!("{command} --jobs 1")).code(0);
     assert_eq!(found(&killed, "tuned/a.toml"), wanted);
     // Without time nothing is begun, and nothing is written as tuned.
     let output = cut.run(&format!("{command} --time-limit 0.0000001")).code(1);

@@ -39,7 +39,7 @@ use serde::{Deserialize, Serialize};
 use xmbench_datasets::{Images, Texts, random::Stream};
 
 use self::{
-    fine::{Fine, Side, pick},
+    fine::{Fine, Negatives, Side, pick},
     projection::{Offsets, Projection},
 };
 use super::parts::{self, Parts, select};
@@ -47,7 +47,7 @@ use crate::{
     AttentionMap, Codes, Result, Similarity,
     card::Card,
     golden::Operation,
-    loss::{Relation, against},
+    loss::against,
     nn::{Finish, ImagePooling, Joint, Scaling, cross::Direction, unit},
     params::out_of_range,
     trained::{Batch, Fitting, Loss, Shared, Trained},
@@ -249,17 +249,26 @@ impl Loss for Params {
         let mut loss = coarse(&v, &s, self.temperature)?; // (3)
         if self.fine_weight > 0.0 || self.warp_weight > 0.0 {
             let words = project(&head.words, &texts.fragments)?;
-            let sides =
-                [Side { rows: &clips, lengths: &images.lengths }, Side { rows: &words, lengths: &texts.lengths }];
-            let picked = pick(sides, self.matches, self.clip_match)?; // (4)
-            let relations = batch.relations()?;
-            let negative = |image: usize, text: usize| relations.get(image, text) == Relation::Negative;
-            let others: [&(dyn Fn(usize, usize) -> bool + Sync); 2] = [&negative, &|text, image| negative(image, text)];
+            let sides = [Side::new(&clips, &images.lengths)?, Side::new(&words, &texts.lengths)?];
+            let picked = pick(&sides, self.matches, self.clip_match)?; // (4)
+            let others = match self.fine_negatives {
+                FineNegatives::Captions => {
+                    let (cosines, relations) = (sides[0].units.matmul(&sides[1].units.t()?)?, batch.relations()?);
+                    Some([(cosines.clone(), relations.clone()), (cosines.t()?, relations.t())])
+                }
+                FineNegatives::Sentence => None,
+            };
             for way in 0..2 {
-                let [q, k] = if way == 0 { sides } else { [sides[1], sides[0]] };
-                let drawn = self.draw(k, q, &mut batch.stream());
-                let fine =
-                    Fine { q, k, temperature: self.fine_temperature, drawn: drawn.as_deref(), others: others[way] };
+                let [q, k] = [&sides[way], &sides[1 - way]];
+                let drawn;
+                let negatives = match &others {
+                    Some(others) => Negatives::Others(&others[way].0, &others[way].1),
+                    None => {
+                        drawn = self.draw(k, q, &mut batch.stream());
+                        Negatives::Drawn(&drawn)
+                    }
+                };
+                let fine = Fine::new([q, k], self.fine_temperature, &negatives)?;
                 if self.fine_weight > 0.0 {
                     loss = (loss + (fine.matched(&picked[way])? * self.fine_weight)?)?; // (6)
                 }
@@ -342,19 +351,11 @@ impl Params {
         Ok(Parts { fragments: select(&parts.fragments, &rows)?, ..parts })
     }
 
-    /// Negatives of the queries `q` that are drawn from the same item of `k`, as rows; none where all others' are negatives.
-    fn draw(&self, k: Side<'_>, q: Side<'_>, stream: &mut Stream) -> Option<Vec<usize>> {
-        (self.fine_negatives == FineNegatives::Sentence).then(|| {
-            let draw = |item: usize, stream: &mut Stream| {
-                k.lengths.range(item).start + stream.below(k.lengths.as_slice()[item])
-            };
-            let owners = parts::owners(q.lengths);
-            owners
-                .into_iter()
-                .flat_map(|item| (0..self.draws).map(move |_| item))
-                .map(|item| draw(item, stream))
-                .collect()
-        })
+    /// Negatives of the queries `q` that are drawn from the same item of `k`, as rows.
+    fn draw(&self, k: &Side<'_>, q: &Side<'_>, stream: &mut Stream) -> Vec<usize> {
+        let draw = |item: usize| k.lengths.range(item).start + stream.below(k.lengths.as_slice()[item]);
+        let owners = parts::owners(q.lengths);
+        owners.into_iter().flat_map(|item| std::iter::repeat_n(item, self.draws)).map(draw).collect()
     }
 
     /// Vectors of the texts of a step with their words in another order, `[texts, d]`, and whether that is another text.
@@ -394,7 +395,7 @@ fn raster(boxes: &[[f32; 4]]) -> Vec<usize> {
 }
 
 /// A place in the item of `k` for each query, drawn.
-fn shifts(q: Side<'_>, k: Side<'_>, stream: &mut Stream) -> Vec<usize> {
+fn shifts(q: &Side<'_>, k: &Side<'_>, stream: &mut Stream) -> Vec<usize> {
     parts::owners(q.lengths).into_iter().map(|item| stream.below(k.lengths.as_slice()[item])).collect()
 }
 

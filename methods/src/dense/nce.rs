@@ -21,14 +21,13 @@ pub(super) fn common(
     Ok(against(&(logits / temperature)?, counts)?.mean_all()?)
 }
 
-/// The mean of (1) with negatives `[m, n, d]` of each query's own.
+/// The mean of (1) of queries and positives `[m, d]` whose negatives are summed: `others` is the logarithm of each sum, `[m, 1]`.
 ///
 /// # Errors
 /// If the shapes do not fit.
-pub(super) fn own([q, p, negatives]: [&Tensor; 3], temperature: f64) -> Result<Tensor> {
-    let others = negatives.broadcast_mul(&q.unsqueeze(1)?)?.sum(2)?;
-    let logits = Tensor::cat(&[(q * p)?.sum_keepdim(1)?, others], 1)?;
-    Ok(against(&(logits / temperature)?, |_, _| true)?.mean_all()?)
+pub(super) fn summed([q, p, others]: [&Tensor; 3], temperature: f64) -> Result<Tensor> {
+    let own = ((q * p)?.sum_keepdim(1)? / temperature)?;
+    Ok(against(&Tensor::cat(&[&own, others], 1)?, |_, _| true)?.mean_all()?)
 }
 
 #[cfg(test)]
@@ -36,6 +35,7 @@ mod tests {
     use candle_core::{Device, Var};
 
     use super::*;
+    use crate::loss::log_sum;
 
     #[test]
     fn both_forms_are_the_formula_and_pass_gradients() {
@@ -47,10 +47,11 @@ mod tests {
         let loss = common([&q, &p, &n], 0.5, |r, j| r == 0 || j == 0).unwrap();
         let expected = ((1.0 + 0.4f64.exp() + 0.8f64.exp()).ln() + (1.0 + (-0.8f64).exp()).ln()) / 2.0;
         assert!((value(&loss) - expected).abs() < 1e-12);
-        let twice = Tensor::stack(&[n.as_tensor(), n.as_tensor()], 0).unwrap();
-        let all = value(&common([&q, &p, &n], 0.5, |_, _| true).unwrap());
-        assert!((value(&own([&q, &p, &twice], 0.5).unwrap()) - all).abs() < 1e-12);
-        for loss in [loss, own([&q, &p, &twice], 0.5).unwrap()] {
+        let logits = (q.matmul(&n.t().unwrap()).unwrap() / 0.5).unwrap();
+        let others = log_sum(&logits, |r, j| r == 0 || j == 0).unwrap().unsqueeze(1).unwrap();
+        let other = summed([&q, &p, &others], 0.5).unwrap();
+        assert!((value(&other) - expected).abs() < 1e-12);
+        for loss in [loss, other] {
             let grads = loss.backward().unwrap();
             assert!([&q, &p, &n].iter().all(|var| grads.get(var).is_some()));
         }

@@ -37,7 +37,7 @@ pub use order::{order_score, order_scores};
 pub use relation::{Relation, Relations};
 pub use sampled::sampled_hinge;
 pub use sinkhorn::sinkhorn;
-pub use softmax::{NPairForm, against, cross_entropy, info_nce, n_pair_rows, norm_penalty, one_vs_one_rows};
+pub use softmax::{NPairForm, against, cross_entropy, info_nce, log_sum, n_pair_rows, norm_penalty, one_vs_one_rows};
 pub use structure::{Structure, StructureTerms, structure_preserving};
 pub use triplet_center::{CenterForm, own_center_nearest, triplet_center};
 

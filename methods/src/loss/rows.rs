@@ -56,8 +56,9 @@ impl CustomOp1 for Rows {
         let columns = matrix.dim(1)?;
         let grads = grad.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         dispatch!(matrix.dtype(), T => {
-            let slopes = self.slopes.chunks_exact(columns).zip(grads);
-            let grad: Vec<T> = slopes.flat_map(|(row, g)| row.iter().map(move |slope| T::from_f64(slope * g))).collect();
+            let mut grad = vec![T::from_f64(0.0); self.slopes.len()];
+            let rows = grad.par_chunks_mut(columns).zip(self.slopes.par_chunks(columns)).zip(&grads);
+            rows.for_each(|((to, slopes), g)| to.iter_mut().zip(slopes).for_each(|(to, s)| *to = T::from_f64(s * g)));
             Ok(Some(Tensor::from_vec(grad, matrix.shape(), &Device::Cpu)?))
         })
     }

@@ -7,11 +7,13 @@
 //! N-pair-ovo   l_i = sum_{j != i} log(1 + exp(z_ij - z_ii))                  (2)
 //! InfoNCE      L = (mean of (1) over the rows + mean of (1) over the columns) / 2     (3)
 //! given        l_i = log(1 + sum_{j in N_i} exp(n_ij - p_i))                          (4)
+//! log-sum      l_i = log sum_{j in N_i} exp(n_ij)                                      (5)
 //! ```
 //!
 //! (1) and (2) are Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", NIPS 2016. (3) is (1) in both
 //! directions; its scores are cosines over a temperature. (4) is (1) where each row brings its positive `p_i` and says which of the
-//! negatives `n_ij` count, such as those of a queue.
+//! negatives `n_ij` count, such as those of a queue. With (5) for `n_i1` and no other, (4) is the same number: so the negatives that
+//! several positives of a row have in common are summed once.
 
 use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
@@ -94,6 +96,28 @@ pub fn info_nce(logits: &Tensor, relations: &Relations) -> Result<[Tensor; 3]> {
 pub fn against(logits: &Tensor, counts: impl Fn(usize, usize) -> bool + Sync) -> Result<Tensor> {
     by_row("contrast with given negatives", logits, |i, z, slope| {
         log_one_plus(z, 0, |j| j > 0 && counts(i, j - 1), slope)
+    })
+}
+
+/// Equation (5) of each row of `logits [n, m]`, `[n]`: column `j` of row `i` takes part where `counts(i, j)`. A row without any
+/// is minus infinity, which [`against`] takes for no negatives; no gradient passes.
+///
+/// # Errors
+/// If there is no row or no column.
+pub fn log_sum(logits: &Tensor, counts: impl Fn(usize, usize) -> bool + Sync) -> Result<Tensor> {
+    by_row("logarithm of a sum", logits, |i, z, slope| {
+        let counted = || z.iter().enumerate().filter(|&(j, _)| counts(i, j));
+        let most = counted().fold(f64::NEG_INFINITY, |most, (_, &z)| most.max(z));
+        let mut sum = 0.0;
+        for (j, z) in counted() {
+            slope[j] = (z - most).exp();
+            sum += slope[j];
+        }
+        if sum == 0.0 {
+            return f64::NEG_INFINITY;
+        }
+        slope.iter_mut().for_each(|slope| *slope /= sum);
+        most + sum.ln()
     })
 }
 
@@ -244,6 +268,27 @@ mod tests {
         let z = normal("z", 3, 5);
         let all = scalar(&against(&z, |_, _| true).unwrap().mean_all().unwrap());
         assert!(close(all, scalar(&cross_entropy(&z, &[0; 3]).unwrap())));
+    }
+
+    #[test]
+    fn negatives_that_are_summed_once_give_the_same_loss() {
+        let (z, counts) = (normal("z", 3, 5), |i: usize, j: usize| i != 2 && (i + j).is_multiple_of(2));
+        let apart = |z: &Tensor| {
+            let others = log_sum(&z.narrow(1, 1, 4).unwrap(), counts).unwrap().unsqueeze(1).unwrap();
+            against(&Tensor::cat(&[&z.narrow(1, 0, 1).unwrap(), &others], 1).unwrap(), |_, _| true).unwrap()
+        };
+        let (found, expected) = (values(&apart(&z)), values(&against(&z, counts).unwrap()));
+        assert!(found.iter().zip(&expected).all(|(a, b)| close(*a, *b)), "{found:?} {expected:?}");
+        let by = |loss: &dyn Fn(&Tensor) -> Tensor| {
+            gradients(std::slice::from_ref(&z), |at| loss(&at[0]).sum_all().unwrap())
+        };
+        let (found, expected) = (by(&apart), by(&|z| against(z, counts).unwrap()));
+        assert!(found[0].iter().zip(&expected[0]).all(|(a, b)| close(*a, *b)), "{found:?} {expected:?}");
+        // The third row has none, which is no number and has no gradient.
+        let own = Tensor::new(&[[f64::NAN, 1.0], [1e4, 1e4 + 1.0]], &Device::Cpu).unwrap();
+        let [nothing, large] = values(&log_sum(&own, |i, _| i == 1).unwrap())[..] else { panic!() };
+        assert!(nothing == f64::NEG_INFINITY && close(large, 1e4 + (1.0 + 1f64.exp()).ln()), "{nothing} {large}");
+        assert!(values(&log_sum(&own, |_, _| true).unwrap())[0].is_nan());
     }
 
     #[test]

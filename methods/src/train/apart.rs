@@ -2,6 +2,7 @@
 //! room beside it.
 
 use std::{
+    any::Any,
     cell::Cell,
     panic::{AssertUnwindSafe, catch_unwind},
 };
@@ -37,11 +38,14 @@ pub fn apart<T: Send>(name: &str, threads: usize, work: impl FnOnce() -> T + Sen
         .start_handler(begin)
         .build()
         .map_err(|error| format!("cannot start {threads} threads with {} MiB of stack each: {error}", STACK >> 20))?;
-    catch_unwind(AssertUnwindSafe(|| pool.install(work))).map_err(|payload| {
-        let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
-        let text = text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default();
-        format!("the method panicked: {text}")
-    })
+    catch_unwind(AssertUnwindSafe(|| pool.install(work)))
+        .map_err(|payload| format!("the method panicked: {}", last_words(payload.as_ref())))
+}
+
+/// What a panic said that was caught.
+pub fn last_words(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or("no message".into())
 }
 
 /// Runs work where autograd has room: on this thread if it is one of [`apart`], else on one that is started for it.

@@ -95,7 +95,9 @@ fn scatter(
         (low.min(bottom), high.max(top))
     });
     let room = 0.08 * (high - low);
-    let y = Axis::linear(&metric.name, [low - room, high + room], false);
+    // Where nothing is negative, the axis is not either.
+    let bottom = if low < 0.0 { low - room } else { (low - room).max(0.0) };
+    let y = Axis::linear(&metric.name, [bottom, high + room], false);
     let figure = Figure {
         title,
         footer: &scene.footer(&format!(

@@ -34,6 +34,8 @@ pub struct Fit<'a> {
     pub data: &'a Development,
     pub protocol: &'a Protocol,
     pub device: &'a Device,
+    /// Those that it works on.
+    pub threads: usize,
     pub seed: Seed,
     /// Where the fit of this setting is kept from rung to rung.
     pub checkpoints: PathBuf,
@@ -85,7 +87,7 @@ impl Fit<'_> {
         rungs: &[usize],
         observer: &mut (dyn Observer + Send),
     ) -> Result<(Judged, f64), Failure> {
-        apart("tuning", rayon::current_num_threads(), || self.judge_here(epochs, rungs, observer))
+        apart("tuning", self.threads, || self.judge_here(epochs, rungs, observer))
     }
 
     fn judge_here(

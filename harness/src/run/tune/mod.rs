@@ -9,6 +9,7 @@ mod develop;
 mod draw;
 mod fit;
 mod journal;
+mod round;
 mod rungs;
 mod search;
 #[cfg(test)]
@@ -61,6 +62,8 @@ pub struct Request<'a> {
     pub journal: &'a Path,
     /// Where fits under way are kept; removed when all is done.
     pub scratch: &'a Path,
+    /// Settings that are fitted side by side.
+    pub jobs: usize,
     /// When no further fit is begun.
     pub deadline: Option<Instant>,
     /// Set from outside to stop.
@@ -153,18 +156,17 @@ pub fn tune(request: &Request<'_>, progress: &Progress) -> Result<Found> {
             }
         };
         for row in &rows {
-            let mut search =
-                Search { request, experiment: &experiment, entry, data: &data, rungs: &rungs, journal: &mut journal };
+            let search = Search { request, experiment: &experiment, entry, data: &data, rungs: &rungs };
             let outcome = match request.stop.load(Ordering::Relaxed) {
                 true => Err(Left::Stopped),
-                false => search.row(row, progress)?,
+                false => search.row(row, &mut journal, progress)?,
             };
             let reason = match outcome {
                 Ok(tuned) => {
                     found.tuned.rows.push(tuned);
                     continue;
                 }
-                Err(Left::Reason(reason)) => reason,
+                Err(Left::Memory(reason) | Left::Reason(reason)) => reason,
                 Err(Left::Time) => {
                     unfinished = true;
                     "the time was over; the same command goes on from here".into()

@@ -3,21 +3,20 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use anyhow::Result;
 use serde_json::json;
 use toml::Table;
 use xmbench_datasets::random::Seed;
-use xmbench_methods::card::Domain;
 
 use super::{
     Request, Row,
     develop::Development,
     draw,
-    fit::{Fit, Judged, count},
-    journal::{Journal, Line},
+    fit::{Judged, count},
+    journal::Journal,
+    round::Round,
     rungs,
 };
 use crate::{
@@ -29,6 +28,8 @@ use crate::{
 pub enum Left {
     /// For good, or until something is mended.
     Reason(String),
+    /// A fit asked for more memory than there is for it.
+    Memory(String),
     /// There was no time.
     Time,
     /// The run was stopped.
@@ -39,7 +40,8 @@ impl From<Failure> for Left {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Interrupted => Self::Stopped,
-            Failure::Memory(reason) | Failure::Reason(reason) => Self::Reason(reason),
+            Failure::Memory(reason) => Self::Memory(reason),
+            Failure::Reason(reason) => Self::Reason(reason),
         }
     }
 }
@@ -51,7 +53,6 @@ pub struct Search<'a> {
     pub entry: &'a DatasetEntry,
     pub data: &'a Development,
     pub rungs: &'a [Rung],
-    pub journal: &'a mut Journal,
 }
 
 /// What was spent on a row.
@@ -67,7 +68,7 @@ impl Search<'_> {
     ///
     /// # Errors
     /// A journal that cannot be written. Why the row is not tuned, if it is not, is the inner one.
-    pub fn row(&mut self, row: &Row<'_>, progress: &Progress) -> Result<Result<TunedRow, Left>> {
+    pub fn row(&self, row: &Row<'_>, journal: &mut Journal, progress: &Progress) -> Result<Result<TunedRow, Left>> {
         let varied: Vec<&str> = row.planned.swept.keys().map(String::as_str).collect();
         let ranges = draw::ranges(row.method, row.entry, &varied, row.present);
         if ranges.is_empty() {
@@ -90,25 +91,25 @@ impl Search<'_> {
                 let gone = (0..settings.len()).filter(|at| !going.contains(at));
                 gone.for_each(|at| forget(&self.checkpoints(row, &settings[at])));
             }
-            for (at, score) in &mut scores {
-                if spent.failed.contains_key(at) {
-                    *score = None;
-                    continue;
-                }
-                match self.fit(row, &settings[*at], &ranges, [*at, number], &stops, progress)? {
-                    Ok(line) => {
-                        spent.fits += 1;
-                        spent.seconds += line.seconds;
-                        *score = match line.judged() {
-                            Judged::Score(score) => Some(score),
-                            Judged::Failed(reason) => {
-                                spent.failed.insert(*at, reason);
-                                None
-                            }
-                        };
+            scores.iter_mut().filter(|(at, _)| spent.failed.contains_key(at)).for_each(|(_, score)| *score = None);
+            let going = scores.iter_mut().filter(|(at, _)| !spent.failed.contains_key(at));
+            let (going, places): (Vec<_>, Vec<_>) = going.map(|(at, score)| (*at, score)).unzip();
+            let round =
+                Round { search: self, row, settings: &settings, ranges: &ranges, stops: &stops, number, progress };
+            let lines = match round.lines(&going, journal)? {
+                Ok(lines) => lines,
+                Err(left) => return Ok(Err(left)),
+            };
+            for (line, score) in lines.into_iter().zip(places) {
+                spent.fits += 1;
+                spent.seconds += line.seconds;
+                *score = match line.judged() {
+                    Judged::Score(score) => Some(score),
+                    Judged::Failed(reason) => {
+                        spent.failed.insert(line.setting, reason);
+                        None
                     }
-                    Err(left) => return Ok(Err(left)),
-                }
+                };
             }
         }
         settings.iter().for_each(|params| forget(&self.checkpoints(row, params)));
@@ -134,82 +135,8 @@ impl Search<'_> {
         }))
     }
 
-    /// One fit of a setting up to the end of a rung, made now or before.
-    fn fit(
-        &mut self,
-        row: &Row<'_>,
-        params: &Table,
-        ranges: &BTreeMap<String, Domain>,
-        [setting, rung]: [usize; 2],
-        stops: &[usize],
-        progress: &Progress,
-    ) -> Result<Result<Line, Left>> {
-        let epochs = stops[rung];
-        let name = row.planned.row();
-        let trials = self.request.trials;
-        let mut task = progress.begin(&format!(
-            "{} {}: {name}, setting {} of {trials}, {epochs} epochs",
-            self.experiment.name,
-            self.entry.label(),
-            setting + 1
-        ));
-        let id = self.id(row, params, Some(epochs));
-        if let Some(line) = self.journal.get(&id) {
-            progress.skip(1);
-            // Another row or rung may have paid for it.
-            let paid = (&line.row, line.setting, line.rung) == (&name, setting, rung);
-            let seconds = if paid { line.seconds } else { 0.0 };
-            return Ok(Ok(Line { row: name, setting, rung, seconds, ..line.clone() }));
-        }
-        if self.request.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Ok(Err(Left::Time));
-        }
-        let fit = Fit {
-            method: row.method,
-            params,
-            data: self.data,
-            protocol: &self.experiment.protocol,
-            device: self.request.device,
-            seed: Seed(self.request.seed),
-            checkpoints: self.checkpoints(row, params),
-            stop: self.request.stop,
-        };
-        let (judged, seconds) = match fit.judge(epochs, stops, &mut progress.of(&mut task)) {
-            Ok(judged) => judged,
-            Err(failure) => {
-                if let Failure::Memory(reason) | Failure::Reason(reason) = &failure {
-                    progress.end(&task, &format!("failed: {reason}"));
-                }
-                return Ok(Err(failure.into()));
-            }
-        };
-        let (validation, failed) = match judged {
-            Judged::Score(score) => (Some(score), None),
-            Judged::Failed(reason) => (None, Some(reason)),
-        };
-        let said = match (&validation, &failed) {
-            (Some(score), _) => format!("validation {score:.3}"),
-            (None, reason) => format!("cannot be fitted: {}", reason.as_deref().unwrap_or_default()),
-        };
-        progress.end(&task, &said);
-        let line = Line {
-            id,
-            row: name,
-            dataset: self.entry.label(),
-            setting,
-            rung,
-            epochs,
-            validation,
-            failed,
-            seconds,
-            params: draw::tuned(params, ranges),
-        };
-        self.journal.add(line.clone())?;
-        Ok(Ok(line))
-    }
-
     /// What the score of a fit depends on: after so many epochs, or at all.
-    fn id(&self, row: &Row<'_>, params: &Table, epochs: Option<usize>) -> Id {
+    pub fn id(&self, row: &Row<'_>, params: &Table, epochs: Option<usize>) -> Id {
         Identity {
             checksum: &self.data.checksum,
             method: &row.method.card().name,
@@ -224,7 +151,7 @@ impl Search<'_> {
     }
 
     /// Where the fit of a setting is kept from rung to rung.
-    fn checkpoints(&self, row: &Row<'_>, params: &Table) -> PathBuf {
+    pub fn checkpoints(&self, row: &Row<'_>, params: &Table) -> PathBuf {
         self.request.scratch.join(self.id(row, params, None).as_str())
     }
 }

@@ -26,6 +26,7 @@ fn judged(dataset: Dataset, rungs: &[usize]) -> Vec<f64> {
         data: &data,
         protocol: &Protocol::pairs(),
         device: &Device::Cpu,
+        threads: 1,
         seed: Seed(1),
         checkpoints: scratch.path().join("fit"),
         stop: &AtomicBool::new(false),

@@ -9,23 +9,30 @@ use crate::{
         nce,
         parts::{owners, select},
     },
-    loss::matching,
+    loss::{Relation, Relations, log_sum, matching},
     nn::{Lengths, unit},
 };
 
 /// Vectors of one side, item after item.
-#[derive(Clone, Copy)]
 pub(super) struct Side<'a> {
     /// `[total, e]`.
     pub rows: &'a Tensor,
+    /// The same of unit length.
+    pub units: Tensor,
     pub lengths: &'a Lengths,
+}
+
+impl<'a> Side<'a> {
+    pub fn new(rows: &'a Tensor, lengths: &'a Lengths) -> Result<Self> {
+        Ok(Self { rows, units: unit(rows)?, lengths })
+    }
 }
 
 /// Matches of the queries of one side, places within the item of the other, the best first.
 pub(super) type Picked = Vec<Vec<usize>>;
 
 /// Equation (4) of clips and of words.
-pub(super) fn pick([clips, words]: [Side<'_>; 2], k: usize, rule: ClipMatch) -> Result<[Picked; 2]> {
+pub(super) fn pick([clips, words]: &[Side<'_>; 2], k: usize, rule: ClipMatch) -> Result<[Picked; 2]> {
     let products = matching::within(clips.rows, clips.lengths, words.rows, words.lengths)?;
     let of_clips = products.iter().map(|row| matching::largest(row, k)).collect();
     let seen = match rule {
@@ -44,26 +51,48 @@ fn softmax(mut row: Vec<f64>) -> Vec<f64> {
     row
 }
 
-/// Queries of one side against keys of the other.
-pub(super) struct Fine<'a> {
-    pub q: Side<'a>,
-    pub k: Side<'a>,
-    /// t of (5).
-    pub temperature: f64,
-    /// Rows of `k` that are the negatives of each query, query after query; of other items where absent.
-    pub drawn: Option<&'a [usize]>,
-    /// Whether the second item is a negative of the first, of `q` and `k`.
-    pub others: &'a (dyn Fn(usize, usize) -> bool + Sync),
+/// N of equation (5) of the queries `q` among the keys `k`.
+pub(super) enum Negatives<'a> {
+    /// The keys of an item's negatives, with all cosines `[q, k]`.
+    Others(&'a Tensor, &'a Relations),
+    /// Rows of `k`, as many of each query, query after query.
+    Drawn(&'a [usize]),
 }
 
-impl Fine<'_> {
+/// Queries of one side against keys of the other.
+pub(super) struct Fine<'a> {
+    q: &'a Side<'a>,
+    k: &'a Side<'a>,
+    temperature: f64,
+    /// The logarithm of the sum over N of (5) of each query, `[q, 1]`: one for all its positives.
+    others: Tensor,
+}
+
+impl<'a> Fine<'a> {
+    /// With t and N of (5).
+    pub fn new([q, k]: [&'a Side<'a>; 2], temperature: f64, negatives: &Negatives<'_>) -> Result<Self> {
+        let others = match *negatives {
+            Negatives::Others(cosines, relations) => {
+                let (items, of) = (owners(q.lengths), owners(k.lengths));
+                log_sum(&(cosines / temperature)?, |r, j| relations.row(items[r])[of[j]] == Relation::Negative)?
+            }
+            Negatives::Drawn(rows) => {
+                let (queries, width) = q.units.dims2()?;
+                let negatives = select(&k.units, rows)?.reshape((queries, rows.len() / queries.max(1), width))?;
+                let cosines = negatives.broadcast_mul(&q.units.unsqueeze(1)?)?.sum(2)?;
+                log_sum(&(cosines / temperature)?, |_, _| true)?
+            }
+        };
+        Ok(Self { q, k, temperature, others: others.unsqueeze(1)? })
+    }
+
     /// One way of equation (6).
     pub fn matched(&self, picked: &Picked) -> Result<Tensor> {
         let items = owners(self.q.lengths);
         let pairs = picked.iter().enumerate().flat_map(|(r, places)| places.iter().map(move |&place| (r, place)));
         let (queries, positives): (Vec<usize>, Vec<usize>) =
             pairs.map(|(r, place)| (r, self.k.lengths.range(items[r]).start + place)).unzip();
-        self.nce(&queries, &unit(&select(self.k.rows, &positives)?)?)
+        self.nce(&queries, &select(&self.k.units, &positives)?)
     }
 
     /// One way of equation (8), with the shifted places `s` of the queries. `slot` is the place whose offsets all queries of an
@@ -93,21 +122,7 @@ impl Fine<'_> {
 
     /// Equation (5) of some rows of `q`, and a positive for each.
     fn nce(&self, queries: &[usize], positives: &Tensor) -> Result<Tensor> {
-        let (q, items, of) = (unit(&select(self.q.rows, queries)?)?, owners(self.q.lengths), owners(self.k.lengths));
-        match self.drawn {
-            None => {
-                let keys = unit(self.k.rows)?;
-                let counts = |r: usize, j: usize| (self.others)(items[queries[r]], of[j]);
-                nce::common([&q, positives, &keys], self.temperature, counts)
-            }
-            Some(drawn) => {
-                let each = drawn.len() / items.len().max(1);
-                let rows: Vec<usize> =
-                    queries.iter().flat_map(|&r| &drawn[r * each..(r + 1) * each]).copied().collect();
-                let negatives = unit(&select(self.k.rows, &rows)?)?;
-                let negatives = negatives.reshape((queries.len(), each, negatives.dim(1)?))?;
-                nce::own([&q, positives, &negatives], self.temperature)
-            }
-        }
+        let (q, others) = (select(&self.q.units, queries)?, select(&self.others, queries)?);
+        nce::summed([&q, positives, &others], self.temperature)
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{DType, Tensor, Var};
 
 use super::{
     ClipMatch, coarse,
-    fine::{Fine, Side, pick},
+    fine::{Fine, Negatives, Side, pick},
     projection::Offsets,
 };
 use crate::{
@@ -46,13 +46,12 @@ fn locvtp(case: &Case) -> Result<Answer> {
     let rows = [vid.reshape((b * clips, e))?, word.reshape((b * words, e))?];
     let steps = [clips, words];
     let lengths = [Lengths::new(std::iter::repeat_n(clips, b))?, Lengths::new(std::iter::repeat_n(words, b))?];
-    let side = |k: usize| Side { rows: &rows[k], lengths: &lengths[k] };
-    let picked = pick([side(0), side(1)], 1, ClipMatch::Released)?;
+    let sides = [Side::new(&rows[0], &lengths[0])?, Side::new(&rows[1], &lengths[1])?];
+    let picked = pick(&sides, 1, ClipMatch::Released)?;
     let places = |picked: &[Vec<usize>]| picked.iter().map(|places| places[0] as f64).collect::<Vec<_>>();
     answer = answer.with("out.word_match", places(&picked[0])).with("out.clip_match", places(&picked[1]));
     let draws: usize = case.config("num_neg")?;
     let temperature = case.config("temperature_fg")?;
-    let none = |_: usize, _: usize| false;
     for (q, k, negatives, shifted, matched, warped, offsets) in [
         (
             0,
@@ -87,7 +86,7 @@ fn locvtp(case: &Case) -> Result<Answer> {
         }
         let first = |at: usize, each: usize| at / (each * steps[q]) * steps[k];
         let drawn: Vec<usize> = drawn.iter().enumerate().map(|(at, place)| first(at, draws) + place).collect();
-        let fine = Fine { q: side(q), k: side(k), temperature, drawn: Some(&drawn), others: &none };
+        let fine = Fine::new([&sides[q], &sides[k]], temperature, &Negatives::Drawn(&drawn))?;
         let loss = fine.matched(&picked[q])?;
         answer =
             answer.with(matched, values(&loss)?).with(warped, values(&fine.warped(&picked[q], &s, &offsets, None)?)?);

@@ -9,6 +9,11 @@ use crate::{
         accuracy, all_equal, codes, copes, first_loss, fit_on, one_word, open, options_are_felt, small,
         weights_are_felt,
     },
+    loss::{
+        Relation, Relations,
+        support::{assert_gradients, normal},
+    },
+    nn::Lengths,
     trained::planted::{fit, planted, recall},
 };
 
@@ -93,6 +98,52 @@ fn regions_are_taken_row_by_row() {
     let three = [[0.0, 0.6, 1.0, 1.0], [0.0, 0.3, 1.0, 0.6], [0.0, 0.0, 1.0, 0.3f32]];
     train.images.boxes = Some((0..40).flat_map(|_| three).collect());
     assert!(at(&train, "raster") != at(&train, "given"));
+}
+
+/// Against the formula, written out for each query and each of its positives; with gradients.
+#[test]
+fn fine_terms_are_the_formula_with_the_negatives_of_other_pairs() {
+    let lengths = [Lengths::new([2, 3, 1]).unwrap(), Lengths::new([2, 1, 2]).unwrap()];
+    let rows = [normal("clips", 6, 4), normal("words", 5, 4)];
+    // The first two are of one image: neither is a negative of the other.
+    let relations = Relations::new(3, 3, |i, j| match () {
+        () if i == j => Relation::Positive,
+        () if i + j == 1 => Relation::Ignored,
+        () => Relation::Negative,
+    });
+    let terms = |rows: &[Tensor]| {
+        let sides = [Side::new(&rows[0], &lengths[0]).unwrap(), Side::new(&rows[1], &lengths[1]).unwrap()];
+        let picked = pick(&sides, 2, ClipMatch::Own).unwrap();
+        let cosines = sides[0].units.matmul(&sides[1].units.t().unwrap()).unwrap();
+        let ways = [(cosines.clone(), relations.clone()), (cosines.t().unwrap(), relations.t())];
+        let mut terms = Vec::new();
+        for (way, (cosines, relations)) in ways.iter().enumerate() {
+            let negatives = Negatives::Others(cosines, relations);
+            let fine = Fine::new([&sides[way], &sides[1 - way]], 0.3, &negatives).unwrap();
+            terms.push(fine.matched(&picked[way]).unwrap());
+        }
+        (terms, picked)
+    };
+    let (found, picked) = terms(&rows);
+    let units = rows.each_ref().map(|rows| unit(rows).unwrap().to_vec2::<f64>().unwrap());
+    let e = |a: &[f64], b: &[f64]| (a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>() / 0.3).exp();
+    for way in 0..2 {
+        let [q, k] = [way, 1 - way];
+        let [items, of] = [q, k].map(|side| parts::owners(&lengths[side]));
+        let mut losses = Vec::new();
+        for (r, query) in units[q].iter().enumerate() {
+            let others = units[k].iter().zip(&of).filter(|(_, of)| items[r] + **of > 1 && items[r] != **of);
+            let others: f64 = others.map(|(key, _)| e(query, key)).sum();
+            for place in &picked[way][r] {
+                let own = e(query, &units[k][lengths[k].range(items[r]).start + place]);
+                losses.push(-(own / (own + others)).ln());
+            }
+        }
+        let expected = losses.iter().sum::<f64>() / losses.len() as f64;
+        let found = found[way].to_scalar::<f64>().unwrap();
+        assert!((found - expected).abs() < 1e-12, "way {way}: {found}, {expected}");
+        assert_gradients(&rows, |rows| terms(rows).0.swap_remove(way));
+    }
 }
 
 #[test]
