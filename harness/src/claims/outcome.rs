@@ -160,6 +160,9 @@ impl Finding {
             (Some(_), Basis::Seeds) => Some(
                 "interval over seeds alone, by Student's t: the metric is neither a mean nor a median over recorded queries",
             ),
+            (Some(_), Basis::Splits) => {
+                Some("interval over splits, by Student's t, widened for what they share (Nadeau and Bengio 2003)")
+            }
             (Some(_), Basis::Clock) => {
                 Some("percent of the other row's time; interval by a bootstrap over samples of the clock")
             }
@@ -265,7 +268,7 @@ fn compare<'a>(test: &ClaimTest, section: &Section<'a>, draws: &mut Cache) -> Re
             .ok_or_else(|| format!("no {} of `{}` and `{}` was clocked", test.metric, better.name, worse.name))?;
         return Ok(finding([saving.a, saving.b], saving.percent, saving.interval, f64::INFINITY, Basis::Clock));
     }
-    let Some(paired) = Paired::of(&metric, &a, &b, draws) else {
+    let Some(paired) = Paired::of(&metric, [&a, &b], section.overlap(), draws) else {
         let hint = nearest(&test.metric, a[0].metrics.keys().map(String::as_str));
         return Err(format!("no metric `{}` of `{}` and `{}`{hint}", test.metric, better.name, worse.name));
     };

@@ -194,6 +194,7 @@ fn as_json(it: &Tested<'_>) -> Value {
             "interval_over": match finding.basis {
                 Basis::Images => "images and seeds",
                 Basis::Seeds => "seeds",
+                Basis::Splits => "splits",
                 Basis::Clock => "samples of the clock",
             },
             "seeds": finding.seeds, "images": finding.images, "protocol": finding.protocol, "budgets": finding.budgets,

@@ -139,7 +139,7 @@ fn row(args: &Args, method: &'static dyn Method, methods: &Methods) -> Result<Ro
     // Also of one that the profile leaves out: its settings are as good.
     for experiment in Experiment::builtin(args.profile)? {
         let Some(entry) = experiment.datasets.iter().find(|entry| entry.name == args.dataset) else { continue };
-        for planned in plan(&experiment, methods)?.iter().map(|planned| planned.on(&entry.label())) {
+        for planned in plan(&experiment, methods)?.iter().map(|planned| planned.on(&[entry.label()])) {
             // A row that is made of others fits nothing.
             let Job::Fit { settings, .. } = &planned.job else { continue };
             let same = planned.control == Control::None && planned.method() == method.card().name;

@@ -9,7 +9,7 @@ use xmbench_methods::card::Code;
 use super::{Status, table};
 use crate::{
     output::answer,
-    run::{Experiment, Methods, Profile, plan},
+    run::{Experiment, Methods, Planned, Profile, plan, splits::opened},
 };
 
 #[derive(clap::Args)]
@@ -100,7 +100,8 @@ pub fn datasets_json() -> serde_json::Value {
 
 /// Number of trials on every dataset of an experiment; none where the profile leaves it out.
 fn trials(experiment: &Experiment, methods: &Methods) -> Result<usize> {
-    Ok(if experiment.off { 0 } else { plan(experiment, methods)?.len() * experiment.datasets.len() })
+    let opened = |plan: &[Planned]| opened(experiment, plan).iter().map(|it| it.plan.len()).sum();
+    Ok(if experiment.off { 0 } else { opened(&plan(experiment, methods)?) })
 }
 
 fn experiments_rows(methods: &Methods) -> Result<Vec<Vec<String>>> {

@@ -24,7 +24,7 @@ use crate::{
         judge::{self, Judged},
         render::{self, Part},
     },
-    run::{Clocking, Experiment, Methods, Progress, Settings, Summary, device, machine, plan, sweep},
+    run::{Clocking, Experiment, Methods, Progress, Settings, Summary, device, machine, plan, splits, sweep},
 };
 
 #[derive(clap::Args)]
@@ -149,7 +149,7 @@ fn run_table(
         jobs: args.shared.fits.jobs(profile, device),
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
-    let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
+    let trials = work.iter().map(|(experiment, plan)| splits::trials(experiment, plan)).sum();
     let shown = Progress::new(trials, false);
     let outcome = sweep(&work, &settings, &mut store, &shown, stop);
     shown.finish();

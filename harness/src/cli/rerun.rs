@@ -171,14 +171,15 @@ fn recorded(args: &Args, recording: &Recording, name: &str, dataset: &str, trial
         );
     }
     let mut experiment = Experiment::parse(name, &format!("{name} as recorded"), source, Profile::Smoke)?;
-    experiment.datasets.retain(|entry| entry.label() == dataset);
+    experiment.seeds = trials.iter().map(|trial| trial.seed).collect();
+    experiment.seeds.sort_unstable();
+    experiment.seeds.dedup();
+    let seeds = experiment.seeds.clone();
+    experiment.datasets.retain(|entry| entry.opened(&seeds).iter().any(|(opened, _)| opened.label() == dataset));
     if experiment.datasets.is_empty() {
         bail!("the recorded experiment {name} has no dataset {}", quoted(dataset));
     }
     experiment.places.data = args.means.data();
-    experiment.seeds = trials.iter().map(|trial| trial.seed).collect();
-    experiment.seeds.sort_unstable();
-    experiment.seeds.dedup();
     experiment.columns.clear();
     experiment.expected.clear();
     experiment.methods.iter_mut().for_each(|entry| entry.reported.clear());

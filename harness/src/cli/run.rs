@@ -17,7 +17,7 @@ use crate::{
     output::{answer, json as to_json, progress, quoted, short, tell},
     record::{Control, LeftOut, Manifest, Store, check, words},
     report::{Rendered, explore::Source},
-    run::{Clocking, Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, sweep},
+    run::{Clocking, Experiment, Methods, Profile, Progress, Settings, Summary, device, machine, plan, splits, sweep},
 };
 
 #[derive(clap::Args)]
@@ -171,7 +171,7 @@ pub fn run(args: &Args, methods: &Methods) -> Result<Status> {
         lean: args.lean,
     };
     let work: Vec<_> = experiments.iter().zip(&plans).map(|(experiment, plan)| (experiment, plan.as_slice())).collect();
-    let trials = work.iter().map(|(experiment, plan)| (plan.len() + 1) * experiment.datasets.len()).sum();
+    let trials = work.iter().map(|(experiment, plan)| splits::trials(experiment, plan)).sum();
     let shown = Progress::new(trials, false);
     let outcome = sweep(&work, &settings, &mut store, &shown, &stop);
     shown.finish();
@@ -227,21 +227,21 @@ fn dry_run(args: &Args, experiments: &[Experiment], plans: &[Vec<crate::run::Pla
     let mut rows = vec![["EXPERIMENT", "DATASET", "ROW", "CONTROL", "SEED", "PARAMETERS"].map(str::to_string).to_vec()];
     let mut objects = Vec::new();
     for (experiment, plan) in experiments.iter().zip(plans) {
-        for dataset in &experiment.datasets {
-            let label = dataset.label();
-            for trial in plan.iter().map(|planned| planned.on(&label)) {
+        for opened in splits::opened(experiment, plan) {
+            let label = opened.entry.label();
+            for trial in opened.plan {
                 let control = if trial.control == Control::Shuffled { "shuffled" } else { "" };
                 let params: Vec<String> = trial.params.iter().map(|(key, value)| format!("{key}={value}")).collect();
                 rows.push(vec![
                     experiment.name.clone(),
-                    dataset.label(),
+                    label.clone(),
                     trial.label.clone(),
                     control.into(),
                     trial.seed.to_string(),
                     params.join(" "),
                 ]);
                 objects.push(json!({
-                    "experiment": experiment.name, "dataset": dataset.label(), "label": trial.label,
+                    "experiment": experiment.name, "dataset": label, "label": trial.label,
                     "method": trial.method(), "control": trial.control, "seed": trial.seed,
                     "params": trial.params, "swept": trial.swept,
                 }));

@@ -327,6 +327,7 @@ impl DatasetNote {
     fn check(&self) -> Checked {
         title("options of a dataset", &self.variant)?;
         title("a dataset's title", &self.title)?;
+        self.of.as_deref().map_or(Ok(()), |of| name("a dataset of splits", of))?;
         checksum(&self.checksum)?;
         for (what, value) in
             [("terms", &self.licence), ("an attribution", &self.attribution), ("a caveat", &self.caveat)]

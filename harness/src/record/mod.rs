@@ -186,6 +186,9 @@ pub struct DatasetNote {
     pub attribution: String,
     /// What a reader of a table must know.
     pub caveat: String,
+    /// What tables call it together with its other splits, where it is one of several and each has a seed of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<String>,
 }
 
 /// One point of an experiment.

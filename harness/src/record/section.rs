@@ -14,13 +14,13 @@ pub struct Section<'a> {
     pub stem: Stem,
     /// Experiment.
     pub experiment: &'a str,
-    /// Dataset.
+    /// Dataset; where rows are over several splits of it, what these are called together.
     pub dataset: &'a str,
-    /// Its checksum.
-    pub checksum: &'a str,
+    /// Its checksum; of several splits one each.
+    pub checksums: Vec<&'a str>,
     /// What the recording says of the experiment.
     pub note: ExperimentNote,
-    /// What the recording says of the dataset.
+    /// What the recording says of the dataset; of several splits, of the first.
     pub data: DatasetNote,
     /// The protocol of every row, which may differ in `select_on` alone.
     pub protocol: &'a Protocol,
@@ -60,9 +60,15 @@ pub fn sections(recording: &Recording) -> Vec<Section<'_>> {
 
 /// As [`sections`], but every row keeps all of its seeds.
 pub fn whole_sections(recording: &Recording) -> Vec<Section<'_>> {
+    let note = |trial: &Trial| recording.manifest.datasets.get(&trial.dataset);
     let mut groups: BTreeMap<(&str, &str, &str), Vec<(Protocol, Vec<&Trial>)>> = BTreeMap::new();
     for trial in &recording.trials {
-        let protocols = groups.entry((&trial.experiment, &trial.dataset, &trial.checksum)).or_default();
+        let data = match note(trial).filter(|note| note.checksum == trial.checksum).and_then(|note| note.of.as_deref())
+        {
+            Some(all) => (all, ""),
+            None => (trial.dataset.as_str(), trial.checksum.as_str()),
+        };
+        let protocols = groups.entry((&trial.experiment, data.0, data.1)).or_default();
         // Selection is the one field in which rows of a table may differ: a dagger says so.
         let protocol = Protocol { select_on: Split::Val, ..trial.protocol.clone() };
         match protocols.iter_mut().find(|(other, _)| *other == protocol) {
@@ -72,8 +78,12 @@ pub fn whole_sections(recording: &Recording) -> Vec<Section<'_>> {
     }
     let mut sections = Vec::new();
     let mut stems = BTreeSet::new();
-    for ((experiment, dataset, checksum), protocols) in groups {
+    for ((experiment, all, _), protocols) in groups {
         for (_, trials) in protocols {
+            let splits: BTreeMap<&str, &Trial> = trials.iter().map(|&trial| (trial.dataset.as_str(), trial)).collect();
+            let mut splits: Vec<&Trial> = splits.into_values().collect();
+            splits.sort_by_key(|trial| (trial.dataset.len(), &trial.dataset));
+            let dataset = if splits.len() > 1 { all } else { &splits[0].dataset };
             let base = Stem::of(&format!("{experiment}-{dataset}"));
             let numbered = (2..).map(|i| base.with(&i.to_string()));
             let stem = std::iter::once(base.clone()).chain(numbered).find(|stem| !stems.contains(stem));
@@ -85,9 +95,9 @@ pub fn whole_sections(recording: &Recording) -> Vec<Section<'_>> {
                 stem,
                 experiment,
                 dataset,
-                checksum,
+                checksums: splits.iter().map(|trial| trial.checksum.as_str()).collect(),
                 note: recording.manifest.experiments.get(experiment).cloned().unwrap_or_default(),
-                data: recording.manifest.datasets.get(dataset).cloned().unwrap_or_default(),
+                data: note(splits[0]).cloned().unwrap_or_default(),
                 // A protocol that a dagger row bent must not stand for all.
                 protocol: trials
                     .iter()
@@ -107,6 +117,19 @@ impl<'a> Section<'a> {
     /// A protocol in words, for the splits that the dataset has; a recording that does not list them is taken at its word.
     pub fn describe(&self, protocol: &Protocol) -> String {
         if self.data.sizes.is_empty() { protocol.to_string() } else { protocol.with_splits(self.data.sizes.keys()) }
+    }
+
+    /// Whether each seed has a split of its own.
+    pub fn is_over_splits(&self) -> bool {
+        self.checksums.len() > 1
+    }
+
+    /// Items that ask by items that trained, where rows are over several splits of one dataset: what one split is tested on others are
+    /// trained on. 0 where all seeds have the same data.
+    pub fn overlap(&self) -> f64 {
+        let images =
+            |split: Split| self.data.sizes.get(&split.to_string()).map_or(1, |[images, _]| *images).max(1) as f64;
+        if self.is_over_splits() { images(self.protocol.split) / images(Split::Train) } else { 0.0 }
     }
 
     /// Keeps the common seeds of each row. A control that ran none of them keeps its own: chance knows no seed.
@@ -208,4 +231,41 @@ fn common_seeds(rows: &[Row<'_>]) -> (Vec<u64>, Vec<u64>) {
     let all: BTreeSet<u64> = sets.iter().flatten().copied().collect();
     let (common, left_out): (Vec<u64>, _) = all.iter().partition(|seed| sets.iter().all(|set| set.contains(seed)));
     (common, left_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{DatasetNote, synthetic};
+
+    #[test]
+    fn splits_of_one_dataset_are_one_table() {
+        let mut recording = synthetic::recording();
+        recording.trials.clear();
+        for seed in [1, 2, 10] {
+            let split = format!("d, split {seed}");
+            recording.trials.extend(["a", "b"].map(|row| synthetic::trial("e", 0, row, &split, seed)));
+            let sizes = [("train", [80, 80]), ("test", [20, 20])].map(|(name, size)| (name.to_string(), size));
+            let checksum = format!("{seed:064}");
+            recording
+                .trials
+                .iter_mut()
+                .filter(|trial| trial.dataset == split)
+                .for_each(|it| it.checksum.clone_from(&checksum));
+            let note = DatasetNote { checksum, sizes: sizes.into(), of: Some("d".into()), ..DatasetNote::default() };
+            recording.manifest.datasets.insert(split, note);
+        }
+        let all = sections(&recording);
+        let [section] = &all[..] else { panic!("{} tables", all.len()) };
+        assert_eq!((section.dataset, &section.seeds[..], section.rows.len()), ("d", &[1, 2, 10][..], 2));
+        assert_eq!(section.checksums, [1, 2, 10].map(|seed| format!("{seed:064}")));
+        assert_eq!(section.overlap(), 0.25);
+        // One of them alone is what it is called.
+        recording.trials.retain(|trial| trial.seed == 2);
+        let section = sections(&recording).remove(0);
+        assert_eq!((section.dataset, section.overlap()), ("d, split 2", 0.0));
+        // What the recording says is of other data.
+        recording.trials.iter_mut().for_each(|trial| trial.checksum = "7".repeat(64));
+        assert_eq!(sections(&recording)[0].dataset, "d, split 2");
+    }
 }

@@ -317,6 +317,7 @@ fn manifest() -> Manifest {
         licence: "research use".to_string(),
         attribution: "Pictures and captions belong to their authors.".to_string(),
         caveat: caveat.to_string(),
+        of: None,
     };
     Manifest {
         format: 1,

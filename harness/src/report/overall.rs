@@ -67,7 +67,7 @@ impl Overall {
     fn place(&mut self, section: &Section<'_>, metric: &Metric) -> usize {
         let place = Place {
             dataset: section.dataset.into(),
-            checksum: section.checksum.into(),
+            checksum: section.checksums.join(", "),
             protocol: section.protocol.clone(),
             metric: metric.clone(),
             experiment: section.experiment.into(),

@@ -88,6 +88,9 @@ fn notes(section: &Section<'_>, table: &Table) -> Vec<Note> {
     let seeds = match section.seeds.as_slice() {
         [] => "each row's own".to_string(),
         [seed] => format!("one, {seed}"),
+        seeds if section.is_over_splits() => {
+            format!("means over {}, each with a split of its own, ± standard deviation", seeds.len())
+        }
         seeds => format!("means over {} ± standard deviation", seeds.len()),
     };
     let mut notes =

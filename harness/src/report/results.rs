@@ -82,7 +82,7 @@ pub fn context(section: &Section<'_>, manifest: &Manifest) -> Vec<(&'static str,
     vec![
         ("experiment", section.experiment.to_string()),
         ("dataset", section.dataset.to_string()),
-        ("checksum", section.checksum.to_string()),
+        ("checksum", section.checksums.join(", ")),
         ("profile", manifest.profile.clone()),
         ("protocol", section.describe(section.protocol)),
     ]
@@ -355,8 +355,14 @@ pub fn data(section: &Section<'_>) -> String {
     let data = &section.data;
     let title = if data.title.is_empty() { section.dataset } else { &data.title };
     let variant = if data.variant.is_empty() { String::new() } else { format!(" [{}]", data.variant) };
-    let mut parts =
-        vec![format!("{title}{variant}"), sizes(section), format!("SHA-256 {}", words::checksum(section.checksum))];
+    let checksums: Vec<String> = section.checksums.iter().map(|checksum| words::checksum(checksum)).collect();
+    let mut parts = vec![format!("{title}{variant}"), sizes(section), format!("SHA-256 {}", checksums.join(", "))];
+    if section.is_over_splits() {
+        parts.push(format!(
+            "{} splits of it, a seed each; options and numbers of items are the first one's",
+            section.checksums.len()
+        ));
+    }
     parts.extend([data.attribution.clone(), data.caveat.clone()]);
     let parts = parts.iter().map(|part| part.trim().trim_end_matches('.')).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join(". ")
@@ -412,6 +418,11 @@ fn seeds(section: &Section<'_>) -> String {
     let mut text = match section.seeds.as_slice() {
         [] => "no seed was run by every row: means are over each row's own seeds".to_string(),
         [seed] => format!("one seed, {seed}"),
+        seeds if section.is_over_splits() => format!(
+            "means over seeds {}, each with a split of its own, ± standard deviation; intervals by Student's t over splits, widened for \
+             what they share (Nadeau and Bengio 2003)",
+            words::seeds(seeds)
+        ),
         seeds => format!("means over seeds {} ± standard deviation", words::seeds(seeds)),
     };
     if !section.left_out.is_empty() && !section.seeds.is_empty() {

@@ -19,13 +19,14 @@ pub struct Score {
     pub mean: f64,
     /// Their standard deviation.
     pub deviation: Option<f64>,
-    /// 95 % interval of the mean: over queries and seeds where queries were kept, else over seeds.
+    /// 95 % interval of the mean: over queries and seeds where queries were kept, over splits where each seed has one, else over seeds.
     pub interval: Option<Interval>,
     /// Where it stands among the rows that it competes with.
     pub standing: Standing,
     /// Pessimistic and optimistic value where ties move them apart by more than half a point.
     pub ties: Option<[f64; 2]>,
     sample: Option<(Sample, Replicates)>,
+    overlap: f64,
 }
 
 impl Score {
@@ -99,7 +100,7 @@ impl<'a> Scores<'a> {
         });
         let interval = match &sample {
             Some((_, replicates)) => replicates.interval(),
-            None => Interval::of_mean(&values),
+            None => Interval::of_splits(&values, self.section.overlap()),
         };
         let end = |i: usize| {
             let ends: Option<Vec<f64>> =
@@ -116,6 +117,7 @@ impl<'a> Scores<'a> {
             standing: Standing::None,
             ties: ties.map(|(a, b)| [a, b]),
             sample,
+            overlap: self.section.overlap(),
         })
     }
 
@@ -164,7 +166,7 @@ pub fn indistinguishable(a: &Score, b: &Score) -> bool {
         return interval.is_some_and(|interval| interval.contains(0.0));
     }
     let differences: Vec<f64> = a.values.iter().zip(&b.values).map(|(a, b)| a - b).collect();
-    match Interval::of_mean(&differences).filter(|_| a.values.len() == b.values.len()) {
+    match Interval::of_splits(&differences, a.overlap).filter(|_| a.values.len() == b.values.len()) {
         Some(interval) => interval.contains(0.0),
         None => a.mean == b.mean,
     }

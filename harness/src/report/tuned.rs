@@ -7,7 +7,9 @@ use crate::record::{Control, Manifest, Tuned, TunedRow, section::Section};
 /// What was tried of the section's rows, and what was chosen; none where no row took tuned parameters.
 pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
     let tuned = Tuned::of_source(&section.note.source)?;
-    let found = |name: &str| tuned.find(name, section.dataset);
+    // Of the very split, or of the dataset for all its splits.
+    let names: Vec<&str> = std::iter::once(section.dataset).chain(section.data.of.as_deref()).collect();
+    let found = |name: &str| names.iter().find_map(|dataset| tuned.find(name, dataset));
     let learned = section.rows.iter().filter(|row| row.control == Control::None);
     let rows: Vec<Row> = learned.filter_map(|it| Some(row(&it.name, found(&it.name)?, tuned.trials))).collect();
     if rows.is_empty() {
@@ -15,7 +17,7 @@ pub fn table(section: &Section<'_>, manifest: &Manifest) -> Option<Table> {
     }
     let heads = ["over", "settings", "before", "after", "chosen"];
     let mut on: Vec<&str> =
-        tuned.rows.iter().filter(|it| it.dataset == section.dataset).map(|it| &*it.developed_on).collect();
+        tuned.rows.iter().filter(|it| names.contains(&it.dataset.as_str())).map(|it| &*it.developed_on).collect();
     on.dedup();
     let program = format!(
         "program {}{}",

@@ -3,20 +3,23 @@
 use serde::{Deserialize, Serialize};
 
 /// A dataset with its options.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatasetEntry {
     /// Name: `emoji`.
     pub name: String,
     /// What tables call it; name and options when absent.
     #[serde(default)]
     pub label: Option<String>,
+    /// Whether each seed has a split of its own: the option `seed` of the dataset is that of the trial.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub split_by_seed: bool,
     /// Everything else in the entry.
     #[serde(flatten)]
     pub options: toml::Table,
 }
 
 impl DatasetEntry {
-    /// What tables call it: `emoji (split=random)`.
+    /// What tables call it: `emoji (split=random)`; all its splits together, where each seed has one.
     pub fn label(&self) -> String {
         if let Some(label) = &self.label {
             return label.clone();

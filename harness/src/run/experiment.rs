@@ -13,6 +13,7 @@
 //!
 //! [[datasets]]
 //! name = "emoji"                  # every other key is an option of the dataset
+//! split_by_seed = true            # each seed has a split of its own: the dataset's option `seed` is that of the trial
 //!
 //! [[methods]]
 //! method = "vse"                  # every other key is a parameter of the method; an array sweeps over its values
@@ -49,6 +50,7 @@ use super::{
     explain::explain,
     nearest,
     profile::{Profile, Profiles},
+    splits::SEED,
     tuned::{self, Taken},
 };
 use crate::{
@@ -275,11 +277,22 @@ impl Experiment {
         if let Some(seed) = self.seeds.iter().find(|&&seed| seed > i64::MAX as u64) {
             bail!("seed {seed} is out of range: seeds go up to {}", i64::MAX);
         }
+        for entry in self.datasets.iter().filter(|entry| entry.split_by_seed) {
+            let source = xmbench_datasets::sources().iter().find(|source| source.name == entry.name);
+            let has = source.is_some_and(|source| source.options.iter().any(|option| option.name == SEED));
+            if entry.options.contains_key(SEED) || !has {
+                let found = if has { "that it says which one" } else { "none" };
+                bail!(
+                    "dataset {}: `split_by_seed` expects an option `{SEED}` of the dataset to set, found {found}",
+                    entry.label()
+                );
+            }
+        }
         if self.training_images.contains(&0) {
             bail!("`training_images`: expected numbers above 0, found 0");
         }
         self.protocol.check()?;
-        self.tuned.as_ref().map_or(Ok(()), |taken| taken.check_datasets(&self.name, &self.datasets))?;
+        self.tuned.as_ref().map_or(Ok(()), |taken| taken.check_datasets(&self.name, &self.datasets, &self.seeds))?;
         // What is recorded must read back.
         let note = check::name("a name", &self.name).and_then(|()| self.note().check());
         let entries = self.datasets.iter().map(DatasetEntry::label);

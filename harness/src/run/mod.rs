@@ -22,6 +22,7 @@ pub mod plan;
 mod profile;
 mod progress;
 mod score;
+pub mod splits;
 mod stages;
 mod stated;
 pub mod sweep;

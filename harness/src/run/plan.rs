@@ -87,10 +87,11 @@ impl Planned {
         words::label(&self.label, &self.swept)
     }
 
-    /// The trial on a dataset, as the experiment calls it: with what was tuned for that.
-    pub fn on(&self, dataset: &str) -> Self {
+    /// The trial on a dataset, by the names that the experiment has for it: with what was tuned for the first of them that is known.
+    pub fn on(&self, dataset: &[String]) -> Self {
         let mut on = self.clone();
-        if let (Job::Fit { settings, .. }, Some((tuned, params))) = (&mut on.job, self.tuned.get(dataset)) {
+        let tuned = dataset.iter().find_map(|name| self.tuned.get(name));
+        if let (Job::Fit { settings, .. }, Some((tuned, params))) = (&mut on.job, tuned) {
             (*settings, on.params) = (tuned.clone(), params.clone());
         }
         on

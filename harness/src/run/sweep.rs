@@ -12,6 +12,7 @@ use super::{
     entry::DatasetEntry,
     fits::{User, fit_all},
     plan::Job,
+    splits::{self, Opened},
     stated::stated,
 };
 use crate::{
@@ -119,8 +120,12 @@ pub fn sweep(
         manifest.left_out.retain(|it| !work.iter().any(|(experiment, _)| experiment.name == it.experiment));
         manifest.experiments.extend(notes);
     })?;
+    let mut opened: Vec<(&Experiment, Opened)> = Vec::new();
+    for (experiment, plan) in work {
+        opened.extend(splits::opened(experiment, plan).into_iter().map(|it| (*experiment, it)));
+    }
     let mut entries: Vec<&DatasetEntry> = Vec::new();
-    for entry in work.iter().flat_map(|(experiment, _)| &experiment.datasets) {
+    for (_, Opened { entry, .. }) in &opened {
         if !entries.contains(&entry) {
             entries.push(entry);
         }
@@ -134,10 +139,10 @@ pub fn sweep(
         jobs = 1;
     }
     for entry in entries {
-        let users = work.iter().filter(|(experiment, _)| experiment.datasets.contains(entry));
         let label = entry.label();
-        let on = |plan: &[Planned]| -> Vec<Planned> { plan.iter().map(|planned| planned.on(&label)).collect() };
-        let users: Vec<User<'_>> = users.map(|(experiment, plan)| (*experiment, on(plan))).collect();
+        let here = || opened.iter().filter(|(_, it)| it.entry == *entry);
+        let users: Vec<User<'_>> = here().map(|(experiment, it)| (*experiment, it.plan.clone())).collect();
+        let of = here().find_map(|(_, it)| it.of.clone());
         let dataset = match open(entry, settings) {
             Ok(dataset) => dataset,
             Err(error) if settings.require_data => {
@@ -162,7 +167,9 @@ pub fn sweep(
             }
         };
         store.note(|manifest| {
-            manifest.datasets.insert(entry.label(), note_of_dataset(&dataset));
+            // What an earlier run recorded is still one of several.
+            let of = of.or_else(|| manifest.datasets.get(&label)?.of.clone());
+            manifest.datasets.insert(label.clone(), DatasetNote { of, ..note_of_dataset(&dataset) });
         })?;
         let mut desk = Desk { label: &label, dataset: &dataset, settings, store, progress, stop, jobs };
         if on_dataset(&mut desk, &users, &mut summary)? == End::Interrupted {
@@ -252,6 +259,7 @@ fn note_of_dataset(dataset: &Dataset) -> DatasetNote {
         licence: text(&dataset.notice.licence),
         attribution: text(&dataset.notice.attribution),
         caveat: text(&dataset.notice.caveat),
+        of: None,
     }
 }
 
@@ -262,7 +270,7 @@ mod tests {
     #[test]
     fn absent_files_are_told_from_broken_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let entry = |name: &str| DatasetEntry { name: name.into(), label: None, options: toml::Table::new() };
+        let entry = |name: &str| DatasetEntry { name: name.into(), ..DatasetEntry::default() };
         let settings = |data: Option<&std::path::Path>| Settings {
             profile: Profile::Smoke,
             device: Device::Cpu,

@@ -143,12 +143,13 @@ impl Taken {
         self.tuned.experiment == experiment
     }
 
-    /// That every row is on a dataset of the experiment, where the file is its own.
+    /// That every row is on a dataset of the experiment, or on a split of one, where the file is its own.
     ///
     /// # Errors
     /// If one is not.
-    pub fn check_datasets(&self, experiment: &str, datasets: &[DatasetEntry]) -> Result<()> {
-        let names: Vec<String> = datasets.iter().map(DatasetEntry::label).collect();
+    pub fn check_datasets(&self, experiment: &str, datasets: &[DatasetEntry], seeds: &[u64]) -> Result<()> {
+        let splits = datasets.iter().flat_map(|entry| entry.opened(seeds)).map(|(entry, _)| entry.label());
+        let names: Vec<String> = datasets.iter().map(DatasetEntry::label).chain(splits).collect();
         if let Some(row) = self.tuned.rows.iter().find(|row| self.is_own(experiment) && !names.contains(&row.dataset)) {
             let hint = nearest(&row.dataset, names.iter().map(String::as_str));
             bail!("{}: row `{}`: the experiment has no dataset `{}`{hint}", self.file, row.row, row.dataset);

@@ -62,8 +62,11 @@ impl Sample {
     /// Splits `metric` over the queries of `trials`, one trial a seed.
     ///
     /// `None` where the metric is neither a mean over queries nor their median rank, where queries were not kept, or where two seeds did
-    /// not ask the same queries.
+    /// not ask the same queries of the same data.
     pub fn of(metric: &Metric, trials: &[&Trial]) -> Option<Self> {
+        if are_splits(trials) {
+            return None;
+        }
         let mut clusters: Vec<u32> = trials.first()?.queries.iter().map(|query| query.cluster).collect();
         clusters.sort_unstable();
         clusters.dedup();
@@ -209,6 +212,11 @@ impl Sample {
         };
         draws.images.par_chunks(self.clusters.len()).map(of).collect()
     }
+}
+
+/// Whether trials are on data of their own each, and image 3 of one is not that of another.
+pub fn are_splits(trials: &[&Trial]) -> bool {
+    trials.iter().any(|trial| trial.checksum != trials[0].checksum)
 }
 
 /// Replicates of a metric, or of the difference of two rows.

@@ -28,8 +28,15 @@ pub struct Interval {
 impl Interval {
     /// Student's interval of the mean of a few independent values; `None` below two values.
     pub fn of_mean(values: &[f64]) -> Option<Self> {
+        Self::of_splits(values, 0.0)
+    }
+
+    /// That of a few values over random splits of the same items: `overlap` is the number of tested items by that of the others in a
+    /// split, and the variance of the mean is taken for `s^2 (1 / n + overlap)` (Nadeau and Bengio, "Inference for the Generalization
+    /// Error", Machine Learning 52, 2003, their corrected resampled t), as what one split is tested on others are trained on.
+    pub fn of_splits(values: &[f64], overlap: f64) -> Option<Self> {
         let (mean, deviation) = (mean(values)?, deviation(values)?);
-        let half = student((values.len() - 1) as f64) * deviation / (values.len() as f64).sqrt();
+        let half = student((values.len() - 1) as f64) * deviation * (1.0 / values.len() as f64 + overlap).sqrt();
         Some(Self { low: mean - half, high: mean + half })
     }
 
@@ -118,6 +125,14 @@ mod tests {
             assert!((quantile(&values, q).unwrap() - expected).abs() < 1e-12);
         }
         assert_eq!(quantile(&[], 0.5), None);
+    }
+
+    #[test]
+    fn splits_that_share_items_tell_less_than_independent_ones() {
+        // Deviation 1, t(2) = 4.303, a quarter as many tested as trained on: 4.303 sqrt(1 / 3 + 1 / 4) = 3.286.
+        let interval = Interval::of_splits(&[1.0, 2.0, 3.0], 0.25).unwrap();
+        assert!((interval.high - 5.2861).abs() < 1e-3 && (interval.low + 1.2861).abs() < 1e-3, "{interval:?}");
+        assert_eq!(Interval::of_splits(&[1.0], 0.25), None);
     }
 
     #[test]

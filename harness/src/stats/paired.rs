@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Interval,
-    bootstrap::{Draws, Replicates, Sample},
+    bootstrap::{Draws, Replicates, Sample, are_splits},
     mean,
     metric::Metric,
 };
@@ -37,11 +37,14 @@ pub enum Basis {
     Clock,
     /// Student's interval of the seeds' differences: the metric is no mean over queries, or queries were not kept.
     Seeds,
+    /// That of the differences on splits of one dataset, widened for what they share: see [`Interval::of_splits`].
+    Splits,
 }
 
 impl Paired {
-    /// Sets two rows side by side, trial by trial: `a[i]` and `b[i]` have one seed. `None` where a trial lacks the metric.
-    pub fn of(metric: &Metric, a: &[&Trial], b: &[&Trial], draws: &mut Cache) -> Option<Self> {
+    /// Sets two rows side by side, trial by trial: `a[i]` and `b[i]` have one seed. `overlap` is that of the splits, where seeds have their
+    /// own. `None` where a trial lacks the metric.
+    pub fn of(metric: &Metric, [a, b]: [&[&Trial]; 2], overlap: f64, draws: &mut Cache) -> Option<Self> {
         let values = |trials: &[&Trial]| -> Option<Vec<f64>> {
             trials.iter().map(|trial| trial.metrics.get(&metric.name).copied()).collect()
         };
@@ -54,9 +57,10 @@ impl Paired {
             return Some(Self { a: mean_a, b: mean_b, interval, freedom, basis: Basis::Images });
         }
         let differences: Vec<f64> = values_a.iter().zip(&values_b).map(|(a, b)| a - b).collect();
-        let interval = Interval::of_mean(&differences).filter(|_| a.len() == b.len());
+        let interval = Interval::of_splits(&differences, overlap).filter(|_| a.len() == b.len());
         let freedom = differences.len().saturating_sub(1) as f64;
-        Some(Self { a: mean_a, b: mean_b, interval, freedom, basis: Basis::Seeds })
+        let basis = if are_splits(a) { Basis::Splits } else { Basis::Seeds };
+        Some(Self { a: mean_a, b: mean_b, interval, freedom, basis })
     }
 }
 
@@ -99,12 +103,12 @@ mod tests {
         let all = |trials: &'static [Trial]| trials.iter().collect::<Vec<_>>();
         let (a, b) = (all(a.leak()), all(b.leak()));
         let metric = Metric::parse("total correlation");
-        let paired = Paired::of(&metric, &a, &b, &mut Cache::new()).unwrap();
+        let paired = Paired::of(&metric, [&a, &b], 0.0, &mut Cache::new()).unwrap();
         let interval = paired.interval.unwrap();
         assert_eq!((paired.a, paired.b, paired.basis), (7.0, 5.0, Basis::Seeds));
         assert!((interval.low + 0.484).abs() < 1e-3 && (interval.high - 4.484).abs() < 1e-3, "{interval:?}");
-        let single = Paired::of(&metric, &a[..1], &b[..1], &mut Cache::new()).unwrap();
+        let single = Paired::of(&metric, [&a[..1], &b[..1]], 0.0, &mut Cache::new()).unwrap();
         assert_eq!(single.interval, None);
-        assert!(Paired::of(&Metric::parse("rsum"), &a, &b, &mut Cache::new()).is_none());
+        assert!(Paired::of(&Metric::parse("rsum"), [&a, &b], 0.0, &mut Cache::new()).is_none());
     }
 }

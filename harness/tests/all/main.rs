@@ -18,6 +18,7 @@ mod query;
 mod recordings;
 mod repro;
 mod rerun;
+mod splits;
 mod stages;
 mod strangers;
 #[cfg(target_os = "linux")]

@@ -72,3 +72,27 @@ fn a_limit_is_kept() {
     assert!(found[0].contains("4.0 KiB may be used"), "{}", found[0]);
     place.run("run a.toml --max-memory much").code(2).says(&["--max-memory", "expected a size as 8GiB"]);
 }
+
+/// The weights of each ask for some 325 KiB.
+#[test]
+fn what_finds_too_little_beside_others_is_fitted_alone() {
+    let place = Place::new();
+    let row = |label: &str, epochs: usize| {
+        format!(
+            "[[methods]]\nmethod = 'vse'\nlabel = '{label}'\nembedding = 64\nword = 32\nbatch = 20\nepochs = {epochs}\n"
+        )
+    };
+    let head = EXPERIMENT.split("[[methods]]").next().unwrap();
+    place.write("a.toml", &format!("{head}{}{}", row("first", 1), row("second", 2)));
+    let threads = |limit: &str| -> Vec<Option<usize>> {
+        let command =
+            format!("run a.toml --profile smoke --no-report --no-clock --threads 2 --jobs 2 --max-memory {limit}");
+        place.run(&format!("{command} --out {limit}")).code(0);
+        assert_eq!(outcomes(&place, limit, &["first", "second"]), ["done"; 2]);
+        let trials = place.recording(limit).trials;
+        let fitted = trials.iter().filter(|trial| trial.method == "vse");
+        fitted.map(|trial| trial.origin.as_ref().unwrap().fit_threads).collect()
+    };
+    assert_eq!(threads("8MiB"), [Some(1); 2]);
+    assert_eq!(threads("600KiB"), [None; 2]);
+}

@@ -161,7 +161,7 @@ fn compare<'a>(both: Vec<(&Row<'a>, &Row<'a>)>, recording: &Recording, args: &Ar
         let columns = args.metric.clone().map_or(columns, |only| vec![only]);
         for column in columns {
             let metric = Metric::parse(&column);
-            let Some(paired) = Paired::of(&metric, &trials_a, &trials_b, &mut draws) else { continue };
+            let Some(paired) = Paired::of(&metric, [&trials_a, &trials_b], 0.0, &mut draws) else { continue };
             // A verdict is given here only where queries tell it.
             let interval = paired.interval.filter(|_| paired.basis == Basis::Images);
             let row = if a.name == b.name { a.name.clone() } else { format!("{} - {}", a.name, b.name) };

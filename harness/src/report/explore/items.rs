@@ -27,8 +27,10 @@ pub fn open(recording: &Recording, trial: &Trial, data: Option<&Path>) -> Result
     let line = |error: &dyn std::fmt::Display| short(&plain(&error.to_string()), 300).into_owned();
     let experiment = Experiment::parse(name, &format!("{name} as recorded"), source, Profile::Smoke);
     let experiment = experiment.map_err(|error| line(&error))?;
-    let entry = experiment.datasets.iter().find(|entry| entry.label() == trial.dataset);
-    let entry = entry.ok_or("the recorded experiment does not name its dataset")?;
+    let mut opened = experiment.datasets.iter().flat_map(|entry| entry.opened(&[trial.seed]));
+    let (entry, _) = opened
+        .find(|(entry, _)| entry.label() == trial.dataset)
+        .ok_or("the recorded experiment does not name its dataset")?;
     // Whoever made the recording wrote these.
     for (key, value) in &entry.options {
         if data.is_none() && value.as_str().is_some_and(|text| Path::new(text).is_absolute()) {

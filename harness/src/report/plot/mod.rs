@@ -134,11 +134,23 @@ pub fn pictures<'a>(section: &'a Section<'a>, scores: &mut Scores<'a>, palette: 
 }
 
 impl Scene<'_, '_> {
+    /// What whiskers show.
+    fn whiskers(&self) -> &'static str {
+        if self.section.is_over_splits() {
+            "Whiskers: 95 % interval over splits."
+        } else {
+            "Whiskers: 95 % interval over images and seeds."
+        }
+    }
+
     /// Protocol and seeds, after a remark on what the plot shows.
     fn footer(&self, remark: &str) -> String {
         let seeds = match self.section.seeds.as_slice() {
             [] => "each row's own seeds".to_string(),
             [seed] => format!("seed {seed}"),
+            seeds if self.section.is_over_splits() => {
+                format!("seeds {}, each with a split of its own", words::seeds(seeds))
+            }
             seeds => format!("seeds {}", words::seeds(seeds)),
         };
         format!("{remark} Protocol: {}; {seeds}.", self.section.describe(self.section.protocol))

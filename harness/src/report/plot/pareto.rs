@@ -101,8 +101,9 @@ fn scatter(
     let figure = Figure {
         title,
         footer: &scene.footer(&format!(
-            "Whiskers: 95 % interval over images and seeds. {line} (95 % interval of the paired difference, each by itself); rows selected \
+            "{} {line} (95 % interval of the paired difference, each by itself); rows selected \
              on the test split (†) aside.",
+            scene.whiskers()
         )),
         panels: vec![(String::new(), x, y)],
         stacked: false,

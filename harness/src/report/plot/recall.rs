@@ -60,7 +60,7 @@ pub fn draw(scene: &mut Scene<'_, '_>, title: &str) -> Option<Canvas> {
     let entry = |(at, k): (usize, &usize)| Entry { text: format!("R@{k}"), look: Look::of_place(at), kind: Kind::Mark };
     let figure = Dots {
         title,
-        footer: &scene.footer("Whiskers: 95 % interval over images and seeds."),
+        footer: &scene.footer(scene.whiskers()),
         panels: panels.iter().map(|(direction, _)| axis(direction)).collect(),
         lines,
         legend: cutoffs.iter().enumerate().map(entry).collect(),

@@ -7,13 +7,11 @@ use toml::Table;
 use xmbench_datasets::{Checksum, Collection, Dataset, OptionValue, sources};
 use xmbench_methods::Training;
 
-use crate::run::entry::DatasetEntry;
+use crate::run::{entry::DatasetEntry, splits::SEED};
 
 /// The share of the training items that is held out where a dataset has no validation split and an option for one.
 const HELD_OUT: f64 = 0.2;
 
-/// The option that says which split is made.
-const SEED: &str = "seed";
 /// The option that holds out validation items.
 const VALIDATION: &str = "validation";
 
@@ -61,7 +59,7 @@ impl Development {
             options.insert(VALIDATION.into(), HELD_OUT.into());
             dataset = open(&options)?;
         }
-        let called = DatasetEntry { name: entry.name.clone(), label: None, options }.label();
+        let called = DatasetEntry { name: entry.name.clone(), options, ..DatasetEntry::default() }.label();
         Ok(Self { held_out, ..Self::of(dataset, called)? })
     }
 
@@ -98,7 +96,7 @@ mod tests {
     use super::*;
 
     fn entry(name: &str, options: Table) -> DatasetEntry {
-        DatasetEntry { name: name.into(), label: Some("as reported".into()), options }
+        DatasetEntry { name: name.into(), label: Some("as reported".into()), options, ..DatasetEntry::default() }
     }
 
     #[test]
