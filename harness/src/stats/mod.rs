@@ -106,6 +106,8 @@ pub fn two_sided(t: f64, freedom: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use xmbench_datasets::random::Seed;
+
     use super::*;
 
     #[test]
@@ -133,6 +135,28 @@ mod tests {
         let interval = Interval::of_splits(&[1.0, 2.0, 3.0], 0.25).unwrap();
         assert!((interval.high - 5.2861).abs() < 1e-3 && (interval.low + 1.2861).abs() < 1e-3, "{interval:?}");
         assert_eq!(Interval::of_splits(&[1.0], 0.25), None);
+    }
+
+    /// How often the interval holds the truth, over collections of 100 items of which each of five random splits tests 22.
+    #[test]
+    fn intervals_over_splits_hold_the_truth_as_often_as_they_say() {
+        let held = |overlap: f64| {
+            let holds = |collection: u64| {
+                let mut stream = Seed(collection).stream(&["collection"]);
+                let items: Vec<f64> = (0..100).map(|_| stream.normal()).collect();
+                let mut split = |_| {
+                    let mut order: Vec<usize> = (0..100).collect();
+                    stream.shuffle(&mut order);
+                    order[..22].iter().map(|&at| items[at]).sum::<f64>() / 22.0
+                };
+                let values: Vec<f64> = (0..5).map(&mut split).collect();
+                Interval::of_splits(&values, overlap).unwrap().contains(0.0)
+            };
+            (0..2000).filter(|&collection| holds(collection)).count() as f64 / 2000.0
+        };
+        let [corrected, independent] = [22.0 / 78.0, 0.0].map(held);
+        assert!((0.93..=0.97).contains(&corrected), "{corrected}");
+        assert!(independent < 0.90, "as if splits shared nothing: {independent}");
     }
 
     #[test]

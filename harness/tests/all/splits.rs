@@ -5,8 +5,11 @@ use crate::common::{EXPERIMENT, Place};
 #[test]
 fn one_table_is_over_all_splits() {
     let place = Place::new();
-    let split =
-        |own: &str| EXPERIMENT.replace("name = \"planted-linear\"", &format!("name = \"planted-linear\"\n{own}"));
+    let two = "label = 'two'\ncomponents = 2\n[[methods]]\nmethod = 'cca'\nlabel = 'eight'\ncomponents = 8";
+    let split = |own: &str| {
+        let on = EXPERIMENT.replace("name = \"planted-linear\"", &format!("name = \"planted-linear\"\n{own}"));
+        on.replace("components = [2, 8]", two)
+    };
     place.write("a.toml", &split("split_by_seed = true"));
     place.run("run a.toml --profile smoke --out out --reports reports").code(0);
     let recording = place.recording("out");
@@ -21,10 +24,13 @@ fn one_table_is_over_all_splits() {
         assert!(words.contains(said), "{said}: {words}");
     }
 
+    let said = place.run("compare eight two --recording out --metric rsum").code(0).stdout;
+    assert!(said.contains("planted-linear  eight - two") && said.contains("A is better"), "{said}");
+
     // A split is what an experiment that names it has, and can be run again from the recording alone.
     place.write("b.toml", &split("label = \"planted-linear, split 2\"\nseed = 2").replace("[1, 2, 3]", "[2]"));
     let said = place.run("run b.toml --profile smoke --out out --no-report --json").code(0).json();
-    assert_eq!((said["done"].as_u64(), said["recorded_before"].as_u64()), (Some(0), Some(5)));
+    assert_eq!((said["done"].as_u64(), said["recorded_before"].as_u64()), (Some(0), Some(4)));
     let again = place.run("rerun out --sample 6").code(0).stdout;
     assert!(again.ends_with("6 of 6 equal in every bit\n"), "{again}");
     // One seed is one split, and no table is over several.

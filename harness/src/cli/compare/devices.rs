@@ -177,6 +177,7 @@ mod tests {
                 dataset: &trial.dataset,
                 name: trial.label.clone(),
                 trials: vec![trial],
+                overlap: 0.0,
             };
             trials.iter().map(row).collect::<Vec<_>>()
         };

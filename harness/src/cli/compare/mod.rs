@@ -14,7 +14,11 @@ use super::{Status, report::newest, table};
 use crate::{
     output::{answer, json as to_json},
     protocol,
-    record::{Control, Outcome, Recording, Trial, store},
+    record::{
+        Control, Recording, Trial,
+        section::{Section, whole_sections},
+        store,
+    },
     stats::{
         Interval,
         metric::Metric,
@@ -51,6 +55,8 @@ struct Row<'a> {
     dataset: &'a str,
     name: String,
     trials: Vec<&'a Trial>,
+    /// See [`Section::overlap`].
+    overlap: f64,
 }
 
 /// One metric of two rows.
@@ -115,26 +121,19 @@ fn join<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// The rows of a recording, in its order.
+/// The rows of a recording, table by table.
 fn rows<'a>(recording: &'a Recording, args: &Args) -> Vec<Row<'a>> {
-    let mut rows: Vec<Row<'a>> = Vec::new();
-    for trial in &recording.trials {
-        let chosen = args.experiment.as_ref().is_none_or(|only| *only == trial.experiment);
-        if !chosen || trial.outcome != Outcome::Done || trial.control == Control::Chance {
-            continue;
-        }
-        let swept: String = trial.swept.iter().map(|(key, value)| format!(" {key}={value}")).collect();
-        let control = if trial.control == Control::Shuffled { " (shuffled)" } else { "" };
-        let name = format!("{}{swept}{control}", trial.label);
-        match rows
-            .iter_mut()
-            .find(|row| (row.experiment, row.dataset, &row.name) == (&trial.experiment, &trial.dataset, &name))
-        {
-            Some(row) => row.trials.push(trial),
-            None => {
-                rows.push(Row { experiment: &trial.experiment, dataset: &trial.dataset, name, trials: vec![trial] })
-            }
-        }
+    let chosen = |section: &Section<'_>| args.experiment.as_ref().is_none_or(|only| only == section.experiment);
+    let mut rows = Vec::new();
+    for section in whole_sections(recording).into_iter().filter(chosen) {
+        let overlap = section.overlap();
+        let learned = section.rows.into_iter().filter(|row| row.control != Control::Chance && !row.trials.is_empty());
+        rows.extend(learned.map(|row| {
+            let swept: String = row.swept.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+            let control = if row.control == Control::Shuffled { " (shuffled)" } else { "" };
+            let name = format!("{}{swept}{control}", row.label);
+            Row { experiment: section.experiment, dataset: section.dataset, name, trials: row.trials, overlap }
+        }));
     }
     rows
 }
@@ -144,7 +143,6 @@ fn compare<'a>(both: Vec<(&Row<'a>, &Row<'a>)>, recording: &Recording, args: &Ar
     let (mut all, mut draws) = (Vec::new(), Cache::new());
     for (a, b) in both {
         let place = format!("{} on {}, `{}` and `{}`", a.experiment, a.dataset, a.name, b.name);
-        comparable(&place, a.trials[0], b.trials[0])?;
         let seeds = |row: &Row<'_>| row.trials.iter().map(|trial| trial.seed).collect::<BTreeSet<_>>();
         let common: BTreeSet<u64> = seeds(a).intersection(&seeds(b)).copied().collect();
         let chosen = |row: &Row<'a>| {
@@ -154,6 +152,7 @@ fn compare<'a>(both: Vec<(&Row<'a>, &Row<'a>)>, recording: &Recording, args: &Ar
             trials
         };
         let (trials_a, trials_b) = (chosen(a), chosen(b));
+        trials_a.iter().zip(&trials_b).try_for_each(|(a, b)| comparable(&place, a, b))?;
         let columns = recording.manifest.experiments.get(a.experiment).map(|note| note.columns.clone());
         let columns = columns
             .filter(|columns| !columns.is_empty())
@@ -161,9 +160,9 @@ fn compare<'a>(both: Vec<(&Row<'a>, &Row<'a>)>, recording: &Recording, args: &Ar
         let columns = args.metric.clone().map_or(columns, |only| vec![only]);
         for column in columns {
             let metric = Metric::parse(&column);
-            let Some(paired) = Paired::of(&metric, [&trials_a, &trials_b], 0.0, &mut draws) else { continue };
-            // A verdict is given here only where queries tell it.
-            let interval = paired.interval.filter(|_| paired.basis == Basis::Images);
+            let Some(paired) = Paired::of(&metric, [&trials_a, &trials_b], a.overlap, &mut draws) else { continue };
+            // A verdict is given here only where queries or splits tell it.
+            let interval = paired.interval.filter(|_| matches!(paired.basis, Basis::Images | Basis::Splits));
             let row = if a.name == b.name { a.name.clone() } else { format!("{} - {}", a.name, b.name) };
             let (experiment, dataset) = (a.experiment.into(), a.dataset.into());
             all.push(Difference { experiment, dataset, row, metric, a: paired.a, b: paired.b, interval });

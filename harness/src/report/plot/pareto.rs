@@ -95,8 +95,9 @@ fn scatter(
         (low.min(bottom), high.max(top))
     });
     let room = 0.08 * (high - low);
-    // Where nothing is negative, the axis is not either.
-    let bottom = if low < 0.0 { low - room } else { (low - room).max(0.0) };
+    // Where no mean is negative, the axis is not either, whatever an interval says.
+    let negative = points.iter().any(|point| point.score.mean < 0.0);
+    let bottom = if negative { low - room } else { (low - room).max(0.0) };
     let y = Axis::linear(&metric.name, [bottom, high + room], false);
     let figure = Figure {
         title,
