@@ -89,7 +89,7 @@ fn notes(section: &Section<'_>, table: &Table) -> Vec<Note> {
         [] => "each row's own".to_string(),
         [seed] => format!("one, {seed}"),
         seeds if section.is_over_splits() => {
-            format!("means over {}, each with a split of its own, ± standard deviation", seeds.len())
+            format!("means over {} ± standard deviation, each with a split of its own", seeds.len())
         }
         seeds => format!("means over {} ± standard deviation", seeds.len()),
     };

@@ -419,7 +419,7 @@ fn seeds(section: &Section<'_>) -> String {
         [] => "no seed was run by every row: means are over each row's own seeds".to_string(),
         [seed] => format!("one seed, {seed}"),
         seeds if section.is_over_splits() => format!(
-            "means over seeds {}, each with a split of its own, ± standard deviation; intervals by Student's t over splits, widened for \
+            "means over seeds {} ± standard deviation, each with a split of its own; intervals by Student's t over splits, widened for \
              what they share (Nadeau and Bengio 2003)",
             words::seeds(seeds)
         ),
