@@ -9,7 +9,7 @@ use xmbench_methods::card::Code;
 use super::{Status, table};
 use crate::{
     output::answer,
-    run::{Experiment, Methods, Planned, Profile, plan, splits::opened},
+    run::{Experiment, Methods, Profile, plan, splits},
 };
 
 #[derive(clap::Args)]
@@ -98,10 +98,9 @@ pub fn datasets_json() -> serde_json::Value {
     json!(xmbench_datasets::sources())
 }
 
-/// Number of trials on every dataset of an experiment; none where the profile leaves it out.
+/// Number of trials of an experiment, chance on every dataset among them; none where the profile leaves it out.
 fn trials(experiment: &Experiment, methods: &Methods) -> Result<usize> {
-    let opened = |plan: &[Planned]| opened(experiment, plan).iter().map(|it| it.plan.len()).sum();
-    Ok(if experiment.off { 0 } else { opened(&plan(experiment, methods)?) })
+    Ok(if experiment.off { 0 } else { splits::trials(experiment, &plan(experiment, methods)?) })
 }
 
 fn experiments_rows(methods: &Methods) -> Result<Vec<Vec<String>>> {

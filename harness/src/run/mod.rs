@@ -1,11 +1,12 @@
 //! From experiments to recorded trials.
 //!
 //! [`Experiment`] reads the TOML, [`plan()`] multiplies its grids out and checks every parameter, [`sweep()`] opens each dataset
-//! once and runs what is not recorded yet: `fits` has so many trials under way at a time, each of which [`execute`] fits, encodes and
-//! scores, and `clock` measures them when all are through. Rows that are made of fitted rows are planned in `stages` and run in
+//! once and runs what is not recorded yet: `fits` has so many trials under way at a time (`beside`), each of which [`execute`] fits, encodes
+//! and scores, and `clock` measures them when all are through. Rows that are made of fitted rows are planned in `stages` and run in
 //! `combine`.
 
 mod bench;
+mod beside;
 pub mod builtin;
 mod clock;
 mod combine;
@@ -32,10 +33,10 @@ pub mod tune;
 pub mod tuned;
 
 pub use bench::name;
+pub use beside::side_by_side;
 pub use experiment::Experiment;
 pub use explain::explain;
 pub use files::Places;
-pub use fits::side_by_side;
 pub use methods::Methods;
 pub use plan::{Combined, Job, Planned, plan};
 pub use profile::Profile;

@@ -10,7 +10,7 @@ use super::{
     Experiment, Planned, Profile, Progress,
     bench::{Bench, End},
     entry::DatasetEntry,
-    fits::{User, fit_all},
+    fits::fit_all,
     plan::Job,
     splits::{self, Opened},
     stated::stated,
@@ -141,7 +141,7 @@ pub fn sweep(
     for entry in entries {
         let label = entry.label();
         let here = || opened.iter().filter(|(_, it)| it.entry == *entry);
-        let users: Vec<User<'_>> = here().map(|(experiment, it)| (*experiment, it.plan.clone())).collect();
+        let users: Vec<Work<'_>> = here().map(|(experiment, it)| (*experiment, &it.plan[..])).collect();
         let of = here().find_map(|(_, it)| it.of.clone());
         let dataset = match open(entry, settings) {
             Ok(dataset) => dataset,
@@ -182,7 +182,7 @@ pub fn sweep(
 
 /// Everything on one dataset. What one experiment fits another may be made of: all are fitted before anything is made of them, and nothing
 /// is forgotten before all are through.
-fn on_dataset(desk: &mut Desk<'_>, users: &[User<'_>], summary: &mut Summary) -> Result<End> {
+fn on_dataset<'a>(desk: &mut Desk<'a>, users: &'a [Work<'a>], summary: &mut Summary) -> Result<End> {
     for (experiment, plan) in users {
         desk.bench(experiment).chance(plan, summary)?;
     }

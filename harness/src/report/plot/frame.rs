@@ -58,17 +58,22 @@ impl Axis {
         Some(Self { label: label.into(), range, scale: Scale::Linear, ticks, names: Vec::new() })
     }
 
-    /// A logarithmic axis that holds all values, with ticks at 1, 2 and 5 of each decade or at decades alone.
+    /// A logarithmic axis that holds all values, with ticks at decades alone, at 1, 2 and 5 of each, or at round steps, so that there are
+    /// three or more.
     pub fn log(label: &str, values: impl IntoIterator<Item = f64>) -> Self {
         let (low, high) = span(values.into_iter().filter(|value| *value > 0.0));
         let (low, high) = (low.max(1e-12) / 1.25, high.max(1e-12) * 1.25);
-        let decades = (high / low).log10();
-        let steps: &[f64] = if decades <= 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
-        let all = (low.log10().floor() as i32..=high.log10().ceil() as i32)
-            .flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
-        let mut ticks: Vec<f64> = all.filter(|tick| (low..=high).contains(tick)).collect();
-        if ticks.len() < 2 {
-            ticks = vec![low, high];
+        let within = |tick: &f64| (low..=high).contains(tick);
+        let of_decades = |steps: &'static [f64]| -> Vec<f64> {
+            let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
+            let all = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
+            all.filter(within).collect()
+        };
+        let mut ticks = of_decades(if (high / low).log10() <= 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] });
+        if ticks.len() < 3 {
+            let step = round_step((high - low) / 6.0);
+            let first = (low / step).ceil();
+            ticks = (0..).map(|i| (first + f64::from(i)) * step).take_while(within).collect();
         }
         Self { label: label.into(), range: (low, high), scale: Scale::Log, ticks, names: Vec::new() }
     }
@@ -372,6 +377,18 @@ fn key(canvas: &mut Canvas, (x, y): Point, entry: &Entry) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_logarithmic_axis_has_round_ticks_however_far_it_reaches() {
+        let ticks = |values: [f64; 2]| -> Vec<String> {
+            let axis = Axis::log("ms", values);
+            axis.ticks.iter().map(|tick| axis.tick(*tick)).collect()
+        };
+        assert_eq!(ticks([0.001, 20.0]), ["0.001", "0.01", "0.1", "1", "10"]);
+        assert_eq!(ticks([0.3, 20.0]), ["0.5", "1", "2", "5", "10", "20"]);
+        assert_eq!(ticks([0.045, 0.05]), ["0.04", "0.045", "0.05", "0.055", "0.06"]);
+        assert_eq!(ticks([3.0, 3.0]), ["2.5", "3", "3.5"]);
+    }
 
     #[test]
     fn an_axis_of_years_has_whole_years() {

@@ -166,7 +166,7 @@ pub fn tune(request: &Request<'_>, progress: &Progress) -> Result<Found> {
                     found.tuned.rows.push(tuned);
                     continue;
                 }
-                Err(Left::Memory(reason) | Left::Reason(reason)) => reason,
+                Err(Left::Reason(reason)) => reason,
                 Err(Left::Time) => {
                     unfinished = true;
                     "the time was over; the same command goes on from here".into()

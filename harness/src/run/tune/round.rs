@@ -1,18 +1,14 @@
-//! The fits of one rung: several at a time, as a small model leaves processors idle and no score depends on it.
+//! The fits of one rung: several at a time, as no score depends on it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::channel,
-    },
     time::Instant,
 };
 
 use anyhow::{Context, Result};
 use toml::Table;
 use xmbench_datasets::random::Seed;
-use xmbench_methods::{card::Domain, train::memory};
+use xmbench_methods::{card::Domain, method::Observer};
 
 use super::{
     Row, draw,
@@ -22,7 +18,12 @@ use super::{
 };
 use crate::{
     record::Id,
-    run::{Progress, execute::Failure},
+    run::{
+        Progress,
+        beside::{Body, Fits, Share, fit_all},
+        execute::Failure,
+        progress::Task,
+    },
 };
 
 /// The fits of one rung of a row's search.
@@ -38,104 +39,110 @@ pub struct Round<'a> {
     pub progress: &'a Progress,
 }
 
-impl Round<'_> {
+impl<'a> Round<'a> {
     /// A fit of each setting up to the end of the rung, made now or before. Why there is none, if one is missing, is the inner error.
     ///
     /// # Errors
     /// A journal that cannot be written.
     pub fn lines(&self, going: &[usize], journal: &mut Journal) -> Result<Result<Vec<Line>, Left>> {
+        let epochs = self.stops[self.number];
+        let id = |&setting: &usize| (setting, self.search.id(self.row, &self.settings[setting], Some(epochs)));
+        let going: Vec<(usize, Id)> = going.iter().map(id).collect();
         let (mut waiting, mut known) = (Vec::new(), BTreeSet::new());
-        for &setting in going {
+        for (setting, id) in &going {
             // Of equal settings one is fitted.
-            let id = self.id(setting);
-            if journal.get(&id).is_none() && known.insert(id) {
-                waiting.push(setting);
+            if journal.get(id).is_none() && known.insert(id) {
+                waiting.push((*setting, id.clone()));
             }
         }
         self.progress.skip(going.len() - waiting.len());
-        let jobs = self.search.request.jobs.min(waiting.len()).max(1);
-        let left = match self.fit_all(&waiting, jobs, journal)? {
-            // What finds too little memory beside others is fitted again alone.
-            Some(Left::Memory(_)) if jobs > 1 => {
-                waiting.retain(|&setting| journal.get(&self.id(setting)).is_none());
-                self.fit_all(&waiting, 1, journal)?
-            }
-            left => left,
-        };
-        if let Some(left) = left {
+        let (jobs, stop) = (self.search.request.jobs, self.search.request.stop);
+        let mut rung = Rung { round: self, journal, left: None };
+        fit_all(&mut rung, waiting, jobs, self.progress, stop)?;
+        if let Some(left) = rung.left {
             return Ok(Err(left));
         }
         let name = self.row.planned.row();
-        let line = |&setting: &usize| {
-            let line = journal.get(&self.id(setting)).context("a fit that was finished is not in the journal")?;
+        let line = |(setting, id): &(usize, Id)| {
+            let line = journal.get(id).context("a fit that was finished is not in the journal")?;
             // Another row or rung may have paid for it.
-            let paid = (&line.row, line.setting, line.rung) == (&name, setting, self.number);
+            let paid = (&line.row, line.setting, line.rung) == (&name, *setting, self.number);
             let seconds = if paid { line.seconds } else { 0.0 };
-            Ok(Line { row: name.clone(), setting, rung: self.number, seconds, ..line.clone() })
+            Ok(Line { row: name.clone(), setting: *setting, rung: self.number, seconds, ..line.clone() })
         };
         going.iter().map(line).collect::<Result<_>>().map(Ok)
     }
+}
 
-    /// Fits so many at a time and writes down what is finished, until all are or one is not; why that one is not.
-    fn fit_all(&self, waiting: &[usize], jobs: usize, journal: &mut Journal) -> Result<Option<Left>> {
-        let _share = memory::shared(jobs);
-        let threads = (rayon::current_num_threads() / jobs).max(1);
-        let (next, over, (to, from)) = (AtomicUsize::new(0), AtomicBool::new(false), channel());
-        let work = |to: std::sync::mpsc::Sender<Result<Line, Left>>| {
-            while !over.load(Ordering::Relaxed) {
-                let Some(&setting) = waiting.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                let line = self.fit(setting, threads);
-                over.fetch_or(line.is_err(), Ordering::Relaxed);
-                // Nobody hears it where the journal cannot be written any more.
-                let _ = to.send(line);
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..jobs {
-                let (to, work) = (to.clone(), &work);
-                let thread = std::thread::Builder::new().name("setting".into());
-                thread.spawn_scoped(scope, move || work(to)).context("cannot start a thread for a setting")?;
-            }
-            drop(to);
-            let mut left = None;
-            for line in from {
-                match line {
-                    Ok(line) => journal.add(line).inspect_err(|_| over.store(true, Ordering::Relaxed))?,
-                    // The first that went wrong; one that only has to be alone gives way.
-                    Err(other) if matches!(left, None | Some(Left::Memory(_))) => left = Some(other),
-                    Err(_) => {}
-                }
-            }
-            Ok(left)
-        })
-    }
+/// The fits that a rung still lacks; what is finished is written down, until all are or one is not.
+struct Rung<'r, 'a> {
+    round: &'r Round<'a>,
+    journal: &'r mut Journal,
+    /// Why one is not.
+    left: Option<Left>,
+}
 
-    /// One fit of a setting.
-    fn fit(&self, setting: usize, threads: usize) -> Result<Line, Left> {
-        let Self { search, row, progress, .. } = self;
-        let (request, params, epochs) = (search.request, &self.settings[setting], self.stops[self.number]);
-        let (name, dataset) = (row.planned.row(), search.entry.label());
-        if request.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            return Err(Left::Time);
+/// A setting that is being fitted.
+struct Fitting {
+    setting: usize,
+    id: Id,
+    task: Task,
+}
+
+impl<'a> Fits<'a> for Rung<'_, 'a> {
+    type Waiting = (usize, Id);
+    type Begun = Fitting;
+    type Given = (Judged, f64);
+
+    fn begin(
+        &mut self,
+        (setting, id): (usize, Id),
+        share: Share,
+    ) -> Result<Option<(Fitting, Body<'a, (Judged, f64)>)>> {
+        let &Round { search, row, settings, stops, number, progress, .. } = self.round;
+        let (request, params, epochs) = (search.request, &settings[setting], stops[number]);
+        if self.left.is_none() && request.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            self.left = Some(Left::Time);
         }
+        if self.left.is_some() {
+            return Ok(None);
+        }
+        let (experiment, dataset, row_name) = (&search.experiment.name, search.entry.label(), row.planned.row());
         let of = format!("setting {} of {}, {epochs} epochs", setting + 1, request.trials);
-        let mut task = progress.begin(&format!("{} {dataset}: {name}, {of}", search.experiment.name));
+        let task = progress.begin(&format!("{experiment} {dataset}: {row_name}, {of}"));
         let fit = Fit {
             method: row.method,
             params,
             data: search.data,
             protocol: &search.experiment.protocol,
             device: request.device,
-            threads,
+            threads: share.threads,
             seed: Seed(request.seed),
             checkpoints: search.checkpoints(row, params),
             stop: request.stop,
         };
-        let (judged, seconds) = fit.judge(epochs, self.stops, &mut progress.of(&mut task)).inspect_err(|failure| {
-            if let Failure::Memory(reason) | Failure::Reason(reason) = failure {
-                progress.end(&task, &format!("failed: {reason}"));
+        let body = move |observer: &mut (dyn Observer + Send)| fit.judge(epochs, stops, observer);
+        Ok(Some((Fitting { setting, id, task }, Box::new(body))))
+    }
+
+    fn task(fitting: &mut Fitting) -> &mut Task {
+        &mut fitting.task
+    }
+
+    fn end(&mut self, fitting: Fitting, outcome: Result<(Judged, f64), Failure>) -> Result<()> {
+        let Fitting { setting, id, task } = fitting;
+        let &Round { search, row, settings, ranges, stops, number, progress } = self.round;
+        let (judged, seconds) = match outcome {
+            Ok(given) => given,
+            Err(failure) => {
+                if !matches!(failure, Failure::Interrupted) {
+                    progress.end(&task, &format!("failed: {failure}"));
+                }
+                // The first that went wrong.
+                self.left.get_or_insert(failure.into());
+                return Ok(());
             }
-        })?;
+        };
         let (validation, failed) = match judged {
             Judged::Score(score) => (Some(score), None),
             Judged::Failed(reason) => (None, Some(reason)),
@@ -145,21 +152,21 @@ impl Round<'_> {
             (None, reason) => format!("cannot be fitted: {}", reason.as_deref().unwrap_or_default()),
         };
         progress.end(&task, &said);
-        Ok(Line {
-            id: self.id(setting),
-            row: name,
-            dataset,
+        self.journal.add(Line {
+            id,
+            row: row.planned.row(),
+            dataset: search.entry.label(),
             setting,
-            rung: self.number,
-            epochs,
+            rung: number,
+            epochs: stops[number],
             validation,
             failed,
             seconds,
-            params: draw::tuned(params, self.ranges),
+            params: draw::tuned(&settings[setting], ranges),
         })
     }
 
-    fn id(&self, setting: usize) -> Id {
-        self.search.id(self.row, &self.settings[setting], Some(self.stops[self.number]))
+    fn put_off(&mut self, fitting: Fitting) -> Result<(usize, Id)> {
+        Ok((fitting.setting, fitting.id))
     }
 }

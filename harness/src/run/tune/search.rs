@@ -28,8 +28,6 @@ use crate::{
 pub enum Left {
     /// For good, or until something is mended.
     Reason(String),
-    /// A fit asked for more memory than there is for it.
-    Memory(String),
     /// There was no time.
     Time,
     /// The run was stopped.
@@ -40,8 +38,7 @@ impl From<Failure> for Left {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Interrupted => Self::Stopped,
-            Failure::Memory(reason) => Self::Memory(reason),
-            Failure::Reason(reason) => Self::Reason(reason),
+            Failure::Memory(reason) | Failure::Reason(reason) => Self::Reason(reason),
         }
     }
 }
