@@ -128,6 +128,22 @@ struct Task<'a, T> {
     keep: Option<&'a [u8]>,
 }
 
+/// Memory that serves one task after another.
+struct Room<T> {
+    /// Equation (1), with and without what is dropped.
+    p: Vec<T>,
+    thinned: Vec<T>,
+    /// Its gradient.
+    d: Vec<T>,
+    ones: Vec<T>,
+}
+
+impl<T> Room<T> {
+    fn new() -> Self {
+        Self { p: Vec::new(), thinned: Vec::new(), d: Vec::new(), ones: Vec::new() }
+    }
+}
+
 impl Op {
     /// Sequence and head of every task, in order.
     fn tasks(&self) -> Vec<(usize, usize)> {
@@ -164,13 +180,13 @@ impl Op {
     fn forward<T: Real + Exp>(&self, qkv: &[T], relation: Option<&[T]>) -> Vec<T> {
         let wide = qkv.len() / self.lengths.total();
         let starts = self.starts();
-        let heads = self.tasks().into_par_iter().map(|(s, head)| {
+        let heads = self.tasks().into_par_iter().map_init(Room::new, |Room { p, ones, .. }, (s, head)| {
             let task = self.task(qkv, wide, s, head, &starts);
             let (n, e) = (task.n, task.e);
-            let mut p = task.weights(relation);
-            task.thin(&mut p, self.scale());
+            task.weights(relation, p, ones);
+            task.thin(p, self.scale());
             let mut out = vec![T::ZERO; n * e];
-            gemm_serial(T::ONE, Mat::new(&p, n, n), task.v, T::ZERO, MatMut::new(&mut out, n, e));
+            gemm_serial(T::ONE, Mat::new(p, n, n), task.v, T::ZERO, MatMut::new(&mut out, n, e));
             out
         });
         let heads: Vec<Vec<T>> = heads.collect();
@@ -206,16 +222,16 @@ impl Op {
     fn backward<T: Real + Exp>(&self, qkv: &[T], relation: Option<&[T]>, grad: &[T]) -> (Vec<T>, Option<Vec<T>>) {
         let wide = qkv.len() / self.lengths.total();
         let (w, starts) = (wide / 3, self.starts());
-        let made = self.tasks().into_par_iter().map(|(s, head)| {
+        let made = self.tasks().into_par_iter().map_init(Room::new, |Room { p, thinned, d, ones }, (s, head)| {
             let task = self.task(qkv, wide, s, head, &starts);
             let (n, e) = (task.n, task.e);
             let g = Mat::strided(&grad[self.lengths.range(s).start * w + head * e..], n, e, w);
-            let p = task.weights(relation);
-            let mut seen = p.clone();
-            task.thin(&mut seen, self.scale());
-            let mut d = vec![T::ZERO; n * n];
-            gemm_serial(T::ONE, g, task.v.t(), T::ZERO, MatMut::new(&mut d, n, n));
-            task.thin(&mut d, self.scale());
+            task.weights(relation, p, ones);
+            thinned.clone_from(p);
+            task.thin(thinned, self.scale());
+            d.resize(n * n, T::ZERO);
+            gemm_serial(T::ONE, g, task.v.t(), T::ZERO, MatMut::new(d, n, n));
+            task.thin(d, self.scale());
             for (d, p) in d.chunks_exact_mut(n).zip(p.chunks_exact(n)) {
                 let mean = dot(d, p);
                 d.iter_mut().zip(p).for_each(|(d, &p)| *d = p * (*d - mean));
@@ -224,10 +240,10 @@ impl Op {
             let (dq, rest) = out.split_at_mut(n * e);
             let (dk, dv) = rest.split_at_mut(n * e);
             let scale = T::from_f64(1.0 / (e as f64).sqrt());
-            gemm_serial(scale, Mat::new(&d, n, n), task.k, T::ZERO, MatMut::new(dq, n, e));
-            gemm_serial(scale, Mat::new(&d, n, n).t(), task.q, T::ZERO, MatMut::new(dk, n, e));
-            gemm_serial(T::ONE, Mat::new(&seen, n, n).t(), g, T::ZERO, MatMut::new(dv, n, e));
-            (out, relation.map(|_| d))
+            gemm_serial(scale, Mat::new(d, n, n), task.k, T::ZERO, MatMut::new(dq, n, e));
+            gemm_serial(scale, Mat::new(d, n, n).t(), task.q, T::ZERO, MatMut::new(dk, n, e));
+            gemm_serial(T::ONE, Mat::new(thinned, n, n).t(), g, T::ZERO, MatMut::new(dv, n, e));
+            (out, relation.map(|_| d.clone()))
         });
         let (made, relations): (Vec<Vec<T>>, Vec<Option<Vec<T>>>) = made.unzip();
         let sum = |mut sum: Vec<T>, next: Vec<T>| {
@@ -240,11 +256,12 @@ impl Op {
 
 impl<T: Real + Exp> Task<'_, T> {
     /// `p` of equation (1), `[n, n]`.
-    fn weights(&self, relation: Option<&[T]>) -> Vec<T> {
+    fn weights(&self, relation: Option<&[T]>, p: &mut Vec<T>, ones: &mut Vec<T>) {
         let (n, hidden) = (self.n, T::from_f64(f64::NEG_INFINITY));
         let scale = T::from_f64(1.0 / (self.e as f64).sqrt());
-        let (mut p, ones) = (vec![T::ZERO; n * n], vec![T::ONE; n]);
-        gemm_serial(scale, self.q, self.k.t(), T::ZERO, MatMut::new(&mut p, n, n));
+        p.resize(n * n, T::ZERO);
+        ones.resize(n, T::ONE);
+        gemm_serial(scale, self.q, self.k.t(), T::ZERO, MatMut::new(p, n, n));
         for (i, p) in p.chunks_exact_mut(n).enumerate() {
             if let Some(relation) = relation {
                 p.iter_mut().zip(&relation[i * n..][..n]).for_each(|(p, &r)| *p += r);
@@ -252,10 +269,9 @@ impl<T: Real + Exp> Task<'_, T> {
             let most = p.iter().fold(hidden, |most, &p| if p > most { p } else { most });
             // The exponential does not reach 0 by itself.
             p.iter_mut().for_each(|p| *p = if *p == hidden { T::ZERO } else { Exp::exp(*p - most) });
-            let sum = dot(p, &ones);
+            let sum = dot(p, ones);
             p.iter_mut().for_each(|p| *p /= sum);
         }
-        p
     }
 
     fn thin(&self, p: &mut [T], scale: T) {

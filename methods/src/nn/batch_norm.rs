@@ -1,12 +1,27 @@
-use candle_core::{DType, Device, Tensor, Var};
+//! Batch normalisation, on the CPU fused into two passes over the values each way. With `n` real rows, `u_i` 1 for a real row and 0 for
+//! another, and moments over the real rows:
+//!
+//! ```text
+//! y_i = gamma h_i + beta,  h_i = (x_i - mean) r,  r = 1 / sqrt(var + 1e-5)                       (1)
+//! ```
+//!
+//! Backward, sums over all rows: `dbeta = sum g_i`, `dgamma = sum g_i h_i`, `dx_i = r gamma (g_i - u_i (dbeta + h_i dgamma) / n)`.
+
+use candle_core::{CpuStorage, CustomOp3, Device, Layout, Shape, Tensor, Var, WithDType};
+use rayon::prelude::*;
 use xmbench_datasets::random::Stream;
 
-use super::Weights;
+use super::{
+    Weights,
+    real::{Real, dispatch, together, with},
+};
 use crate::{Error, Result};
 
 const EPSILON: f64 = 1e-5;
 /// Share of a batch in the running moments.
 const MOMENTUM: f64 = 0.1;
+/// Rows whose sums one task makes; fixed, so that sums do not depend on the number of threads.
+const ROWS: usize = 64;
 
 /// Batch normalisation of columns (Ioffe and Szegedy 2015) in PyTorch's convention: `y = gamma (x - mean) / sqrt(var + 1e-5) + beta`
 /// with the batch's mean and biased variance in training, running ones afterwards. Weights `NAME.gamma`, `NAME.beta`; the state
@@ -17,6 +32,9 @@ pub struct BatchNorm {
     mean: Var,
     variance: Var,
 }
+
+/// What a batch becomes, with its mean and biased variance.
+type Normalised = (Tensor, [Tensor; 2]);
 
 impl BatchNorm {
     /// Of `width` columns, initially the identity on standardised columns.
@@ -48,36 +66,205 @@ impl BatchNorm {
     /// # Errors
     /// A training batch of fewer than two real rows.
     pub fn of_real(&self, x: &Tensor, real: Option<&Tensor>, training: bool) -> Result<Tensor> {
-        let (mean, variance) = if training {
-            let real = real.map(|real| real.to_dtype(x.dtype())?.unsqueeze(1)).transpose()?;
-            let n = match &real {
-                Some(real) => real.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()? as usize,
-                None => x.dim(0)?,
-            };
-            if n < 2 {
-                return Err(Error::Numeric(
-                    "batch normalisation: expected at least 2 rows in a training batch, found 1; raise `batch` or set `hidden = 0`".into(),
-                ));
-            }
-            let moment = |x: Tensor| -> Result<Tensor> {
-                Ok(match &real {
-                    Some(real) => (x.broadcast_mul(real)?.sum(0)? / n as f64)?,
-                    None => x.mean(0)?,
-                })
-            };
-            let mean = moment(x.clone())?;
-            let variance = moment(x.broadcast_sub(&mean)?.sqr()?)?;
-            let blend = |running: &Var, batch: Tensor| -> Result<()> {
-                Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
-            };
-            blend(&self.mean, mean.detach())?;
-            blend(&self.variance, (variance.detach() * (n as f64 / (n as f64 - 1.0)))?)?;
-            (mean, variance)
-        } else {
-            (self.mean.as_detached_tensor(), self.variance.as_detached_tensor())
+        if !training {
+            return self.scaled(x, [&self.mean.as_detached_tensor(), &self.variance.as_detached_tensor()]);
+        }
+        let marks = real.map(|real| real.to_device(&Device::Cpu)?.to_vec1::<u8>()).transpose()?;
+        let n = marks.as_ref().map_or(x.dim(0)?, |marks| marks.iter().filter(|&&mark| mark != 0).count());
+        if n < 2 {
+            return Err(Error::Numeric(
+                "batch normalisation: expected at least 2 rows in a training batch, found 1; raise `batch` or set `hidden = 0`".into(),
+            ));
+        }
+        let (y, [mean, variance]) =
+            if x.device().is_cpu() { self.fused(x, marks, n)? } else { self.composed(x, real, n)? };
+        let blend = |running: &Var, batch: Tensor| -> Result<()> {
+            Ok(running.set(&((running.as_detached_tensor() * (1.0 - MOMENTUM))? + (batch * MOMENTUM)?)?)?)
         };
-        let scaled = x.broadcast_sub(&mean)?.broadcast_div(&(variance + EPSILON)?.sqrt()?)?;
-        Ok(scaled.broadcast_mul(&self.gamma)?.broadcast_add(&self.beta)?)
+        blend(&self.mean, mean.detach())?;
+        blend(&self.variance, (variance.detach() * (n as f64 / (n as f64 - 1.0)))?)?;
+        Ok(y)
+    }
+
+    /// Equation (1) under moments that are given.
+    fn scaled(&self, x: &Tensor, [mean, variance]: [&Tensor; 2]) -> Result<Tensor> {
+        let h = x.broadcast_sub(mean)?.broadcast_div(&(variance + EPSILON)?.sqrt()?)?;
+        Ok(h.broadcast_mul(&self.gamma)?.broadcast_add(&self.beta)?)
+    }
+
+    /// Equation (1) of tensor operations, for other devices.
+    fn composed(&self, x: &Tensor, real: Option<&Tensor>, n: usize) -> Result<Normalised> {
+        let real = real.map(|real| real.to_dtype(x.dtype())?.unsqueeze(1)).transpose()?;
+        let moment = |x: Tensor| -> Result<Tensor> {
+            Ok(match &real {
+                Some(real) => (x.broadcast_mul(real)?.sum(0)? / n as f64)?,
+                None => x.mean(0)?,
+            })
+        };
+        let mean = moment(x.clone())?;
+        let variance = moment(x.broadcast_sub(&mean)?.sqr()?)?;
+        Ok((self.scaled(x, [&mean, &variance])?, [mean, variance]))
+    }
+
+    fn fused(&self, x: &Tensor, real: Option<Vec<u8>>, n: usize) -> Result<Normalised> {
+        let x = x.contiguous()?;
+        let (op, variance) = Op::of_batch(&x, real, n)?;
+        let tensor = |values: &[f64]| Tensor::new(values, &Device::Cpu)?.to_dtype(x.dtype());
+        let moments = [tensor(&op.mean)?, tensor(&variance)?];
+        Ok((x.apply_op3(&self.gamma, &self.beta, op)?, moments))
+    }
+}
+
+/// Equation (1) with the moments of a batch.
+struct Op {
+    /// Not 0 where a row is real; all are if absent.
+    real: Option<Vec<u8>>,
+    /// Real rows.
+    n: usize,
+    /// Of each column.
+    mean: Vec<f64>,
+    r: Vec<f64>,
+}
+
+impl Op {
+    fn is_real(&self, row: usize) -> bool {
+        self.real.as_ref().is_none_or(|real| real[row] != 0)
+    }
+
+    /// With the moments of the real rows; also their biased variance.
+    fn of_batch(x: &Tensor, real: Option<Vec<u8>>, n: usize) -> candle_core::Result<(Self, Vec<f64>)> {
+        let width = x.dim(1)?;
+        let mut op = Self { real, n, mean: Vec::new(), r: Vec::new() };
+        let variance = dispatch!(x.dtype(), T => {
+            with::<T, _>(x, |x| {
+                op.mean = op.moment(x, width, |_, x| x.to_f64());
+                Ok(op.moment(x, width, |j, x| (x.to_f64() - op.mean[j]).powi(2)))
+            })?
+        });
+        op.r = variance.iter().map(|variance| 1.0 / (variance + EPSILON).sqrt()).collect();
+        Ok((op, variance))
+    }
+
+    /// The mean over real rows of what `of` makes of each value and its column.
+    fn moment<T: Real>(&self, x: &[T], width: usize, of: impl Fn(usize, T) -> f64 + Sync) -> Vec<f64> {
+        let [sums] = sums(x.len() / width, width, |i, [sums]: [&mut [f64]; 1]| {
+            if self.is_real(i) {
+                let row = &x[i * width..(i + 1) * width];
+                sums.iter_mut().zip(row).enumerate().for_each(|(j, (sum, &x))| *sum += of(j, x));
+            }
+        });
+        sums.into_iter().map(|sum| sum / self.n as f64).collect()
+    }
+
+    /// Means and `r` in the precision of the values.
+    fn narrow<T: Real>(&self) -> [Vec<T>; 2] {
+        [&self.mean, &self.r].map(|values| values.iter().map(|&value| T::from_f64(value)).collect())
+    }
+
+    fn forward<T: Real>(&self, x: &[T], gamma: &[T], beta: &[T]) -> Vec<T> {
+        let (width, [mean, r]) = (gamma.len(), self.narrow::<T>());
+        let mut y = vec![T::ZERO; x.len()];
+        y.par_chunks_mut(width).zip(x.par_chunks(width)).for_each(|(y, x)| {
+            for j in 0..width {
+                y[j] = (x[j] - mean[j]) * r[j] * gamma[j] + beta[j];
+            }
+        });
+        y
+    }
+
+    /// Gradients of the values, of `gamma` and of `beta`.
+    fn backward<T: Real>(&self, x: &[T], gamma: &[T], grad: &[T]) -> [Vec<T>; 3] {
+        let (width, [mean, r]) = (gamma.len(), self.narrow::<T>());
+        let [dgamma, dbeta] = sums(x.len() / width, width, |i, [dgamma, dbeta]: [&mut [f64]; 2]| {
+            let (x, grad) = (&x[i * width..][..width], &grad[i * width..][..width]);
+            for j in 0..width {
+                let g = grad[j].to_f64();
+                dgamma[j] += g * ((x[j] - mean[j]) * r[j]).to_f64();
+                dbeta[j] += g;
+            }
+        });
+        let narrow = |values: Vec<f64>| -> Vec<T> { values.into_iter().map(T::from_f64).collect() };
+        let shares = [&dbeta, &dgamma].map(|sums| narrow(sums.iter().map(|sum| sum / self.n as f64).collect()));
+        let outer: Vec<T> = gamma.iter().zip(&r).map(|(&gamma, &r)| gamma * r).collect();
+        let mut dx = vec![T::ZERO; x.len()];
+        dx.par_chunks_mut(width).enumerate().for_each(|(i, dx)| {
+            let (x, grad) = (&x[i * width..][..width], &grad[i * width..][..width]);
+            let u = if self.is_real(i) { T::ONE } else { T::ZERO };
+            for j in 0..width {
+                let h = (x[j] - mean[j]) * r[j];
+                dx[j] = outer[j] * (grad[j] - u * (shares[0][j] + h * shares[1][j]));
+            }
+        });
+        [dx, narrow(dgamma), narrow(dbeta)]
+    }
+}
+
+/// Sums over rows that `add` makes of each, `N` a column.
+fn sums<const N: usize>(rows: usize, width: usize, add: impl Fn(usize, [&mut [f64]; N]) + Sync) -> [Vec<f64>; N] {
+    let blocks = (0..rows.div_ceil(ROWS)).into_par_iter().map(|block| {
+        let mut sums = [(); N].map(|()| vec![0f64; width]);
+        for row in block * ROWS..rows.min((block + 1) * ROWS) {
+            add(row, sums.each_mut().map(Vec::as_mut_slice));
+        }
+        sums
+    });
+    let mut total = [(); N].map(|()| vec![0f64; width]);
+    for sums in blocks.collect::<Vec<_>>() {
+        for (total, sum) in total.iter_mut().flatten().zip(sums.iter().flatten()) {
+            *total += sum;
+        }
+    }
+    total
+}
+
+impl CustomOp3 for Op {
+    fn name(&self) -> &'static str {
+        "batch normalisation"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        gamma: &CpuStorage,
+        gamma_layout: &Layout,
+        beta: &CpuStorage,
+        beta_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (rows, width) = x_layout.shape().dims2()?;
+        if [gamma_layout.dims(), beta_layout.dims(), &[self.mean.len()]] != [&[width]; 3] {
+            candle_core::bail!(
+                "batch normalisation: expected rows [{rows}, {width}] and two gains [{width}], found {:?} and {:?}",
+                gamma_layout.dims(),
+                beta_layout.dims()
+            );
+        }
+        let y = together!(
+            "batch normalisation",
+            |x, gamma, beta| self.forward(x, gamma, beta),
+            (x, x_layout),
+            (gamma, gamma_layout),
+            (beta, beta_layout)
+        );
+        Ok((y, x_layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        dispatch!(grad.dtype(), T => {
+            let [dx, dgamma, dbeta] = with::<T, _>(x, |x| with::<T, _>(gamma, |gamma| {
+                with::<T, _>(&grad, |grad| Ok(self.backward(x, gamma, grad)))
+            }))?;
+            let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), &Device::Cpu);
+            Ok((Some(tensor(dx, x)?), Some(tensor(dgamma, gamma)?), Some(tensor(dbeta, beta)?)))
+        })
     }
 }
 
@@ -94,6 +281,7 @@ pub fn dropout(x: &Tensor, share: f64, stream: &mut Stream) -> Result<Tensor> {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::DType;
     use xmbench_datasets::random::Seed;
 
     use super::*;
@@ -134,6 +322,40 @@ mod tests {
         }
         let one = Tensor::new(&[0u8, 0, 1, 0], &Device::Cpu).unwrap();
         assert!(padded.of_real(&wide, Some(&one), true).is_err());
+    }
+
+    /// Values and gradients of both ways to compute it, in f64, of 150 rows (three tasks) with unequal gradients.
+    #[test]
+    fn the_fused_form_is_the_composed_one() {
+        let mut stream = Seed(5).stream(&["x"]);
+        let mut random = |shape: &[usize]| {
+            let values: Vec<f64> = (0..shape.iter().product()).map(|_| 1.0 + 2.0 * stream.normal()).collect();
+            Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
+        };
+        let (x, weight) = (random(&[150, 3]), random(&[150, 3]));
+        let state = || Var::zeros(3, DType::F64, &Device::Cpu).unwrap();
+        let (gamma, beta) = (random(&[3]), random(&[3]));
+        let norm = BatchNorm {
+            gamma: gamma.as_tensor().clone(),
+            beta: beta.as_tensor().clone(),
+            mean: state(),
+            variance: state(),
+        };
+        let marks: Vec<u8> = (0..150).map(|i| u8::from(i % 5 != 1)).collect();
+        let real = Tensor::new(marks.as_slice(), &Device::Cpu).unwrap();
+        for (marks, real, n) in [(None, None, 150), (Some(marks), Some(&real), 120)] {
+            let found = norm.fused(&x, marks, n).unwrap();
+            let expected = norm.composed(&x, real, n).unwrap();
+            let all = |(y, [mean, variance]): Normalised| {
+                let grads = (&y * weight.as_tensor()).unwrap().sum_all().unwrap().backward().unwrap();
+                let grads = [&x, &gamma, &beta].map(|var| grads.get(var).expect("a gradient").clone());
+                [vec![y, mean, variance], grads.to_vec()].concat()
+            };
+            for (found, expected) in all(found).into_iter().zip(all(expected)) {
+                let apart = (found - expected).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+                assert!(apart < 1e-10, "{apart} with {n} real rows");
+            }
+        }
     }
 
     #[test]

@@ -6,8 +6,11 @@ use candle_nn::ops;
 use super::Rows;
 use crate::{
     Result,
-    dense::parts::{owners, select},
-    loss::{against, matching, sinkhorn},
+    dense::{
+        nce,
+        parts::{owners, select},
+    },
+    loss::{matching, sinkhorn},
     nn::Lengths,
 };
 
@@ -87,8 +90,6 @@ impl Contrast {
             Ok(matrix.to_dtype(products.dtype())?.to_device(products.device())?)
         };
         let others = ((&products * matrix(factor)?)? + matrix(added)?)?.log_sum_exp(D::Minus1)?.unsqueeze(1)?;
-        let own = ((locals * select(globals, &of)?)?.sum_keepdim(1)? / self.temperature)?;
-        let logits = Tensor::cat(&[own, select(&others, &of)?], 1)?;
-        Ok(against(&logits, |_, _| true)?.mean_all()?)
+        nce::summed([locals, &select(globals, &of)?, &select(&others, &of)?], self.temperature)
     }
 }

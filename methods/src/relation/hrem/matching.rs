@@ -1,6 +1,8 @@
 //! How well the fragments of images and texts match, equations (5) to (7), for all pairs of a batch at once: one product of all words
 //! with all regions, then passes over the block of each pair. No gradient goes through it.
 
+use std::ops::Range;
+
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 
@@ -30,18 +32,20 @@ pub struct Asked {
     pub mean: Vec<f32>,
 }
 
+impl Asked {
+    /// What belongs to each row of so many columns.
+    fn by_row(&mut self, columns: usize) -> impl IndexedParallelIterator<Item = (&mut [f32], &mut [f32])> {
+        let each = self.top.len() / self.mean.len().max(1);
+        self.top.par_chunks_mut((columns * each).max(1)).zip(self.mean.par_chunks_mut(columns.max(1)))
+    }
+}
+
 /// All pairs.
 pub struct Matching {
     /// Rows texts, columns images.
     pub t2i: Asked,
     /// Rows images, columns texts.
     pub i2t: Asked,
-}
-
-/// What a text and an image ask of each other.
-struct Pair {
-    t2i: (Vec<f32>, f32),
-    i2t: (Vec<f32>, f32),
 }
 
 /// Equations (5) to (7). Of the rows of text `j`, `real[j]` are words; what stands behind them takes part in the norm of (6) and in the
@@ -61,59 +65,85 @@ pub fn matching(regions: &Side<'_>, words: &Side<'_>, real: &[usize], top: usize
     let (w, v) = (unit(&words.fragments.detach())?, unit(&regions.fragments.detach())?);
     let s = w.matmul(&v.t()?)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
     let columns = regions.lengths.total();
-    let pair = |text: usize, image: usize| {
-        let (rows, range) = (words.lengths.range(text), regions.lengths.range(image));
-        block(&s[rows.start * columns..rows.end * columns], columns, range, real[text], top)
-    };
-    let pairs: Vec<Vec<Pair>> =
-        (0..texts).into_par_iter().map(|text| (0..images).map(|image| pair(text, image)).collect()).collect();
-    let empty = || Asked { top: Vec::with_capacity(images * texts * top), mean: Vec::with_capacity(images * texts) };
-    let (mut t2i, mut i2t) = (empty(), empty());
-    for text in &pairs {
-        for pair in text {
-            t2i.top.extend(&pair.t2i.0);
-            t2i.mean.push(pair.t2i.1);
-        }
-    }
+    let empty = || Asked { top: vec![0.0; texts * images * top], mean: vec![0.0; texts * images] };
+    // Rows are texts in both until the second is turned.
+    let (mut t2i, mut turned) = (empty(), empty());
+    t2i.by_row(images).zip(turned.by_row(images)).enumerate().for_each_init(
+        Block::default,
+        |block, (text, ((t2i_top, t2i_mean), (i2t_top, i2t_mean)))| {
+            let rows = words.lengths.range(text);
+            let s = &s[rows.start * columns..rows.end * columns];
+            for image in 0..images {
+                block.match_up(s, columns, regions.lengths.range(image), real[text]);
+                t2i_mean[image] = mean(&block.of_words[..real[text]]);
+                i2t_mean[image] = mean(&block.of_regions);
+                let to = image * top..(image + 1) * top;
+                largest(&mut block.of_words, &mut t2i_top[to.clone()]);
+                largest(&mut block.of_regions, &mut i2t_top[to]);
+            }
+        },
+    );
+    let mut i2t = Asked { top: Vec::with_capacity(turned.top.len()), mean: Vec::with_capacity(turned.mean.len()) };
     for image in 0..images {
-        for text in &pairs {
-            i2t.top.extend(&text[image].i2t.0);
-            i2t.mean.push(text[image].i2t.1);
+        for at in (0..texts).map(|text| text * images + image) {
+            i2t.top.extend(&turned.top[at * top..][..top]);
+            i2t.mean.push(turned.mean[at]);
         }
     }
     Ok(Matching { t2i, i2t })
 }
 
-/// One pair: the rows of a text, of which those in `range` are the image's.
-fn block(s: &[f32], columns: usize, range: std::ops::Range<usize>, real: usize, top: usize) -> Pair {
-    let rows: Vec<Vec<f32>> = s
-        .chunks_exact(columns)
-        .map(|row| row[range.clone()].iter().map(|&s| if s > 0.0 { s } else { SLOPE * s }).collect()) // (5)
-        .collect();
-    let k = range.len();
-    let mut squares = vec![0f32; k];
-    for row in &rows {
-        squares.iter_mut().zip(row).for_each(|(square, &s)| *square += s * s);
-    }
-    let of_words: Vec<f32> = squares.iter().map(|square| 1.0 / square.sqrt().max(FLOOR)).collect();
-    let mut best = vec![f32::NEG_INFINITY; k];
-    let mut words = Vec::with_capacity(rows.len().max(top));
-    for (at, row) in rows.iter().enumerate() {
-        words.push(row.iter().zip(&of_words).map(|(&s, &scale)| s * scale).fold(f32::NEG_INFINITY, f32::max)); // (6), words
-        if at < real {
-            let scale = 1.0 / row.iter().map(|&s| s * s).sum::<f32>().sqrt().max(FLOOR);
-            best.iter_mut().zip(row).for_each(|(best, &s)| *best = best.max(s * scale)); // (6), regions
+/// What one text and one image are to each other; its memory serves all pairs of a text.
+#[derive(Default)]
+struct Block {
+    /// Equation (5), a row a word.
+    leaky: Vec<f32>,
+    /// Lengths of its columns, inverted.
+    scales: Vec<f32>,
+    /// Equation (6).
+    of_words: Vec<f32>,
+    of_regions: Vec<f32>,
+}
+
+impl Block {
+    /// Of the rows of a text, the columns in `range` are the image's.
+    fn match_up(&mut self, s: &[f32], columns: usize, range: Range<usize>, real: usize) {
+        let Self { leaky, scales, of_words, of_regions } = self;
+        let k = range.len();
+        leaky.clear();
+        for row in s.chunks_exact(columns) {
+            leaky.extend(row[range.clone()].iter().map(|&s| if s > 0.0 { s } else { SLOPE * s })); // (5)
+        }
+        let rows = || leaky.chunks_exact(k);
+        scales.clear();
+        scales.resize(k, 0.0);
+        for row in rows() {
+            scales.iter_mut().zip(row).for_each(|(square, &s)| *square += s * s);
+        }
+        scales.iter_mut().for_each(|square| *square = 1.0 / square.sqrt().max(FLOOR));
+        of_words.clear();
+        of_regions.clear();
+        of_regions.resize(k, f32::NEG_INFINITY);
+        for (at, row) in rows().enumerate() {
+            of_words.push(row.iter().zip(&*scales).map(|(&s, &scale)| s * scale).fold(f32::NEG_INFINITY, f32::max));
+            if at < real {
+                let scale = 1.0 / row.iter().map(|&s| s * s).sum::<f32>().sqrt().max(FLOOR);
+                of_regions.iter_mut().zip(row).for_each(|(best, &s)| *best = best.max(s * scale));
+            }
         }
     }
-    let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32; // (7)
-    let means = (mean(&words[..real]), mean(&best));
-    let largest = |mut values: Vec<f32>| {
-        values.resize(values.len().max(top), 0.0);
-        values.sort_unstable_by(|a, b| b.total_cmp(a));
-        values.truncate(top);
-        values
-    };
-    Pair { t2i: (largest(words), means.0), i2t: (largest(best), means.1) }
+}
+
+/// Equation (7).
+fn mean(values: &[f32]) -> f32 {
+    values.iter().sum::<f32>() / values.len() as f32
+}
+
+/// The largest values, descending, and 0 for those that are missing.
+fn largest(values: &mut Vec<f32>, out: &mut [f32]) {
+    values.resize(values.len().max(out.len()), 0.0);
+    values.sort_unstable_by(|a, b| b.total_cmp(a));
+    out.copy_from_slice(&values[..out.len()]);
 }
 
 #[cfg(test)]
