@@ -1,5 +1,5 @@
-//! Batch normalisation, on the CPU fused into two passes over the values each way. With `n` real rows, `u_i` 1 for a real row and 0 for
-//! another, and moments over the real rows:
+//! Batch normalisation, on the CPU one operation: three passes over the values, and two on the way back. With `n` real rows, `u_i` 1 for
+//! a real row and 0 for another, and moments over the real rows:
 //!
 //! ```text
 //! y_i = gamma h_i + beta,  h_i = (x_i - mean) r,  r = 1 / sqrt(var + 1e-5)                       (1)
@@ -72,9 +72,9 @@ impl BatchNorm {
         let marks = real.map(|real| real.to_device(&Device::Cpu)?.to_vec1::<u8>()).transpose()?;
         let n = marks.as_ref().map_or(x.dim(0)?, |marks| marks.iter().filter(|&&mark| mark != 0).count());
         if n < 2 {
-            return Err(Error::Numeric(
-                "batch normalisation: expected at least 2 rows in a training batch, found 1; raise `batch` or set `hidden = 0`".into(),
-            ));
+            return Err(Error::Numeric(format!(
+                "batch normalisation: expected at least 2 rows in a training batch, found {n}; raise `batch` or set `hidden = 0`"
+            )));
         }
         let (y, [mean, variance]) =
             if x.device().is_cpu() { self.fused(x, marks, n)? } else { self.composed(x, real, n)? };
