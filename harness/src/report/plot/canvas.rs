@@ -132,6 +132,15 @@ impl Canvas {
         self.row = name.map(|name| plain(name).into());
     }
 
+    /// Where a text stands.
+    #[cfg(test)]
+    pub fn place_of(&self, wanted: &str) -> Option<Point> {
+        self.shapes.iter().find_map(|(_, shape)| match shape {
+            Shape::Text { at, text, .. } if text == wanted => Some(*at),
+            _ => None,
+        })
+    }
+
     fn push(&mut self, shape: Shape) {
         self.shapes.push((self.row.clone(), shape));
     }

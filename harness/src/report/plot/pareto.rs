@@ -172,6 +172,15 @@ fn overlap(a: &Bounds, b: &Bounds) -> f64 {
     side(0, 2) * side(1, 3)
 }
 
+/// How far a point is from a rectangle; 0 inside.
+fn distance((x, y): Point, [left, top, right, bottom]: &Bounds) -> f64 {
+    let beyond = |low: f64, at: f64, high: f64| (low - at).max(at - high).max(0.0);
+    beyond(*left, x, *right).hypot(beyond(*top, y, *bottom))
+}
+
+/// A name this near to a point reads as that point's.
+const BESIDE: f64 = 18.0;
+
 /// Writes each name at the free place nearest to its point, with a thin line where that is not right beside it.
 fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[(&str, &str)]), line: &[Point]) {
     let [left, top, width, height] = panel.field;
@@ -181,7 +190,8 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
         let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
         [x.min(to_x) - 1.5, y.min(to_y) - 1.5, x.max(to_x) + 1.5, y.max(to_y) + 1.5]
     }));
-    for ((x, y), (row, sign)) in places.iter().zip(names) {
+    for (own, (row, sign)) in places.iter().zip(names) {
+        let (x, y) = own;
         let name = &format!("{row}{sign}");
         canvas.row(Some(row));
         // Browsers letter an SVG in a font of their own, which may run wider.
@@ -198,7 +208,9 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
                 + (bounds[2] - left - width).max(0.0)
                 + (top - bounds[1]).max(0.0)
                 + (bounds[3] + 2.0 - top - height).max(0.0);
-            covered + 50.0 * outside
+            let others = places.iter().filter(|other| *other != own);
+            let claimed: f64 = others.map(|other| (BESIDE - distance(*other, bounds)).max(0.0)).sum();
+            covered + 50.0 * outside + 4.0 * claimed
         };
         let angles = [0.0, 180.0, 90.0, 270.0, 40.0, 140.0, 220.0, 320.0];
         let choices =
@@ -223,6 +235,32 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_beside_no_other_point() {
+        let axis = || Axis::linear("x", [0.0, 10.0], true);
+        let figure = Figure {
+            title: "t",
+            footer: "",
+            panels: vec![(String::new(), axis(), axis())],
+            stacked: false,
+            legend: Vec::new(),
+        };
+        let (mut canvas, frames) = figure.frame();
+        // On the right of the first point its name would cover nothing, and end beside the second.
+        let first = frames[0].at(2.0, 2.0);
+        let places = [first, (first.0 + 50.0, first.1 + 17.0)];
+        write_names(&mut canvas, &frames[0], (&places, &[("first row", ""), ("second row", "")]), &[]);
+        for (name, other) in [("first row", places[1]), ("second row", places[0])] {
+            let (at, wide) = (canvas.place_of(name).unwrap(), measure(name, NAME) * 1.05);
+            let bounds = [at.0 - wide / 2.0, at.1 - 8.0, at.0 + wide / 2.0, at.1 + 8.0];
+            assert!(distance(other, &bounds) >= BESIDE, "{name} at {at:?} beside {other:?}");
+        }
+        assert_eq!(distance((5.0, 1.0), &[0.0, 4.0, 2.0, 9.0]), 3.0f64.hypot(3.0));
+        assert_eq!(distance((1.0, 5.0), &[0.0, 4.0, 2.0, 9.0]), 0.0);
+    }
+
     #[test]
     fn the_front_keeps_what_nothing_beats() {
         let points = [(1.0, 10.0), (2.0, 9.0), (3.0, 30.0), (3.0, 20.0), (9.0, 30.0), (10.0, 31.0)];
