@@ -210,7 +210,7 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
                 + (bounds[3] + 2.0 - top - height).max(0.0);
             let others = places.iter().filter(|other| *other != own);
             let claimed: f64 = others.map(|other| (BESIDE - distance(*other, bounds)).max(0.0)).sum();
-            covered + 50.0 * outside + 4.0 * claimed
+            covered + 50.0 * outside + claimed
         };
         let angles = [0.0, 180.0, 90.0, 270.0, 40.0, 140.0, 220.0, 320.0];
         let choices =
