@@ -69,7 +69,10 @@ impl Axis {
             let all = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
             all.filter(within).collect()
         };
-        let mut ticks = of_decades(if (high / low).log10() <= 2.5 { &[1.0, 2.0, 5.0] } else { &[1.0] });
+        let mut ticks = of_decades(&[1.0]);
+        if ticks.len() < 3 || (high / low).log10() <= 2.5 {
+            ticks = of_decades(&[1.0, 2.0, 5.0]);
+        }
         if ticks.len() < 3 {
             let step = round_step((high - low) / 6.0);
             let first = (low / step).ceil();
@@ -386,6 +389,7 @@ mod tests {
         };
         assert_eq!(ticks([0.001, 20.0]), ["0.001", "0.01", "0.1", "1", "10"]);
         assert_eq!(ticks([0.3, 20.0]), ["0.5", "1", "2", "5", "10", "20"]);
+        assert_eq!(ticks([0.0015, 0.3]), ["0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2"]);
         assert_eq!(ticks([0.045, 0.05]), ["0.04", "0.045", "0.05", "0.055", "0.06"]);
         assert_eq!(ticks([3.0, 3.0]), ["2.5", "3", "3.5"]);
     }
