@@ -10,6 +10,8 @@
 //! root, so that its derivative never vanishes. Newton's iteration solves for it. Each derivative is a function of `y`, so the
 //! operation keeps nothing beyond its inputs and its output.
 
+use std::borrow::Cow;
+
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Init, Weights,
     gradients::hand_over,
-    real::{Real, column_sums, contiguous, dispatch, with},
+    real::{Real, column_sums, contiguous, dispatch, with, zipped},
 };
 use crate::{
     Result,
@@ -189,20 +191,33 @@ impl Layer {
     }
 
     /// The gradient of `x W + b`.
-    fn inner<T: Real>(&self, y: &[T], grad: &[T]) -> Vec<T> {
-        fn times<T: Real>(y: &[T], grad: &[T], f: impl Fn(T) -> T + Sync) -> Vec<T> {
-            let mut out = grad.to_vec();
-            out.par_chunks_mut(CHUNK).zip(y.par_chunks(CHUNK)).for_each(|(out, y)| {
-                out.iter_mut().zip(y).for_each(|(g, &y)| *g *= f(y));
-            });
-            out
-        }
+    fn inner<'a, T: Real>(&self, y: &[T], grad: &'a [T]) -> Cow<'a, [T]> {
+        // As above, the match stays outside the loop.
         match self.0 {
-            Activation::Identity => grad.to_vec(),
-            Activation::Relu => times(y, grad, |y| Activation::Relu.slope(y)),
-            Activation::Tanh => times(y, grad, |y| Activation::Tanh.slope(y)),
-            Activation::Cubic => times(y, grad, |y| Activation::Cubic.slope(y)),
+            Activation::Identity => Cow::Borrowed(grad),
+            Activation::Relu => zipped(grad, y, |g, y| g * Activation::Relu.slope(y)).into(),
+            Activation::Tanh => zipped(grad, y, |g, y| g * Activation::Tanh.slope(y)).into(),
+            Activation::Cubic => zipped(grad, y, |g, y| g * Activation::Cubic.slope(y)).into(),
         }
+    }
+
+    /// Gradients of `x [rows, in]`, where it is asked for, of `W` and of `b`.
+    fn backward<T: Real>(
+        &self,
+        [x, w, y, grad]: [&[T]; 4],
+        [rows, input, output]: [usize; 3],
+        asked: bool,
+    ) -> (Option<Vec<T>>, Vec<T>, Vec<T>) {
+        let dz = self.inner(y, grad);
+        let dz_rows = Mat::new(&dz, rows, output);
+        let mut dw = vec![T::ZERO; w.len()];
+        gemm(T::ONE, Mat::new(x, rows, input).t(), dz_rows, T::ZERO, MatMut::new(&mut dw, input, output));
+        let dx = asked.then(|| {
+            let mut dx = vec![T::ZERO; x.len()];
+            gemm(T::ONE, dz_rows, Mat::new(w, input, output).t(), T::ZERO, MatMut::new(&mut dx, rows, input));
+            dx
+        });
+        (dx, dw, column_sums(&dz, output))
     }
 }
 
@@ -253,30 +268,16 @@ impl CustomOp3 for Layer {
         y: &Tensor,
         grad: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let ((rows, input), output) = (x.dims2()?, b.dim(0)?);
         let (w, grad) = (weight.contiguous()?, grad.contiguous()?);
+        let ((rows, input), output) = (x.dims2()?, b.dim(0)?);
+        // The first layer's input is data: nobody asks for its gradient.
+        let asked = x.track_op();
         dispatch!(grad.dtype(), T => {
-            let dz = with::<T, _>(y, |y| with::<T, _>(&grad, |grad| Ok(self.inner(y, grad))))?;
-            let dz_rows = Mat::new(&dz, rows, output);
-            let mut dw = vec![<T as crate::linalg::gemm::Float>::ZERO; input * output];
-            with::<T, _>(x, |x| {
-                gemm(1.0, Mat::new(x, rows, input).t(), dz_rows, 0.0, MatMut::new(&mut dw, input, output));
-                Ok(())
-            })?;
-            // The first layer's input is data: nobody asks for its gradient.
-            let dx = if x.track_op() {
-                let mut dx = vec![<T as crate::linalg::gemm::Float>::ZERO; rows * input];
-                with::<T, _>(&w, |w| {
-                    gemm(1.0, dz_rows, Mat::new(w, input, output).t(), 0.0, MatMut::new(&mut dx, rows, input));
-                    Ok(())
-                })?;
-                Some(Tensor::from_vec(dx, (rows, input), x.device())?)
-            } else {
-                None
-            };
-            let db = Tensor::from_vec(column_sums(&dz, output), output, x.device())?;
-            let dw = Tensor::from_vec(dw, (input, output), x.device())?;
-            Ok((dx, hand_over(weight, dw), hand_over(b, db)))
+            let backward = |values: [&[T]; 4]| Ok(self.backward(values, [rows, input, output], asked));
+            let (dx, dw, db) = with(x, |x| with(&w, |w| with(y, |y| with(&grad, |grad| backward([x, w, y, grad])))))?;
+            let tensor = |values: Vec<T>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
+            let dx = dx.map(|dx| tensor(dx, x)).transpose()?;
+            Ok((dx, hand_over(weight, tensor(dw, weight)?), hand_over(b, tensor(db, b)?)))
         })
     }
 }

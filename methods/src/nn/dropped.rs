@@ -1,14 +1,11 @@
 //! Dropout whose mask is drawn once and kept, for large tensors: a quarter of a draw a value, and one pass over the values.
 
 use candle_core::{CpuStorage, CustomOp1, Device, Layout, Shape, Tensor};
-use rayon::prelude::*;
 use xmbench_datasets::random::Stream;
 
-use super::real::{Real, contiguous, dispatch, with};
+use super::real::{Real, contiguous, dispatch, with, zipped};
 use crate::Result;
 
-/// Values a task takes.
-const CHUNK: usize = 1 << 14;
 /// A draw decides by that many of its bits.
 const BITS: u32 = 16;
 
@@ -50,15 +47,11 @@ impl Kept {
         Ok(Tensor::from_vec(factors, like.shape(), &Device::Cpu)?.to_dtype(like.dtype())?.to_device(like.device())?)
     }
 
-    fn apply<T: Real>(&self, x: &[T]) -> Vec<T> {
-        let (mut y, scale) = (x.to_vec(), self.scale::<T>());
-        y.par_chunks_mut(CHUNK).zip(self.keep.par_chunks(CHUNK)).for_each(|(y, keep)| {
-            for (y, &keep) in y.iter_mut().zip(keep) {
-                // Not a product: a value that is dropped may be infinite.
-                *y = if keep == 0 { T::ZERO } else { *y * scale };
-            }
-        });
-        y
+    /// The values under the mask, which has as many.
+    pub fn apply<T: Real>(&self, x: &[T]) -> Vec<T> {
+        let scale = self.scale::<T>();
+        // Not a product: a value that is dropped may be infinite.
+        zipped(x, &self.keep, |x, keep| if keep == 0 { T::ZERO } else { x * scale })
     }
 }
 

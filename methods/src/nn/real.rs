@@ -119,6 +119,16 @@ pub(crate) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     parts.into_iter().fold(rest, |sum, part| sum + part)
 }
 
+/// `f` of each value and its neighbour in another slice, side by side.
+pub(crate) fn zipped<T: Real, U: Copy + Sync>(x: &[T], with: &[U], f: impl Fn(T, U) -> T + Sync) -> Vec<T> {
+    const CHUNK: usize = 1 << 14;
+    let mut y = vec![T::ZERO; x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(with.par_chunks(CHUNK)).for_each(|((y, x), with)| {
+        y.iter_mut().zip(x).zip(with).for_each(|((y, &x), &with)| *y = f(x, with));
+    });
+    y
+}
+
 /// Sums over rows, in f64, each column by one task.
 pub(crate) fn column_sums<T: Real>(data: &[T], width: usize) -> Vec<T> {
     const COLUMNS: usize = 256;

@@ -142,19 +142,7 @@ impl Op {
         for sums in &blocks {
             total.iter_mut().zip(sums).for_each(|(total, sum)| *total += sum.to_f64());
         }
-        let dpart = match &self.kept {
-            None => dx.clone(),
-            Some(kept) => {
-                let scale = kept.scale::<T>();
-                let mut dpart = dx.clone();
-                dpart.par_chunks_mut(width).enumerate().for_each(|(i, row)| {
-                    for (d, &keep) in row.iter_mut().zip(kept.range(i * width..(i + 1) * width)) {
-                        *d = if keep == 0 { T::ZERO } else { *d * scale };
-                    }
-                });
-                dpart
-            }
-        };
+        let dpart = self.kept.as_ref().map_or_else(|| dx.clone(), |kept| kept.apply(&dx));
         [dx, dpart, total.into_iter().map(T::from_f64).collect()]
     }
 }

@@ -104,6 +104,13 @@ enum Shape {
     Note { at: Point, radius: f64, text: String },
 }
 
+/// A shape, and the row of the table that it belongs to, if any.
+#[derive(Debug)]
+struct Mark {
+    row: Option<Arc<str>>,
+    shape: Shape,
+}
+
 /// What is played beside shapes.
 #[derive(Clone, Copy)]
 struct Draws {
@@ -116,15 +123,15 @@ struct Draws {
 #[derive(Debug)]
 pub struct Canvas {
     size: Point,
-    /// Each with the row of the table that it belongs to.
-    shapes: Vec<(Option<Arc<str>>, Shape)>,
+    marks: Vec<Mark>,
+    /// Of what is drawn from here on.
     row: Option<Arc<str>>,
 }
 
 impl Canvas {
     /// An empty canvas of so many points.
     pub fn new(width: f64, height: f64) -> Self {
-        Self { size: (width, height), shapes: Vec::new(), row: None }
+        Self { size: (width, height), marks: Vec::new(), row: None }
     }
 
     /// What is drawn from here on belongs to this row of the table, or to none: a reader of the page may leave rows out.
@@ -135,14 +142,14 @@ impl Canvas {
     /// Where a text stands.
     #[cfg(test)]
     pub fn place_of(&self, wanted: &str) -> Option<Point> {
-        self.shapes.iter().find_map(|(_, shape)| match shape {
+        self.marks.iter().find_map(|mark| match &mark.shape {
             Shape::Text { at, text, .. } if text == wanted => Some(*at),
             _ => None,
         })
     }
 
     fn push(&mut self, shape: Shape) {
-        self.shapes.push((self.row.clone(), shape));
+        self.marks.push(Mark { row: self.row.clone(), shape });
     }
 
     /// A line through points.
@@ -218,10 +225,10 @@ impl Canvas {
     /// is a group whose `data-row` names it.
     pub fn svg(&self, title: &str) -> Result<String> {
         let (width, height) = (self.size.0 * FINE, self.size.1 * FINE);
-        let played = |shapes: &[(Option<Arc<str>>, Shape)], paper: bool| -> Result<(String, String)> {
+        let played = |marks: &[Mark], paper: bool| -> Result<(String, String)> {
             let mut text = String::new();
             let backend = SVGBackend::with_string(&mut text, (width as u32, height as u32));
-            self.play(shapes, backend, FINE, 0.0, Draws { paper, pictures: false })?;
+            self.play(marks, backend, FINE, 0.0, Draws { paper, pictures: false })?;
             let (head, rest) = text.split_once(">\n").context("plotters wrote no SVG")?;
             let (body, _) = rest.rsplit_once("</svg>").context("plotters ended no SVG")?;
             Ok((head.to_string(), body.to_string()))
@@ -235,9 +242,9 @@ impl Canvas {
         let mut out = format!("{}>\n<title>{title}</title>\n{paper}", head.replacen(&was, &is, 1));
         // Under everything else.
         out += &self.embedded()?;
-        for run in self.shapes.chunk_by(|(a, _), (b, _)| a == b) {
+        for run in self.marks.chunk_by(|a, b| a.row == b.row) {
             let (_, body) = played(run, false)?;
-            match &run[0].0 {
+            match &run[0].row {
                 Some(row) if !body.is_empty() => {
                     out += &format!("<g data-row=\"{}\">\n{body}</g>\n", crate::report::export::escape(row));
                 }
@@ -266,7 +273,7 @@ impl Canvas {
     }
 
     fn notes(&self) -> String {
-        let note = |(row, shape): &(Option<Arc<str>>, Shape)| {
+        let note = |Mark { row, shape }: &Mark| {
             let Shape::Note { at, radius, text } = shape else { return None };
             let row = row.as_ref().map(|row| format!(" data-row=\"{}\"", crate::report::export::escape(row)));
             let row = row.unwrap_or_default();
@@ -276,14 +283,14 @@ impl Canvas {
                 "<circle cx=\"{x:.0}\" cy=\"{y:.0}\" r=\"{radius:.0}\" fill-opacity=\"0\"{row}><title>{text}</title></circle>\n"
             ))
         };
-        self.shapes.iter().filter_map(note).collect()
+        self.marks.iter().filter_map(note).collect()
     }
 
     /// The pictures on it as elements of an SVG; plotters would draw a rectangle a pixel.
     fn embedded(&self) -> Result<String> {
         let mut text = String::new();
-        for (_, shape) in &self.shapes {
-            let Shape::Picture { corner, size, picture } = shape else { continue };
+        for mark in &self.marks {
+            let Shape::Picture { corner, size, picture } = &mark.shape else { continue };
             let [x, y, width, height] = [corner.0, corner.1, size.0, size.1].map(|points| points * FINE);
             let bytes = encoded(picture.width, picture.height, picture.rgb.clone())?;
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
@@ -301,7 +308,7 @@ impl Canvas {
         let (width, height) = (self.size.0 as usize * scale, self.size.1 as usize * scale);
         let mut fine = vec![255; width * height * 3];
         let backend = BitMapBackend::with_buffer(&mut fine, (width as u32, height as u32));
-        self.play(&self.shapes, backend, FINE, DROP, Draws { paper: true, pictures: true })?;
+        self.play(&self.marks, backend, FINE, DROP, Draws { paper: true, pictures: true })?;
         // The mean over squares of pixels smooths the edges that the backend leaves jagged.
         let side = scale / SHARP;
         let (columns, rows) = (width / side, height / side);
@@ -317,7 +324,7 @@ impl Canvas {
 
     fn play<B: DrawingBackend>(
         &self,
-        shapes: &[(Option<Arc<str>>, Shape)],
+        marks: &[Mark],
         mut backend: B,
         scale: f64,
         drop: f64,
@@ -338,8 +345,8 @@ impl Canvas {
         if draws.paper {
             backend.draw_rect((0, 0), place(corner), &stroke(WHITE, 0.0), true).map_err(failed)?;
         }
-        for (_, shape) in shapes {
-            match shape {
+        for mark in marks {
+            match &mark.shape {
                 Shape::Line { points, colour, width } => {
                     backend
                         .draw_path(points.iter().map(|point| place(*point)), &stroke(*colour, *width))

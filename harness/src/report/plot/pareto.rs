@@ -181,56 +181,67 @@ fn distance((x, y): Point, [left, top, right, bottom]: &Bounds) -> f64 {
 /// A name this near to a point reads as that point's.
 const BESIDE: f64 = 18.0;
 
-/// Writes each name at the free place nearest to its point, with a thin line where that is not right beside it.
+/// Where a name stands, and how far that is from its point.
+#[derive(Clone, Copy)]
+struct Spot {
+    centre: Point,
+    bounds: Bounds,
+    radius: f64,
+}
+
+/// Writes each name at the free place nearest to its point, with a thin line where that is not right beside it. Each round places every
+/// name anew beside what the others have taken: the first ones, that could choose, make room for the last.
 fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[(&str, &str)]), line: &[Point]) {
-    let [left, top, width, height] = panel.field;
-    let mut taken: Vec<Bounds> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
+    const ROUNDS: usize = 4;
+    let mut fixed: Vec<Bounds> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
     // The line is thin: a name across it is worse than a name farther away, and better than one on a name.
-    taken.extend(line.windows(2).map(|pair| {
+    fixed.extend(line.windows(2).map(|pair| {
         let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
         [x.min(to_x) - 1.5, y.min(to_y) - 1.5, x.max(to_x) + 1.5, y.max(to_y) + 1.5]
     }));
-    for (own, (row, sign)) in places.iter().zip(names) {
-        let (x, y) = own;
-        let name = &format!("{row}{sign}");
-        canvas.row(Some(row));
-        // Browsers letter an SVG in a font of their own, which may run wider.
-        let (wide, half) = (measure(name, NAME) * 1.05, 8.0);
-        let place = |radius: f64, angle: f64| -> (Point, Bounds) {
-            let angle = angle.to_radians();
-            let (cos, sin) = (angle.cos(), angle.sin());
-            let centre = (x + radius * cos + wide / 2.0 * cos.signum() * cos.abs().powf(0.4), y - radius * sin);
-            (centre, [centre.0 - wide / 2.0, centre.1 - half, centre.0 + wide / 2.0, centre.1 + half])
-        };
-        let cost = |bounds: &Bounds| {
-            let covered: f64 = taken.iter().map(|other| overlap(bounds, other)).sum();
-            let outside = (left + 2.0 - bounds[0]).max(0.0)
-                + (bounds[2] - left - width).max(0.0)
-                + (top - bounds[1]).max(0.0)
-                + (bounds[3] + 2.0 - top - height).max(0.0);
-            let others = places.iter().filter(|other| *other != own);
-            let claimed: f64 = others.map(|other| (BESIDE - distance(*other, bounds)).max(0.0)).sum();
-            covered + 50.0 * outside + claimed
-        };
-        let angles = [0.0, 180.0, 90.0, 270.0, 40.0, 140.0, 220.0, 320.0];
-        let choices =
-            [12.0, 20.0, 32.0, 48.0, 66.0, 90.0].into_iter().flat_map(|radius| angles.map(|angle| (radius, angle)));
-        let mut best: Option<(f64, f64, Point, Bounds)> = None;
-        for (radius, angle) in choices {
-            let (centre, bounds) = place(radius, angle);
-            let cost = cost(&bounds) + 0.05 * radius;
-            if best.is_none_or(|(least, ..)| cost < least) {
-                best = Some((cost, radius, centre, bounds));
-            }
-        }
-        let Some((_, radius, centre, bounds)) = best else { continue };
-        if radius > 20.0 {
-            let near = (x.clamp(bounds[0], bounds[2]), y.clamp(bounds[1] + 2.0, bounds[3] - 2.0));
-            canvas.line(&[(*x, *y), near], GREY.alpha(0.7), 0.8);
-        }
-        canvas.text(centre, name, NAME, Align::Centre);
-        taken.push(bounds);
+    let texts: Vec<String> = names.iter().map(|(row, sign)| format!("{row}{sign}")).collect();
+    // Browsers letter an SVG in a font of their own, which may run wider.
+    let widths: Vec<f64> = texts.iter().map(|text| measure(text, NAME) * 1.05).collect();
+    let mut spots: Vec<Option<Spot>> = vec![None; names.len()];
+    for at in (0..ROUNDS).flat_map(|_| 0..names.len()) {
+        spots[at] = None;
+        let taken: Vec<Bounds> = fixed.iter().copied().chain(spots.iter().flatten().map(|spot| spot.bounds)).collect();
+        spots[at] = spot(panel, places, at, widths[at], &taken);
     }
+    for (((place, (row, _)), text), spot) in places.iter().zip(names).zip(&texts).zip(spots) {
+        let Some(Spot { centre, bounds, radius }) = spot else { continue };
+        canvas.row(Some(row));
+        if radius > 20.0 {
+            let near = (place.0.clamp(bounds[0], bounds[2]), place.1.clamp(bounds[1] + 2.0, bounds[3] - 2.0));
+            canvas.line(&[*place, near], GREY.alpha(0.7), 0.8);
+        }
+        canvas.text(centre, text, NAME, Align::Centre);
+    }
+}
+
+/// The best spot of the name of one of the points, so wide.
+fn spot(panel: &Panel, places: &[Point], own: usize, wide: f64, taken: &[Bounds]) -> Option<Spot> {
+    let ([left, top, width, height], (x, y), half) = (panel.field, places[own], 8.0);
+    let cost = |Spot { bounds, radius, .. }: &Spot| {
+        let covered: f64 = taken.iter().map(|other| overlap(bounds, other)).sum();
+        let outside = (left + 2.0 - bounds[0]).max(0.0)
+            + (bounds[2] - left - width).max(0.0)
+            + (top - bounds[1]).max(0.0)
+            + (bounds[3] + 2.0 - top - height).max(0.0);
+        let others = places.iter().filter(|other| **other != places[own]);
+        let claimed: f64 = others.map(|other| (BESIDE - distance(*other, bounds)).max(0.0)).sum();
+        covered + 50.0 * outside + claimed + 0.05 * radius
+    };
+    let angles = [0.0f64, 180.0, 90.0, 270.0, 40.0, 140.0, 220.0, 320.0];
+    let choices = [12.0, 20.0, 32.0, 48.0, 66.0, 90.0].into_iter().flat_map(|radius| {
+        angles.map(|angle| {
+            let (sin, cos) = angle.to_radians().sin_cos();
+            let centre = (x + radius * cos + wide / 2.0 * cos.signum() * cos.abs().powf(0.4), y - radius * sin);
+            let bounds = [centre.0 - wide / 2.0, centre.1 - half, centre.0 + wide / 2.0, centre.1 + half];
+            Spot { centre, bounds, radius }
+        })
+    });
+    choices.min_by(|a, b| cost(a).total_cmp(&cost(b)))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::{
     Error, Result,
-    nn::{Lengths, unit},
+    nn::{Lengths, real::with, unit},
 };
 
 /// Slope of (5) below 0.
@@ -55,26 +55,32 @@ pub struct Matching {
 /// # Errors
 /// If the shapes do not fit.
 pub fn matching(regions: &Side<'_>, words: &Side<'_>, real: &[usize], top: usize) -> Result<Matching> {
-    let (images, texts) = (regions.lengths.len(), words.lengths.len());
-    if real.len() != texts || real.iter().zip(words.lengths.as_slice()).any(|(&real, &rows)| real == 0 || real > rows) {
+    if real.len() != words.lengths.len()
+        || real.iter().zip(words.lengths.as_slice()).any(|(&real, &rows)| real == 0 || real > rows)
+    {
         return Err(Error::Numeric(format!(
             "fragment matching: expected 1 to {:?} words, found {real:?}",
             words.lengths.as_slice()
         )));
     }
     let (w, v) = (unit(&words.fragments.detach())?, unit(&regions.fragments.detach())?);
-    let s = w.matmul(&v.t()?)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-    let columns = regions.lengths.total();
+    let s = w.matmul(&v.t()?)?.to_device(&Device::Cpu)?;
+    Ok(with(&s, |s| Ok(of_similarities(s, regions.lengths, words.lengths, real, top)))?)
+}
+
+/// Equations (5) to (7) from the similarities of all words with all regions.
+fn of_similarities(s: &[f32], regions: &Lengths, words: &Lengths, real: &[usize], top: usize) -> Matching {
+    let (images, texts, columns) = (regions.len(), words.len(), regions.total());
     let empty = || Asked { top: vec![0.0; texts * images * top], mean: vec![0.0; texts * images] };
     // Rows are texts in both until the second is turned.
     let (mut t2i, mut turned) = (empty(), empty());
     t2i.by_row(images).zip(turned.by_row(images)).enumerate().for_each_init(
         Block::default,
         |block, (text, ((t2i_top, t2i_mean), (i2t_top, i2t_mean)))| {
-            let rows = words.lengths.range(text);
+            let rows = words.range(text);
             let s = &s[rows.start * columns..rows.end * columns];
             for image in 0..images {
-                block.match_up(s, columns, regions.lengths.range(image), real[text]);
+                block.match_up(s, columns, regions.range(image), real[text]);
                 t2i_mean[image] = mean(&block.of_words[..real[text]]);
                 i2t_mean[image] = mean(&block.of_regions);
                 let to = image * top..(image + 1) * top;
@@ -90,7 +96,7 @@ pub fn matching(regions: &Side<'_>, words: &Side<'_>, real: &[usize], top: usize
             i2t.mean.push(turned.mean[at]);
         }
     }
-    Ok(Matching { t2i, i2t })
+    Matching { t2i, i2t }
 }
 
 /// What one text and one image are to each other; its memory serves all pairs of a text.
