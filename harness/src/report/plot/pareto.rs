@@ -178,19 +178,38 @@ fn distance((x, y): Point, [left, top, right, bottom]: &Bounds) -> f64 {
     beyond(*left, x, *right).hypot(beyond(*top, y, *bottom))
 }
 
+/// Whether a line passes through a rectangle (Liang and Barsky 1984).
+fn crosses([from, to]: [Point; 2], [left, top, right, bottom]: &Bounds) -> bool {
+    let sides = [(from.0, to.0, *left, *right), (from.1, to.1, *top, *bottom)];
+    let (mut enters, mut leaves) = (0.0f64, 1.0f64);
+    for (from, to, low, high) in sides {
+        let along = to - from;
+        if along == 0.0 {
+            if from < low || from > high {
+                return false;
+            }
+            continue;
+        }
+        let [a, b] = [low, high].map(|side| (side - from) / along);
+        (enters, leaves) = (enters.max(a.min(b)), leaves.min(a.max(b)));
+    }
+    enters < leaves
+}
+
 /// A name this near to a point reads as that point's.
 const BESIDE: f64 = 18.0;
 
-/// Where a name stands, and how far that is from its point.
+/// Where a name stands.
 #[derive(Clone, Copy)]
 struct Spot {
     centre: Point,
     bounds: Bounds,
-    radius: f64,
+    /// The thin line to its point, where it is not right beside that.
+    leader: Option<[Point; 2]>,
 }
 
-/// Writes each name at the free place nearest to its point, with a thin line where that is not right beside it. Each round places every
-/// name anew beside what the others have taken: the first ones, that could choose, make room for the last.
+/// Writes each name at the free place nearest to its point. Each round places every name anew beside what the others have taken: the
+/// first ones, that could choose, make room for the last.
 fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[(&str, &str)]), line: &[Point]) {
     const ROUNDS: usize = 4;
     let mut fixed: Vec<Bounds> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
@@ -205,32 +224,39 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
     let mut spots: Vec<Option<Spot>> = vec![None; names.len()];
     for at in (0..ROUNDS).flat_map(|_| 0..names.len()) {
         spots[at] = None;
-        let taken: Vec<Bounds> = fixed.iter().copied().chain(spots.iter().flatten().map(|spot| spot.bounds)).collect();
-        spots[at] = spot(panel, places, at, widths[at], &taken);
+        let others: Vec<Spot> = spots.iter().flatten().copied().collect();
+        spots[at] = spot(panel, places, at, widths[at], (&fixed, &others));
     }
-    for (((place, (row, _)), text), spot) in places.iter().zip(names).zip(&texts).zip(spots) {
-        let Some(Spot { centre, bounds, radius }) = spot else { continue };
+    for ((text, (row, _)), spot) in texts.iter().zip(names).zip(spots) {
+        let Some(Spot { centre, leader, .. }) = spot else { continue };
         canvas.row(Some(row));
-        if radius > 20.0 {
-            let near = (place.0.clamp(bounds[0], bounds[2]), place.1.clamp(bounds[1] + 2.0, bounds[3] - 2.0));
-            canvas.line(&[*place, near], GREY.alpha(0.7), 0.8);
+        if let Some(leader) = leader {
+            canvas.line(&leader, GREY.alpha(0.7), 0.8);
         }
         canvas.text(centre, text, NAME, Align::Centre);
     }
 }
 
-/// The best spot of the name of one of the points, so wide.
-fn spot(panel: &Panel, places: &[Point], own: usize, wide: f64, taken: &[Bounds]) -> Option<Spot> {
+/// The best spot of the name of one of the points, so wide, beside what is there and the names that others have.
+fn spot(panel: &Panel, places: &[Point], own: usize, wide: f64, (fixed, others): (&[Bounds], &[Spot])) -> Option<Spot> {
+    /// A line through a name is as bad as so much of it covered.
+    const CROSSED: f64 = 60.0;
     let ([left, top, width, height], (x, y), half) = (panel.field, places[own], 8.0);
-    let cost = |Spot { bounds, radius, .. }: &Spot| {
-        let covered: f64 = taken.iter().map(|other| overlap(bounds, other)).sum();
+    let cost = |(spot, radius): &(Spot, f64)| {
+        let bounds = &spot.bounds;
+        let names = others.iter().map(|other| &other.bounds);
+        let covered: f64 = fixed.iter().chain(names).map(|other| overlap(bounds, other)).sum();
         let outside = (left + 2.0 - bounds[0]).max(0.0)
             + (bounds[2] - left - width).max(0.0)
             + (top - bounds[1]).max(0.0)
             + (bounds[3] + 2.0 - top - height).max(0.0);
-        let others = places.iter().filter(|other| **other != places[own]);
-        let claimed: f64 = others.map(|other| (BESIDE - distance(*other, bounds)).max(0.0)).sum();
-        covered + 50.0 * outside + claimed + 0.05 * radius
+        let strangers = places.iter().filter(|other| **other != places[own]);
+        let claimed: f64 = strangers.map(|other| (BESIDE - distance(*other, bounds)).max(0.0)).sum();
+        let crossing = |leader: &Option<[Point; 2]>, bounds: &Bounds| leader.is_some_and(|line| crosses(line, bounds));
+        let crossed = others
+            .iter()
+            .map(|other| f64::from(crossing(&spot.leader, &other.bounds)) + f64::from(crossing(&other.leader, bounds)));
+        covered + 50.0 * outside + claimed + CROSSED * crossed.sum::<f64>() + 0.05 * radius
     };
     let angles = [0.0f64, 180.0, 90.0, 270.0, 40.0, 140.0, 220.0, 320.0];
     let choices = [12.0, 20.0, 32.0, 48.0, 66.0, 90.0].into_iter().flat_map(|radius| {
@@ -238,10 +264,11 @@ fn spot(panel: &Panel, places: &[Point], own: usize, wide: f64, taken: &[Bounds]
             let (sin, cos) = angle.to_radians().sin_cos();
             let centre = (x + radius * cos + wide / 2.0 * cos.signum() * cos.abs().powf(0.4), y - radius * sin);
             let bounds = [centre.0 - wide / 2.0, centre.1 - half, centre.0 + wide / 2.0, centre.1 + half];
-            Spot { centre, bounds, radius }
+            let near = (x.clamp(bounds[0], bounds[2]), y.clamp(bounds[1] + 2.0, bounds[3] - 2.0));
+            (Spot { centre, bounds, leader: (radius > 20.0).then_some([(x, y), near]) }, radius)
         })
     });
-    choices.min_by(|a, b| cost(a).total_cmp(&cost(b)))
+    choices.min_by(|a, b| cost(a).total_cmp(&cost(b))).map(|(spot, _)| spot)
 }
 
 #[cfg(test)]
@@ -270,6 +297,42 @@ mod tests {
         }
         assert_eq!(distance((5.0, 1.0), &[0.0, 4.0, 2.0, 9.0]), 3.0f64.hypot(3.0));
         assert_eq!(distance((1.0, 5.0), &[0.0, 4.0, 2.0, 9.0]), 0.0);
+    }
+
+    #[test]
+    fn a_line_crosses_what_it_passes_through() {
+        let bounds = [2.0, 2.0, 6.0, 4.0];
+        assert!(crosses([(0.0, 0.0), (8.0, 6.0)], &bounds) && crosses([(4.0, 0.0), (4.0, 3.0)], &bounds));
+        assert!(crosses([(3.0, 3.0), (4.0, 3.0)], &bounds), "within");
+        // Above, short of it, past a corner.
+        for line in [[(0.0, 1.0), (8.0, 1.0)], [(0.0, 3.0), (1.0, 3.0)], [(0.0, 3.0), (3.0, 0.0)]] {
+            assert!(!crosses(line, &bounds), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn names_cover_neither_each_other_nor_points() {
+        let axis = || Axis::linear("x", [0.0, 10.0], true);
+        let figure = Figure {
+            title: "t",
+            footer: "",
+            panels: vec![(String::new(), axis(), axis())],
+            stacked: false,
+            legend: Vec::new(),
+        };
+        let (mut canvas, frames) = figure.frame();
+        let (x, y) = frames[0].at(5.0, 5.0);
+        let places: Vec<Point> = [0.0, 25.0, 50.0, 75.0].map(|down| (x, y + down)).to_vec();
+        let names = [("the first", ""), ("the second", ""), ("the third", ""), ("the fourth", "")];
+        write_names(&mut canvas, &frames[0], (&places, &names), &[]);
+        let bounds = names.map(|(name, _)| {
+            let (at, wide) = (canvas.place_of(name).unwrap(), measure(name, NAME) * 1.05);
+            [at.0 - wide / 2.0, at.1 - 8.0, at.0 + wide / 2.0, at.1 + 8.0]
+        });
+        for (at, own) in bounds.iter().enumerate() {
+            assert!(bounds[..at].iter().all(|other| overlap(own, other) == 0.0), "{bounds:?}");
+            assert!(places.iter().enumerate().all(|(place, point)| place == at || distance(*point, own) > 7.0));
+        }
     }
 
     #[test]
