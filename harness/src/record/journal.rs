@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -16,7 +18,10 @@ use super::{Error, Id, Result, Trial, files};
 const LONGEST: u64 = 4 << 30;
 
 /// How often a file is tried again.
-const ATTEMPTS: usize = 2;
+const ATTEMPTS: usize = 4;
+
+/// How long a folder's removal may take, in which no file of it can be written.
+const PAUSE: Duration = Duration::from_millis(10);
 
 const HEAD: &str = "# xmbench trial, sha256 ";
 
@@ -44,6 +49,7 @@ impl Journal {
             if self.write(trial).is_ok() {
                 return Ok(());
             }
+            thread::sleep(PAUSE);
         }
         self.write(trial)
     }
