@@ -22,10 +22,12 @@ impl Kept {
     pub fn draw(n: usize, share: f64, stream: &mut Stream) -> Self {
         let below = (share * f64::from(1u32 << BITS)).round();
         let threshold = below as u64;
-        let mut keep = Vec::with_capacity(n.next_multiple_of(4));
-        while keep.len() < n {
+        let mut keep = vec![0; n.next_multiple_of(4)];
+        for four in keep.chunks_exact_mut(4) {
             let bits = stream.bits();
-            keep.extend((0..4).map(|part| u8::from((bits >> (BITS * part)) & 0xffff >= threshold)));
+            for (keep, part) in four.iter_mut().zip(0..) {
+                *keep = u8::from((bits >> (BITS * part)) & 0xffff >= threshold);
+            }
         }
         keep.truncate(n);
         Self { keep, scale: 1.0 / (1.0 - below / f64::from(1u32 << BITS)) }
