@@ -275,25 +275,30 @@ fn spot(panel: &Panel, places: &[Point], own: usize, wide: f64, (fixed, others):
 mod tests {
     use super::*;
 
+    /// A figure with one panel, both axes from 0 to 10.
+    fn empty() -> (Canvas, Panel) {
+        let axis = || Axis::linear("x", [0.0, 10.0], true);
+        let panels = vec![(String::new(), axis(), axis())];
+        let (canvas, mut frames) =
+            Figure { title: "t", footer: "", panels, stacked: false, legend: Vec::new() }.frame();
+        (canvas, frames.remove(0))
+    }
+
+    fn bounds_of(canvas: &Canvas, name: &str) -> Bounds {
+        let (at, wide) = (canvas.place_of(name).unwrap(), measure(name, NAME) * 1.05);
+        [at.0 - wide / 2.0, at.1 - 8.0, at.0 + wide / 2.0, at.1 + 8.0]
+    }
+
     #[test]
     fn a_name_stands_beside_no_other_point() {
-        let axis = || Axis::linear("x", [0.0, 10.0], true);
-        let figure = Figure {
-            title: "t",
-            footer: "",
-            panels: vec![(String::new(), axis(), axis())],
-            stacked: false,
-            legend: Vec::new(),
-        };
-        let (mut canvas, frames) = figure.frame();
+        let (mut canvas, panel) = empty();
         // On the right of the first point its name would cover nothing, and end beside the second.
-        let first = frames[0].at(2.0, 2.0);
+        let first = panel.at(2.0, 2.0);
         let places = [first, (first.0 + 50.0, first.1 + 17.0)];
-        write_names(&mut canvas, &frames[0], (&places, &[("first row", ""), ("second row", "")]), &[]);
+        write_names(&mut canvas, &panel, (&places, &[("first row", ""), ("second row", "")]), &[]);
         for (name, other) in [("first row", places[1]), ("second row", places[0])] {
-            let (at, wide) = (canvas.place_of(name).unwrap(), measure(name, NAME) * 1.05);
-            let bounds = [at.0 - wide / 2.0, at.1 - 8.0, at.0 + wide / 2.0, at.1 + 8.0];
-            assert!(distance(other, &bounds) >= BESIDE, "{name} at {at:?} beside {other:?}");
+            let bounds = bounds_of(&canvas, name);
+            assert!(distance(other, &bounds) >= BESIDE, "{name} at {bounds:?} beside {other:?}");
         }
         assert_eq!(distance((5.0, 1.0), &[0.0, 4.0, 2.0, 9.0]), 3.0f64.hypot(3.0));
         assert_eq!(distance((1.0, 5.0), &[0.0, 4.0, 2.0, 9.0]), 0.0);
@@ -312,23 +317,12 @@ mod tests {
 
     #[test]
     fn names_cover_neither_each_other_nor_points() {
-        let axis = || Axis::linear("x", [0.0, 10.0], true);
-        let figure = Figure {
-            title: "t",
-            footer: "",
-            panels: vec![(String::new(), axis(), axis())],
-            stacked: false,
-            legend: Vec::new(),
-        };
-        let (mut canvas, frames) = figure.frame();
-        let (x, y) = frames[0].at(5.0, 5.0);
+        let (mut canvas, panel) = empty();
+        let (x, y) = panel.at(5.0, 5.0);
         let places: Vec<Point> = [0.0, 25.0, 50.0, 75.0].map(|down| (x, y + down)).to_vec();
         let names = [("the first", ""), ("the second", ""), ("the third", ""), ("the fourth", "")];
-        write_names(&mut canvas, &frames[0], (&places, &names), &[]);
-        let bounds = names.map(|(name, _)| {
-            let (at, wide) = (canvas.place_of(name).unwrap(), measure(name, NAME) * 1.05);
-            [at.0 - wide / 2.0, at.1 - 8.0, at.0 + wide / 2.0, at.1 + 8.0]
-        });
+        write_names(&mut canvas, &panel, (&places, &names), &[]);
+        let bounds = names.map(|(name, _)| bounds_of(&canvas, name));
         for (at, own) in bounds.iter().enumerate() {
             assert!(bounds[..at].iter().all(|other| overlap(own, other) == 0.0), "{bounds:?}");
             assert!(places.iter().enumerate().all(|(place, point)| place == at || distance(*point, own) > 7.0));
