@@ -208,8 +208,7 @@ struct Spot {
     leader: Option<[Point; 2]>,
 }
 
-/// Writes each name at the free place nearest to its point. Each round places every name anew beside what the others have taken: the
-/// first ones, that could choose, make room for the last.
+/// Writes each name at the free place nearest to its point.
 fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &[(&str, &str)]), line: &[Point]) {
     const ROUNDS: usize = 4;
     let mut fixed: Vec<Bounds> = places.iter().map(|(x, y)| [x - 7.0, y - 7.0, x + 7.0, y + 7.0]).collect();
@@ -221,12 +220,7 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
     let texts: Vec<String> = names.iter().map(|(row, sign)| format!("{row}{sign}")).collect();
     // Browsers letter an SVG in a font of their own, which may run wider.
     let widths: Vec<f64> = texts.iter().map(|text| measure(text, NAME) * 1.05).collect();
-    let mut spots: Vec<Option<Spot>> = vec![None; names.len()];
-    for at in (0..ROUNDS).flat_map(|_| 0..names.len()) {
-        spots[at] = None;
-        let others: Vec<Spot> = spots.iter().flatten().copied().collect();
-        spots[at] = spot(panel, places, at, widths[at], (&fixed, &others));
-    }
+    let spots = arrange(panel, places, &widths, &fixed, ROUNDS);
     for ((text, (row, _)), spot) in texts.iter().zip(names).zip(spots) {
         let Some(Spot { centre, leader, .. }) = spot else { continue };
         canvas.row(Some(row));
@@ -235,6 +229,18 @@ fn write_names(canvas: &mut Canvas, panel: &Panel, (places, names): (&[Point], &
         }
         canvas.text(centre, text, NAME, Align::Centre);
     }
+}
+
+/// A spot for the name of each point. Each round places every name anew beside what the others have taken: the first ones, that could
+/// choose, make room for the last.
+fn arrange(panel: &Panel, places: &[Point], widths: &[f64], fixed: &[Bounds], rounds: usize) -> Vec<Option<Spot>> {
+    let mut spots: Vec<Option<Spot>> = vec![None; places.len()];
+    for at in (0..rounds).flat_map(|_| 0..places.len()) {
+        spots[at] = None;
+        let others: Vec<Spot> = spots.iter().flatten().copied().collect();
+        spots[at] = spot(panel, places, at, widths[at], (fixed, &others));
+    }
+    spots
 }
 
 /// The best spot of the name of one of the points, so wide, beside what is there and the names that others have.
@@ -327,6 +333,30 @@ mod tests {
             assert!(bounds[..at].iter().all(|other| overlap(own, other) == 0.0), "{bounds:?}");
             assert!(places.iter().enumerate().all(|(place, point)| place == at || distance(*point, own) > 7.0));
         }
+    }
+
+    #[test]
+    fn the_first_names_make_room_for_the_last() {
+        let (_, panel) = empty();
+        // Four rows of five points, closer than their names are wide.
+        let (x, y) = panel.at(3.0, 7.0);
+        let places: Vec<Point> = (0..20)
+            .map(|at| (x + 42.0 * f64::from(at % 5) + f64::from(at / 5), y + 21.0 * f64::from(at / 5)))
+            .collect();
+        // Pairs of names of which one covers the other, or the line of one leads through the other.
+        let spoilt = |rounds: usize| {
+            let spots: Vec<Spot> = arrange(&panel, &places, &[60.0; 20], &[], rounds).into_iter().flatten().collect();
+            assert_eq!(spots.len(), 20);
+            let pairs =
+                (0..20).flat_map(|own| (0..20).filter(move |other| *other != own).map(move |other| (own, other)));
+            let pairs = pairs.map(|(own, other)| (&spots[own], &spots[other].bounds));
+            let spoilt = pairs.filter(|(own, other)| {
+                overlap(&own.bounds, other) > 0.0 || own.leader.is_some_and(|line| crosses(line, other))
+            });
+            spoilt.count()
+        };
+        assert!(spoilt(1) > 0);
+        assert_eq!(spoilt(4), 0);
     }
 
     #[test]
