@@ -82,7 +82,7 @@ impl Args {
             }
             experiment.places.data = self.shared.means.data();
             if let Some(seeds) = &self.seeds {
-                experiment.seeds.clone_from(seeds);
+                experiment.reseed(seeds)?;
             }
         }
         Ok((experiments, left_out))

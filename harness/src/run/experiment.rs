@@ -264,6 +264,15 @@ impl Experiment {
         toml::to_string(self).expect("a tree of plain values")
     }
 
+    /// Takes other seeds.
+    ///
+    /// # Errors
+    /// If it cannot be run under them.
+    pub fn reseed(&mut self, seeds: &[u64]) -> Result<()> {
+        self.seeds = seeds.to_vec();
+        self.check().with_context(|| format!("experiment {}", self.name))
+    }
+
     fn check(&self) -> Result<()> {
         for (key, empty) in [
             ("seeds", self.seeds.is_empty()),

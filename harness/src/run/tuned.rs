@@ -143,16 +143,33 @@ impl Taken {
         self.tuned.experiment == experiment
     }
 
-    /// That every row is on a dataset of the experiment, or on a split of one, where the file is its own.
+    /// That every row is on a dataset of the experiment, or on a split of one, where the file is its own; and that no row has what was
+    /// tuned on some splits of a dataset and what is typed on others, which tables would show as one.
     ///
     /// # Errors
-    /// If one is not.
+    /// If one is not, or has.
     pub fn check_datasets(&self, experiment: &str, datasets: &[DatasetEntry], seeds: &[u64]) -> Result<()> {
         let splits = datasets.iter().flat_map(|entry| entry.opened(seeds)).map(|(entry, _)| entry.label());
         let names: Vec<String> = datasets.iter().map(DatasetEntry::label).chain(splits).collect();
         if let Some(row) = self.tuned.rows.iter().find(|row| self.is_own(experiment) && !names.contains(&row.dataset)) {
             let hint = nearest(&row.dataset, names.iter().map(String::as_str));
             bail!("{}: row `{}`: the experiment has no dataset `{}`{hint}", self.file, row.row, row.dataset);
+        }
+        datasets.iter().filter(|entry| entry.split_by_seed).try_for_each(|entry| self.check_splits(entry, seeds))
+    }
+
+    fn check_splits(&self, dataset: &DatasetEntry, seeds: &[u64]) -> Result<()> {
+        let all = dataset.label();
+        let splits: Vec<String> = dataset.opened(seeds).iter().map(|(entry, _)| entry.label()).collect();
+        for row in self.tuned.rows.iter().filter(|row| splits.contains(&row.dataset)) {
+            let is_on = |name: &String| self.tuned.rows.iter().any(|it| it.row == row.row && it.dataset == *name);
+            if let Some(typed) = splits.iter().find(|split| !is_on(split) && !is_on(&all)) {
+                bail!(
+                    "{}: row `{}`: expected one on `{all}`, for all splits, or one on each, found none on `{typed}`; tune it anew",
+                    self.file,
+                    row.row
+                );
+            }
         }
         Ok(())
     }

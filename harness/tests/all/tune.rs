@@ -40,6 +40,13 @@ common = { text_encoder = "vectors", embedding = 16, epochs = 9, batch = 32, lea
 common = { text_encoder = "vectors", embedding = 16, epochs = 2, batch = 32 }
 "#;
 
+/// A file of tuned rows up to its rows, and a row of it.
+const HEAD: &str = "experiment = 'a'\nprofile = 'quick'\ntrials = 2\nseed = 1\nprogram = '1'\ncommit = ''\ndirty = false\n\
+                    rungs = [{ settings = 2, epochs_over = 1 }]\n";
+const ROW: &str = "[[rows]]\nrow = 'VSE0'\ndataset = 'planted'\nmethod = 'vse'\ndeveloped_on = 'x'\nchecksum = 'ab'\nafter = 2.0\n\
+                   epochs = 9\nfits = 2\nfailed = 0\nseconds = 1.0\nranges = { margin = [0.1, 0.2] }\npresent = { margin = 0.2 }\n\
+                   params = { margin = 0.1 }\n";
+
 /// What was found, without what the clock says.
 fn found(place: &Place, name: &str) -> String {
     let text = fs::read_to_string(place.path(name)).unwrap();
@@ -141,6 +148,33 @@ fn the_same_seed_finds_the_same_and_so_does_a_call_that_goes_on() {
     cut.run("tune a.toml --trials 6 --seed 2 --rows Contrastive,").code(2).says(&["no trained row `Contrastive,`"]);
 }
 
+/// A row of which one split has what was tuned, and the others what is typed, would be two rows in one interval.
+#[test]
+fn what_was_tuned_counts_for_all_splits_or_is_refused() {
+    let place = Place::new();
+    let experiment = EXPERIMENT.replace("seed = 3,", "split_by_seed = true,");
+    place.write("a.toml", &experiment.replace("seeds = [1]", "seeds = [1, 2]\ntuned = true"));
+    let run = "run a.toml --dry-run";
+    let on =
+        |splits: &[&str]| splits.iter().map(|name| ROW.replace("'planted'", &format!("'{name}'"))).collect::<String>();
+    let tuned = |splits: &[&str]| place.write("tuned/a.toml", &format!("{HEAD}{}", on(splits)));
+    let refused =
+        ["row `VSE0`: expected one on `planted`, for all splits, or one on each, found none on `planted, split 2`"];
+    tuned(&["planted, split 1"]);
+    place.run(run).code(2).says(&refused);
+    for splits in [&["planted"][..], &["planted, split 1", "planted, split 2"], &["planted, split 1", "planted"]] {
+        tuned(splits);
+        let shown = place.run(run).code(0).stdout;
+        let rows = shown.lines().filter(|line| line.contains("VSE0") && line.contains("margin=0.1 "));
+        assert_eq!(rows.count(), 2, "{shown}");
+    }
+    // Other seeds are other splits.
+    place.write("a.toml", &experiment.replace("seeds = [1]", "seeds = [1]\ntuned = true"));
+    tuned(&["planted, split 1"]);
+    place.run(run).code(0);
+    place.run(&format!("{run} --seeds 1,2")).code(2).says(&refused);
+}
+
 #[test]
 fn a_malformed_file_is_told_with_its_row_and_key() {
     let place = Place::new();
@@ -150,12 +184,7 @@ fn a_malformed_file_is_told_with_its_row_and_key() {
     // Which needs none.
     place.run("tune a.toml --trials 1 --rows VSE0").code(0);
     place.run(run).code(0);
-    let head = "experiment = 'a'\nprofile = 'quick'\ntrials = 2\nseed = 1\nprogram = '1'\ncommit = ''\ndirty = false\n\
-                rungs = [{ settings = 2, epochs_over = 1 }]\n";
-    let row = "[[rows]]\nrow = 'VSE0'\ndataset = 'planted'\nmethod = 'vse'\ndeveloped_on = 'x'\nchecksum = 'ab'\nafter = 2.0\n\
-               epochs = 9\nfits = 2\nfailed = 0\nseconds = 1.0\nranges = { margin = [0.1, 0.2] }\npresent = { margin = 0.2 }\n\
-               params = { margin = 0.1 }\n";
-    let good = format!("{head}{row}");
+    let good = format!("{HEAD}{ROW}");
     place.write("tuned/a.toml", &good);
     let shown = place.run(run).code(0).stdout;
     assert!(shown.lines().any(|line| line.contains("VSE0") && line.contains("margin=0.1 ")), "{shown}");
@@ -172,7 +201,7 @@ fn a_malformed_file_is_told_with_its_row_and_key() {
         ("margin", "max_violation", "row `VSE0`: `max_violation` is what the row's own entry says"),
         ("params = { margin = 0.1 }", "params = { margin = -0.1 }", "row `VSE0` on planted: "),
         ("[0.1, 0.2]", "{ from = 2, to = 1, scale = 'log' }", "`from` below `to`, found 2 and 1"),
-        (row, &format!("{row}{row}"), "row 2 `VSE0` on planted: it stands there before"),
+        (ROW, &format!("{ROW}{ROW}"), "row 2 `VSE0` on planted: it stands there before"),
     ] {
         place.write("tuned/a.toml", &good.replace(from, to));
         place.run(run).code(2).says(&["tuned/a.toml", said]);
